@@ -1,0 +1,107 @@
+"""The published way of computing the robustness proxy, as plainly as it can be written.
+
+The other side of ``benchmarks.scoring`` and the reference of the tests: the literal modules of DARTS (convolution, then
+batch norm; torch's dilated convolutions and poolings; contiguous layout) and one backward pass an image.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces import cell_network, operations
+
+
+class LiteralReduce(nn.Module):
+    def __init__(self, fast: operations.FactorizedReduce):
+        super().__init__()
+        self.conv_even, self.conv_odd, self.norm = fast.conv_even, fast.conv_odd, fast.norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(torch.cat([self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])], dim=1))
+
+
+class LiteralCell(nn.Module):
+    def __init__(self, fast: cell_network.CellModule):
+        super().__init__()
+        self.preprocess0, self.preprocess1 = literal_module(fast.preprocess0), literal_module(fast.preprocess1)
+        self.operations = nn.ModuleList(
+            nn.Sequential(nn.ReLU(), literal_module(each))
+            if isinstance(each, operations.ACTIVATED)
+            else literal_module(each)
+            for each in fast.operations
+        )
+        self.sources, self.concat = fast.sources, fast.concat
+
+    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
+        states = [self.preprocess0(torch.relu(before_last)), self.preprocess1(torch.relu(last))]
+        modules = iter(self.operations)
+        for sources in self.sources:
+            states.append(sum(next(modules)(states[source]) for source in sources))
+        return torch.cat([states[entry] for entry in self.concat], dim=1)
+
+
+class LiteralNetwork(nn.Module):
+    def __init__(self, fast: cell_network.CellNetwork):
+        super().__init__()
+        self.stem = literal_module(fast.stem)
+        self.cells = nn.ModuleList(LiteralCell(cell) for cell in fast.cells)
+        self.classifier = fast.classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        before_last = last = self.stem(images)
+        for cell in self.cells:
+            before_last, last = last, cell(before_last, last)
+        return self.classifier(F.adaptive_avg_pool2d(last, 1).flatten(1))
+
+
+def literal_module(module: nn.Module) -> nn.Module:
+    """The literal form of one fast module, around the same parameters; other modules stay as they are."""
+    if isinstance(module, operations.ConvNorm):
+        return nn.Sequential(module.conv, module.norm)
+    if isinstance(module, operations.FactorizedReduce):
+        return LiteralReduce(module)
+    if isinstance(module, operations.SeparableConv):
+        return nn.Sequential(module.depthwise, module.pointwise.conv, module.pointwise.norm)
+    if isinstance(module, operations.AvgPool):
+        return nn.AvgPool2d(3, module.stride, padding=1, count_include_pad=False)
+    for name, child in list(module.named_children()):
+        setattr(module, name, literal_module(child))
+    return module
+
+
+def literal_network(network: cell_network.CellNetwork) -> LiteralNetwork:
+    """A copy of ``network`` made of torch's own modules in contiguous layout; parameters in the same order."""
+    return LiteralNetwork(copy.deepcopy(network))
+
+
+def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """``(N, C, H, W)``: for each image the gradient of its own cross-entropy."""
+    images = images.detach().requires_grad_()
+    loss = F.cross_entropy(network(images), labels, reduction="sum")
+    return torch.autograd.grad(loss, images)[0]
+
+
+def robust_score(
+    network: nn.Module, ntk_images: Tensor, images: Tensor, labels: Tensor, *, t: float, h: float
+) -> float:
+    """``-log(-R)`` of the robustness proxy, the NTK term from one backward pass an image."""
+    parameters = list(network.parameters())
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    for image in ntk_images:
+        gradients = torch.autograd.grad(network(image[None]).sum(), parameters, allow_unused=True)
+        for sum_so_far, gradient in zip(total, gradients, strict=True):
+            if gradient is not None:
+                sum_so_far += gradient
+    count = sum(parameter.numel() for parameter in parameters)
+    ntk = sum(gradient.double().square().sum().item() for gradient in total) / (count * len(ntk_images) ** 2)
+    before = input_gradients(network, images, labels)
+    sign = before.sign()
+    direction = sign / sign.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    change = (input_gradients(network, images + h * direction, labels) - before) / h
+    curvature = change.double().square().sum().item() / len(images)
+    return -(t * ntk + math.log(curvature))

@@ -1,0 +1,98 @@
+"""The contract of a search space."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+G = TypeVar("G")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """How large a network is built around a genotype."""
+
+    channels: int = 16
+    layers: int = 8
+    classes: int = 10
+    image_size: tuple[int, int] = (32, 32)
+    image_channels: int = 3
+    auxiliary: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "layers", "classes", "image_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if min(self.image_size) < 1:
+            raise ValueError(f"images must be at least 1x1 pixels, got {self.image_size[0]}x{self.image_size[1]}")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs, counted without running it."""
+
+    params: int
+    macs: int  # multiply-accumulates of convolutions and linear layers, one image
+
+
+class SearchSpace(ABC, Generic[G]):
+    """What can be built: genotypes of type ``G``, which are hashable values, and the networks they stand for.
+
+    Randomness enters as a generator; equal generators give equal genotypes.
+    """
+
+    name: str
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> G:
+        """A genotype, uniformly at random."""
+
+    def sample_published(self, seed: int) -> G:
+        """The genotype that the published program of this space draws from ``seed``; some spaces have none."""
+        raise ValueError(f"space '{self.name}' has no published sampler, expected the sampler 'uniform'")
+
+    @abstractmethod
+    def mutate(self, genotype: G, rng: np.random.Generator) -> G:
+        """A neighbour of ``genotype``, at random."""
+
+    @abstractmethod
+    def crossover(self, a: G, b: G, rng: np.random.Generator) -> G:
+        """A genotype whose every part comes from ``a`` or ``b``."""
+
+    @abstractmethod
+    def neighbours(self, genotype: G) -> Iterator[G]:
+        """All genotypes one change away, each once, without ``genotype`` itself."""
+
+    @abstractmethod
+    def canonical(self, genotype: G) -> str:
+        """A text equal for genotypes that build the same function; ``parse`` reads it as one of them."""
+
+    @abstractmethod
+    def parse(self, text: str) -> G:
+        """The inverse of ``format``; also reads canonical keys and the names of published genotypes."""
+
+    @abstractmethod
+    def format(self, genotype: G) -> str:
+        """The genotype in the field's notation."""
+
+    @abstractmethod
+    def count(self, genotype: G, path: str) -> int:
+        """How many operations ``path`` names, such as ``normal.skip_connect``.
+
+        :raises ValueError: unknown path.
+        """
+
+    @abstractmethod
+    def cost(self, genotype: G, spec: NetworkSpec) -> Cost:
+        """Parameters and MACs of the network without its auxiliary head, counted without building it."""
+
+    @abstractmethod
+    def build(self, genotype: G, spec: NetworkSpec) -> nn.Module:
+        """The network, ``(N, image_channels, H, W)`` -> ``(N, classes)``; weights from torch's global generator."""

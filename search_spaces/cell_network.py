@@ -1,0 +1,132 @@
+"""The network of the DARTS family: a stem, a stack of cells, global average pooling and a linear classifier.
+
+DARTS (Liu et al., ICLR 2019), the CIFAR network: reduction cells at layers ``L // 3`` and ``2 L // 3`` double the
+channels and halve the resolution. Departures: images of any size, the concatenation of any nodes, any number of edges
+per node; the global pooling is a mean over pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.base import NetworkSpec
+from search_spaces.cells import Cell, CellGenotype
+from search_spaces.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce
+
+STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
+
+
+class CellModule(nn.Module):
+    """One cell of the network: ``relu(x_{k-2})``, ``relu(x_{k-1})`` -> ``x_k`` ``(N, |concat| C, H', W')``.
+
+    A ReLU that several operations or cells apply to one tensor is computed once.
+    """
+
+    def __init__(self, cell: Cell, c_prev_prev: int, c_prev: int, channels: int, reduction: bool, reduced_before: bool):
+        super().__init__()
+        self.preprocess0 = (
+            FactorizedReduce(c_prev_prev, channels) if reduced_before else ConvNorm(c_prev_prev, channels, 1)
+        )
+        self.preprocess1 = ConvNorm(c_prev, channels, 1)
+        self.operations = nn.ModuleList(
+            OPERATIONS[name](channels, 2 if reduction and source < 2 else 1) for name, source in cell.edges
+        )
+        self.activations = nn.ModuleList(nn.ReLU() for _ in range(len(cell.nodes) + 1))
+        self.sources = [[source for _, source in node] for node in cell.nodes]
+        self.concat = cell.concat
+
+    def forward(self, before_last: Tensor, last: Tensor, drop_probability: float = 0.0) -> Tensor:
+        states = [self.preprocess0(before_last), self.preprocess1(last)]
+        activated: dict[int, Tensor] = {}
+        operations = iter(self.operations)
+        for sources in self.sources:
+            node: Tensor | None = None
+            for source in sources:
+                operation, state = next(operations), states[source]
+                if isinstance(operation, ACTIVATED):
+                    if source not in activated:
+                        activated[source] = self.activations[source](state)
+                    state = activated[source]
+                output = operation(state)
+                if self.training and drop_probability > 0 and not isinstance(operation, nn.Identity):
+                    output = drop_path(output, drop_probability)
+                node = output if node is None else node + output
+            assert node is not None
+            states.append(node)
+        return torch.cat([states[entry] for entry in self.concat], dim=1)
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Zeroes whole samples of ``x`` ``(N, C, H, W)`` and scales the others up (Larsson et al., ICLR 2017)."""
+    keep = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - probability)
+    return x * keep / (1 - probability)
+
+
+class AuxiliaryHead(nn.Sequential):
+    """DARTS' auxiliary classifier on the features of layer ``2 L // 3``; needs features of at least 8x8 pixels."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride=3, padding=0, count_include_pad=False),
+            ConvNorm(channels, 128, 1),
+            nn.ReLU(),
+            ConvNorm(128, 768, 2),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(768, classes),
+        )
+
+
+class CellNetwork(nn.Module):
+    """``(N, image_channels, H, W)`` -> logits ``(N, classes)``.
+
+    With an auxiliary head, a network in training mode returns ``(logits, auxiliary logits)``.
+    ``drop_path_probability`` acts in training mode only; a training schedule sets it.
+    """
+
+    def __init__(self, genotype: CellGenotype, spec: NetworkSpec):
+        super().__init__()
+        self.drop_path_probability = 0.0
+        stem_channels = STEM_MULTIPLIER * spec.channels
+        self.stem = ConvNorm(spec.image_channels, stem_channels, 3, padding=1)
+        self.activations = nn.ModuleList(nn.ReLU() for _ in range(spec.layers))
+        self.cells = nn.ModuleList()
+        self.auxiliary: AuxiliaryHead | None = None
+        c_prev_prev, c_prev, channels = stem_channels, stem_channels, spec.channels
+        reduced_before = False
+        for layer in range(spec.layers):
+            reduction = layer in reduction_layers(spec.layers)
+            channels *= 2 if reduction else 1
+            cell = genotype.reduce if reduction else genotype.normal
+            self.cells.append(CellModule(cell, c_prev_prev, c_prev, channels, reduction, reduced_before))
+            c_prev_prev, c_prev, reduced_before = c_prev, len(cell.concat) * channels, reduction
+            if spec.auxiliary and layer == 2 * spec.layers // 3:
+                self.auxiliary = AuxiliaryHead(c_prev, spec.classes)
+        self.classifier = nn.Linear(c_prev, spec.classes)
+        self._auxiliary_layer = 2 * spec.layers // 3
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if images.device.type != "meta":
+            images = images.contiguous(memory_format=torch.channels_last)
+        last = self.stem(images)
+        before_last_activated: Tensor | None = None
+        auxiliary_logits = None
+        for layer, (cell, activation) in enumerate(zip(self.cells, self.activations, strict=True)):
+            activated = activation(last)
+            if before_last_activated is None:
+                before_last_activated = activated
+            last = cell(before_last_activated, activated, self.drop_path_probability)
+            before_last_activated = activated
+            if self.training and self.auxiliary is not None and layer == self._auxiliary_layer:
+                auxiliary_logits = self.auxiliary(last)
+        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
+        return logits if auxiliary_logits is None else (logits, auxiliary_logits)
+
+
+def reduction_layers(layers: int) -> frozenset[int]:
+    """The layers that halve the resolution."""
+    return frozenset({layers // 3, 2 * layers // 3})

@@ -1,0 +1,205 @@
+"""``CellGenotype``: what a cell-based network is, as a value.
+
+A cell has two inputs (numbered 0 and 1) and nodes 2, 3, ...; a node adds the outputs of its edges, each one operation on
+one earlier input or node; the cell's output concatenates the nodes named in ``concat``. A genotype is a normal and a
+reduction cell. Three notations, each parsed and printed here and in :mod:`search_spaces.notation`:
+
+* the text that the field exchanges, ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)``;
+* JSON, the same names as keys;
+* a networkx ``DiGraph`` per cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import networkx
+
+INPUTS = 2  # every cell reads the outputs of the two cells before it
+
+Edge = tuple[str, int]  # operation, predecessor
+Node = tuple[Edge, ...]
+
+
+class GenotypeError(ValueError):
+    """A genotype that cannot be: the message names the part."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell. ``nodes[i]`` holds the edges into node ``i + 2``; ``concat`` may repeat a node, as CRoZe's cell does."""
+
+    nodes: tuple[Node, ...]
+    concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            raise GenotypeError("a cell needs at least one node, got none")
+        for number, node in enumerate(self.nodes, start=INPUTS):
+            if not node:
+                raise GenotypeError(f"node {number} needs at least one input edge, got none")
+            for operation, predecessor in node:
+                if not 0 <= predecessor < number:
+                    raise GenotypeError(
+                        f"edge ('{operation}', {predecessor}) of node {number}: expected a predecessor"
+                        f" from 0 to {number - 1}"
+                    )
+        if not self.concat:
+            raise GenotypeError("concat must name at least one node, got []")
+        for entry in self.concat:
+            if not 0 <= entry < INPUTS + len(self.nodes):
+                raise GenotypeError(f"concat names node {entry}, expected one from 0 to {len(self.nodes) + 1}")
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """All edges in the field's order: node by node."""
+        return tuple(edge for node in self.nodes for edge in node)
+
+    def count(self, operation: str) -> int:
+        """How many edges carry ``operation``."""
+        return sum(name == operation for name, _ in self.edges)
+
+    def to_networkx(self) -> networkx.DiGraph:
+        """The cell as a graph: nodes ``0, 1, 2, ..., "output"``.
+
+        An edge's ``operations`` is a sorted tuple, since a node may read one predecessor through several operations;
+        an edge into ``"output"`` has ``times``, how often ``concat`` names the node.
+        """
+        import networkx
+
+        graph = networkx.DiGraph()
+        graph.add_nodes_from(range(INPUTS + len(self.nodes)))
+        for number, node in enumerate(self.nodes, start=INPUTS):
+            for predecessor in sorted({source for _, source in node}):
+                names = tuple(sorted(name for name, source in node if source == predecessor))
+                graph.add_edge(predecessor, number, operations=names)
+        for entry in sorted(set(self.concat)):
+            graph.add_edge(entry, "output", times=self.concat.count(entry))
+        return graph
+
+    @classmethod
+    def from_networkx(cls, graph: networkx.DiGraph) -> Cell:
+        """The inverse of :meth:`to_networkx`, up to the order of a node's edges and of ``concat``."""
+        numbers = sorted(node for node in graph if node != "output" and node >= INPUTS)
+        nodes = tuple(
+            tuple((name, source) for source in sorted(graph.pred[n]) for name in graph.edges[source, n]["operations"])
+            for n in numbers
+        )
+        concat = tuple(n for n in sorted(graph.pred["output"]) for _ in range(graph.edges[n, "output"]["times"]))
+        return cls(nodes, concat)
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """A normal and a reduction cell."""
+
+    normal: Cell
+    reduce: Cell
+
+    def count(self, path: str) -> int:
+        """Operations counted by a path: ``normal.skip_connect``, ``reduce.max_pool_3x3`` or, over both, ``skip_connect``."""
+        cell, _, operation = path.rpartition(".")
+        cells = {"": (self.normal, self.reduce), "normal": (self.normal,), "reduce": (self.reduce,)}[cell]
+        return sum(each.count(operation) for each in cells)
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"normal": [[operation, predecessor], ...], "normal_concat": [...], "reduce": ..., "reduce_concat": ...}``."""
+        return {
+            "normal": flat_edges(self.normal),
+            "normal_concat": list(self.normal.concat),
+            "reduce": flat_edges(self.reduce),
+            "reduce_concat": list(self.reduce.concat),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> CellGenotype:
+        """The inverse of :meth:`to_json`; also reads ``*_concate``, as Tiny-RobustBench spells it."""
+        if not isinstance(value, dict):
+            raise GenotypeError(f"expected an object with normal and reduce, got {value!r:.60}")
+        known = {f"{cell}{suffix}" for cell in ("normal", "reduce") for suffix in ("", "_concat", "_concate")}
+        for key in value:
+            if key not in known:
+                raise GenotypeError(f"unknown part '{key}', expected normal, normal_concat, reduce, reduce_concat")
+        return cls(_cell_from_json("normal", value), _cell_from_json("reduce", value))
+
+    def __str__(self) -> str:
+        parts = self.to_json()
+        edges = {name: _print_edges(parts[name]) for name in ("normal", "reduce")}
+        return (
+            f"Genotype(normal=[{edges['normal']}], normal_concat={parts['normal_concat']}, "
+            f"reduce=[{edges['reduce']}], reduce_concat={parts['reduce_concat']})"
+        )
+
+
+def _print_edges(edges: list[Any]) -> str:
+    if edges and isinstance(edges[0][0], list):
+        return ", ".join(f"[{_print_edges(node)}]" for node in edges)
+    return ", ".join(f"('{operation}', {predecessor})" for operation, predecessor in edges)
+
+
+def flat_edges(cell: Cell) -> list[Any]:
+    """The edges as the field writes them, one flat list.
+
+    A flat list says what it means only if every node has two edges or every node reads all before it; the edges of
+    other cells are listed node by node.
+    """
+    edges = [list(edge) for edge in cell.edges]
+    try:
+        if split_edges(edges, cell.concat) == cell.nodes:
+            return edges
+    except GenotypeError:
+        pass
+    return [[list(edge) for edge in node] for node in cell.nodes]
+
+
+def split_edges(edges: Sequence[Any], concat: Sequence[int]) -> tuple[Node, ...]:
+    """Edges per node, from a flat list (two per node, or all: CRoZe's 14) or from a list of lists."""
+    if edges and all(_is_node(node) for node in edges):
+        return tuple(tuple((str(name), int(source)) for name, source in node) for node in edges)
+    for edge in edges:
+        if not _is_edge(edge):
+            raise GenotypeError(f"edge {edge!r:.60}, expected ('operation', predecessor)")
+    pairs = [(str(name), int(source)) for name, source in edges]
+    last = max(concat, default=0)
+    nodes = last - INPUTS + 1
+    if len(pairs) == nodes * (nodes + 3) // 2 and nodes != 1:
+        sizes = [INPUTS + i for i in range(nodes)]
+    elif len(pairs) % 2 == 0 and len(pairs) >= 2 * nodes:
+        sizes = [2] * (len(pairs) // 2)
+    else:
+        raise GenotypeError(
+            f"{len(pairs)} edges for {nodes} nodes (concat reaches node {last}), expected {2 * nodes}"
+            f" (two per node) or {nodes * (nodes + 3) // 2} (all)"
+        )
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return tuple(tuple(pairs[start : start + size]) for start, size in zip(starts, sizes, strict=True))
+
+
+def _is_edge(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
+        and isinstance(value[1], int) and not isinstance(value[1], bool)
+    )  # fmt: skip
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(_is_edge(edge) for edge in value)
+
+
+def _cell_from_json(name: str, value: dict[str, Any]) -> Cell:
+    if name not in value:
+        raise GenotypeError(f"part '{name}' is missing")
+    concat = value.get(f"{name}_concat", value.get(f"{name}_concate"))
+    if concat is None:
+        raise GenotypeError(f"part '{name}_concat' is missing")
+    if not isinstance(value[name], list | tuple):
+        raise GenotypeError(f"part '{name}': expected a list of edges, got {value[name]!r:.60}")
+    if not isinstance(concat, list | tuple) or not all(type(entry) is int for entry in concat):
+        raise GenotypeError(f"part '{name}_concat': expected a list of node numbers, got {concat!r:.60}")
+    try:
+        return Cell(split_edges(value[name], concat), tuple(concat))
+    except GenotypeError as error:
+        raise GenotypeError(f"part '{name}': {error}") from None

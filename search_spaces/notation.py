@@ -1,0 +1,149 @@
+"""The text notations of a :class:`~search_spaces.cells.CellGenotype`, and its canonical key.
+
+The field's text is read without ever executing it. The compact notation is one line of about 100 characters, used as the
+canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by ``+``,
+then ``>`` and the concatenated nodes; a slash between the cells::
+
+    s3.0+s3.1|s3.0+s3.1|s3.1+sk.0|d3.2+sk.0>2,3,4,5/mp.0+mp.1|...>2,3,4,5
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from search_spaces.cells import INPUTS, Cell, CellGenotype, GenotypeError, Node
+
+#: Names in the compact notation. Stored runs depend on them: never change one.
+SHORT_NAMES = {
+    "none": "no",
+    "max_pool_3x3": "mp",
+    "avg_pool_3x3": "ap",
+    "skip_connect": "sk",
+    "sep_conv_3x3": "s3",
+    "sep_conv_5x5": "s5",
+    "sep_conv_7x7": "s7",
+    "dil_conv_3x3": "d3",
+    "dil_conv_5x5": "d5",
+    "conv_7x1_1x7": "c7",
+}
+_LONG_NAMES = {short: name for name, short in SHORT_NAMES.items()}
+
+
+def parse(text: str) -> CellGenotype:
+    """A genotype from the field's text, from JSON, or from the compact notation.
+
+    :raises GenotypeError: naming the part that is wrong.
+    """
+    stripped = text.strip()
+    if stripped.startswith("{"):
+        try:
+            return CellGenotype.from_json(json.loads(stripped))
+        except json.JSONDecodeError as error:
+            raise GenotypeError(f"JSON at character {error.pos}: {error.msg}") from None
+    if "(" in stripped:
+        return CellGenotype.from_json(_parse_call(stripped))
+    if "/" in stripped:
+        return parse_compact(stripped)
+    raise GenotypeError(f"got {stripped!r:.60}, expected Genotype(normal=[...], ...), JSON, or a canonical key")
+
+
+def _parse_call(text: str) -> dict[str, Any]:
+    """The keyword arguments of ``Genotype(...)`` as plain values."""
+    try:
+        call = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        where = f" at character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
+        raise GenotypeError(f"not a readable Genotype(...){where}: {text!r:.60}") from None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype":
+        raise GenotypeError(f"got {text!r:.60}, expected Genotype(normal=[...], ...)")
+    if call.args:
+        raise GenotypeError(f"got an argument without a name, expected normal=, normal_concat=, ...: {text!r:.60}")
+    return {str(keyword.arg): _literal(str(keyword.arg), keyword.value) for keyword in call.keywords}
+
+
+def _literal(name: str, node: ast.expr) -> Any:
+    """A literal, or ``range(...)``, or ``list(range(...))``."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+        if node.func.id in ("list", "tuple") and len(node.args) == 1:
+            return _literal(name, node.args[0])
+        if node.func.id == "range" and 1 <= len(node.args) <= 3:
+            bounds = [_literal(name, argument) for argument in node.args]
+            if all(type(bound) is int and abs(bound) < 1000 for bound in bounds) and bounds[2:] != [0]:
+                return list(range(*bounds))
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise GenotypeError(f"part '{name}': expected a list, got {ast.unparse(node)!r:.60}") from None
+
+
+def format_compact(genotype: CellGenotype) -> str:
+    """The compact notation of a genotype, its nodes and edges in the order they stand."""
+    return f"{_format_cell(genotype.normal)}/{_format_cell(genotype.reduce)}"
+
+
+def _format_cell(cell: Cell) -> str:
+    return f"{'|'.join(_format_node(node) for node in cell.nodes)}>{','.join(map(str, cell.concat))}"
+
+
+def _format_node(node: Node) -> str:
+    return "+".join(f"{SHORT_NAMES[operation]}.{predecessor}" for operation, predecessor in node)
+
+
+def parse_compact(text: str) -> CellGenotype:
+    """The inverse of :func:`format_compact`."""
+    cells = text.split("/")
+    if len(cells) != 2:
+        raise GenotypeError(f"{len(cells)} cells in {text!r:.60}, expected 2 (normal/reduce)")
+    return CellGenotype(*(_parse_cell(cell) for cell in cells))
+
+
+def _parse_cell(text: str) -> Cell:
+    body, _, concat = text.partition(">")
+    entries = concat.split(",")
+    if not all(entry.isdecimal() for entry in entries):
+        raise GenotypeError(f"concat {concat!r:.40} in {text!r:.60}, expected node numbers after '>'")
+    return Cell(tuple(_parse_node(node) for node in body.split("|")), tuple(int(entry) for entry in entries))
+
+
+def _parse_node(text: str) -> Node:
+    edges = []
+    for edge in text.split("+"):
+        short, _, predecessor = edge.partition(".")
+        if short not in _LONG_NAMES or not predecessor.isdecimal():
+            raise GenotypeError(f"edge {edge!r:.40}, expected operation.predecessor such as s3.0")
+        edges.append((_LONG_NAMES[short], int(predecessor)))
+    return tuple(edges)
+
+
+def canonical_form(genotype: CellGenotype) -> CellGenotype:
+    """The representative of all genotypes that build the same function.
+
+    Two cells are the same function up to the order of a node's edges, of ``concat`` (the convolution after it has
+    freely drawn weights), and of the nodes. The representative has the least sequence of node texts.
+    """
+    return CellGenotype(_canonical_cell(genotype.normal), _canonical_cell(genotype.reduce))
+
+
+def _canonical_cell(cell: Cell) -> Cell:
+    return min(_least_orders(cell, {0: 0, 1: 1}, ()), key=lambda each: (each.nodes, each.concat))
+
+
+def _least_orders(cell: Cell, numbers: dict[int, int], placed: tuple[Node, ...]) -> Iterator[Cell]:
+    """All ways to number the nodes that give the least sequence: greedy, branching only where nodes tie.
+
+    ``numbers`` maps the old numbers of the nodes already placed to their new ones.
+    """
+    if len(placed) == len(cell.nodes):
+        yield Cell(placed, tuple(sorted(numbers[entry] for entry in cell.concat)))
+        return
+    ready = {
+        old: tuple(sorted((operation, numbers[source]) for operation, source in node))
+        for old, node in enumerate(cell.nodes, start=INPUTS)
+        if old not in numbers and all(source in numbers for _, source in node)
+    }
+    least = min(ready.values())
+    for old in (old for old, node in ready.items() if node == least):
+        yield from _least_orders(cell, {**numbers, old: INPUTS + len(placed)}, (*placed, least))

@@ -1,0 +1,95 @@
+"""The contract of a searcher, and what it is told."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+
+from search_spaces.base import SearchSpace
+
+G = TypeVar("G")
+
+Status = Literal["ok", "failed", "infeasible"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Generic[G]):
+    """One candidate and what came of it.
+
+    ``id`` counts from 0 in the order of proposal, ``key`` is the candidate's canonical key, ``seed`` what its weights
+    were drawn from, ``seconds`` the time its scoring took (0.0 where an earlier trial of the same key was reused),
+    ``error`` the reason of a failed or infeasible trial.
+    """
+
+    id: int
+    key: str
+    genotype: G
+    seed: int
+    status: Status
+    scores: dict[str, float] = field(default_factory=dict)
+    params: int = 0
+    macs: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class NoFeasibleCandidate(ValueError):
+    """No candidate met the constraints within the allowed number of draws."""
+
+
+#: Values, higher is better, for a sequence of trials with status ok; values may depend on the whole sequence.
+Fitness = Callable[[Sequence[Trial[G]]], np.ndarray]
+
+MAX_DRAWS = 100_000
+
+
+class Searcher(ABC, Generic[G]):
+    """Suggests what to try next; never evaluates.
+
+    What :meth:`ask` returns is a function of the seed and of the trials told so far, in order. A new searcher with the
+    same seed, told the trials of an earlier one at once or one by one, continues as the earlier one would have.
+
+    :param feasible: whether a genotype meets the constraints; what does not is drawn again, at most ``max_draws`` times.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace[G],
+        *,
+        seed: int,
+        fitness: Fitness[G],
+        feasible: Callable[[G], bool] | None = None,
+        max_draws: int = MAX_DRAWS,
+    ):
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
+        self.space = space
+        self.seed = seed
+        self.fitness = fitness
+        self.feasible = feasible
+        self.max_draws = max_draws
+        self.rejected = 0  # draws of this object that the constraints turned down
+
+    @abstractmethod
+    def ask(self, n: int) -> list[G]:
+        """The next ``n`` candidates. Asked again without a tell in between, it returns the same."""
+
+    @abstractmethod
+    def tell(self, trials: Iterable[Trial[G]]) -> None:
+        """Trials in id order, without gaps, following those told before."""
+
+    def draw(self, propose: Callable[[], G]) -> G:
+        """The first of ``propose()``'s candidates that meets the constraints.
+
+        :raises NoFeasibleCandidate: after ``max_draws`` of them.
+        """
+        for _ in range(self.max_draws):
+            genotype = propose()
+            if self.feasible is None or self.feasible(genotype):
+                return genotype
+            self.rejected += 1
+        raise NoFeasibleCandidate(f"no candidate met the constraints in {self.max_draws:,} draws")
