@@ -1,0 +1,32 @@
+"""The engine: candidates, scores, the best cell.
+
+``Search`` runs a search; importing this package imports neither torch nor anything else heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.config import SearchConfig
+    from nas.errors import SearchStopped, UserError
+    from nas.search import Search, SearchResult
+
+__version__ = "0.1.0"
+__all__ = ["Search", "SearchConfig", "SearchResult", "SearchStopped", "UserError"]
+
+_HOMES = {
+    "Search": "nas.search",
+    "SearchResult": "nas.search",
+    "SearchConfig": "nas.config",
+    "UserError": "nas.errors",
+    "SearchStopped": "nas.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nas' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

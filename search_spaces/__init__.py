@@ -1,0 +1,30 @@
+"""What can be built: genotypes, and the networks they stand for. Importing this package imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from search_spaces.base import SearchSpace, unknown_name
+
+
+def _darts() -> SearchSpace[Any]:
+    from search_spaces.darts import DartsSpace
+
+    return DartsSpace()
+
+
+#: name -> a function that imports and makes the space; a new space is one row
+SPACES: dict[str, Callable[[], SearchSpace[Any]]] = {
+    "darts": _darts,
+}
+
+
+def get_space(name: str) -> SearchSpace[Any]:
+    """The search space of that name.
+
+    :raises ValueError: unknown name; the message lists the nearest.
+    """
+    if name not in SPACES:
+        raise ValueError(unknown_name("search space", name, SPACES))
+    return SPACES[name]()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -40,6 +41,15 @@ class Cost:
 
     params: int
     macs: int  # multiply-accumulates of convolutions and linear layers, one image
+
+
+def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
+    """The message for a name that does not exist: the nearest names first, then all."""
+    names = sorted(valid)
+    folded = {name.lower(): name for name in names}
+    near = [folded[match] for match in difflib.get_close_matches(got.lower(), list(folded), n=3, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown {kind} {got!r:.60}; {hint}expected one of {', '.join(names)}"
 
 
 class SearchSpace(ABC, Generic[G]):

@@ -8,7 +8,6 @@ per node; the global pooling is a mean over pixels.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec

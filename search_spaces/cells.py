@@ -1,7 +1,7 @@
 """``CellGenotype``: what a cell-based network is, as a value.
 
-A cell has two inputs (numbered 0 and 1) and nodes 2, 3, ...; a node adds the outputs of its edges, each one operation on
-one earlier input or node; the cell's output concatenates the nodes named in ``concat``. A genotype is a normal and a
+A cell has two inputs (numbered 0 and 1) and nodes 2, 3, ...; a node adds the outputs of its edges, each one operation
+on one earlier input or node; the cell's output concatenates the nodes named in ``concat``. A genotype is a normal and a
 reduction cell. Three notations, each parsed and printed here and in :mod:`search_spaces.notation`:
 
 * the text that the field exchanges, ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)``;
@@ -30,7 +30,7 @@ class GenotypeError(ValueError):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. ``nodes[i]`` holds the edges into node ``i + 2``; ``concat`` may repeat a node, as CRoZe's cell does."""
+    """One cell. ``nodes[i]`` holds the edges into node ``i + 2``; ``concat`` may repeat a node, as CRoZe's does."""
 
     nodes: tuple[Node, ...]
     concat: tuple[int, ...]
@@ -100,13 +100,13 @@ class CellGenotype:
     reduce: Cell
 
     def count(self, path: str) -> int:
-        """Operations counted by a path: ``normal.skip_connect``, ``reduce.max_pool_3x3`` or, over both, ``skip_connect``."""
+        """Operations counted by a path: ``normal.skip_connect`` or, over both cells, ``skip_connect``."""
         cell, _, operation = path.rpartition(".")
         cells = {"": (self.normal, self.reduce), "normal": (self.normal,), "reduce": (self.reduce,)}[cell]
         return sum(each.count(operation) for each in cells)
 
     def to_json(self) -> dict[str, Any]:
-        """``{"normal": [[operation, predecessor], ...], "normal_concat": [...], "reduce": ..., "reduce_concat": ...}``."""
+        """``{"normal": [[operation, predecessor], ...], "normal_concat": [...], "reduce": ..., ...}``."""
         return {
             "normal": flat_edges(self.normal),
             "normal_concat": list(self.normal.concat),

@@ -1,7 +1,7 @@
 """The text notations of a :class:`~search_spaces.cells.CellGenotype`, and its canonical key.
 
-The field's text is read without ever executing it. The compact notation is one line of about 100 characters, used as the
-canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by ``+``,
+The field's text is read without ever executing it. The compact notation is one line of about 100 characters, used as
+the canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by ``+``,
 then ``>`` and the concatenated nodes; a slash between the cells::
 
     s3.0+s3.1|s3.0+s3.1|s3.1+sk.0|d3.2+sk.0>2,3,4,5/mp.0+mp.1|...>2,3,4,5
@@ -38,30 +38,45 @@ def parse(text: str) -> CellGenotype:
     :raises GenotypeError: naming the part that is wrong.
     """
     stripped = text.strip()
-    if stripped.startswith("{"):
-        try:
-            return CellGenotype.from_json(json.loads(stripped))
-        except json.JSONDecodeError as error:
-            raise GenotypeError(f"JSON at character {error.pos}: {error.msg}") from None
-    if "(" in stripped:
-        return CellGenotype.from_json(_parse_call(stripped))
-    if "/" in stripped:
-        return parse_compact(stripped)
+    try:
+        if stripped.startswith("{"):
+            return CellGenotype.from_json(_parse_json(stripped))
+        if "(" in stripped:
+            return CellGenotype.from_json(_parse_call(stripped))
+        if "/" in stripped:
+            return parse_compact(stripped)
+    except RecursionError:
+        raise GenotypeError(f"nested too deeply: {stripped!r:.60}") from None
     raise GenotypeError(f"got {stripped!r:.60}, expected Genotype(normal=[...], ...), JSON, or a canonical key")
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise GenotypeError(f"JSON at character {error.pos}: {error.msg}") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise GenotypeError(f"JSON: {error}") from None
 
 
 def _parse_call(text: str) -> dict[str, Any]:
     """The keyword arguments of ``Genotype(...)`` as plain values."""
     try:
         call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, MemoryError) as error:
         where = f" at character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
         raise GenotypeError(f"not a readable Genotype(...){where}: {text!r:.60}") from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype":
         raise GenotypeError(f"got {text!r:.60}, expected Genotype(normal=[...], ...)")
-    if call.args:
+    if call.args or any(keyword.arg is None for keyword in call.keywords):
         raise GenotypeError(f"got an argument without a name, expected normal=, normal_concat=, ...: {text!r:.60}")
-    return {str(keyword.arg): _literal(str(keyword.arg), keyword.value) for keyword in call.keywords}
+    parts: dict[str, Any] = {}
+    for keyword in call.keywords:
+        name = str(keyword.arg)
+        if name in parts:
+            raise GenotypeError(f"part '{name}' is there twice")
+        parts[name] = _literal(name, keyword.value)
+    return parts
 
 
 def _literal(name: str, node: ast.expr) -> Any:
@@ -75,7 +90,7 @@ def _literal(name: str, node: ast.expr) -> Any:
                 return list(range(*bounds))
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         raise GenotypeError(f"part '{name}': expected a list, got {ast.unparse(node)!r:.60}") from None
 
 
@@ -103,7 +118,7 @@ def parse_compact(text: str) -> CellGenotype:
 def _parse_cell(text: str) -> Cell:
     body, _, concat = text.partition(">")
     entries = concat.split(",")
-    if not all(entry.isdecimal() for entry in entries):
+    if not all(_is_number(entry) for entry in entries):
         raise GenotypeError(f"concat {concat!r:.40} in {text!r:.60}, expected node numbers after '>'")
     return Cell(tuple(_parse_node(node) for node in body.split("|")), tuple(int(entry) for entry in entries))
 
@@ -112,10 +127,14 @@ def _parse_node(text: str) -> Node:
     edges = []
     for edge in text.split("+"):
         short, _, predecessor = edge.partition(".")
-        if short not in _LONG_NAMES or not predecessor.isdecimal():
+        if short not in _LONG_NAMES or not _is_number(predecessor):
             raise GenotypeError(f"edge {edge!r:.40}, expected operation.predecessor such as s3.0")
         edges.append((_LONG_NAMES[short], int(predecessor)))
     return tuple(edges)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 5
 
 
 def canonical_form(genotype: CellGenotype) -> CellGenotype:

@@ -157,8 +157,8 @@ class _SeparableConv(torch.autograd.Function):
     """Undilated depthwise convolution, pointwise convolution and batch norm in eval mode, as one differentiable step.
 
     ``x`` (N, C, H, W) channels_last, ``depthwise`` (C, 1, k, k), ``weight`` (O, C, 1, 1), ``gamma``, ``beta`` (O,),
-    ``mean``, ``inverse_deviation`` (O,) constants. One step instead of a dozen, because at these sizes the calls cost as
-    much as the arithmetic. Every gradient is made of differentiable calls, so it can be differentiated again.
+    ``mean``, ``inverse_deviation`` (O,) constants. One step instead of a dozen, because at these sizes the calls cost
+    as much as the arithmetic. Every gradient is made of differentiable calls, so it can be differentiated again.
     """
 
     @staticmethod
@@ -210,19 +210,22 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv, (h, w) = self.depthwise, x.shape[-2:]
         if x.device.type != "cpu":
-            return self.pointwise(conv(x))
+            plain: Tensor = self.pointwise(conv(x))
+            return plain
         if conv.dilation == (1, 1):
             return self._undilated(x, conv.stride[0])
         if conv.stride == (2, 2):  # every output reads pixels of even row and column only
             return self._undilated(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), 1)
         if h % 2 == 0 and w % 2 == 0:
             return from_phases(self._undilated(to_phases(x), 1))
-        return self.pointwise(from_phases(_undilated(to_phases(pad_to_even(x)), conv.weight, 1))[:, :, :h, :w])
+        odd: Tensor = self.pointwise(from_phases(_undilated(to_phases(pad_to_even(x)), conv.weight, 1))[:, :, :h, :w])
+        return odd
 
     def _undilated(self, x: Tensor, stride: int) -> Tensor:
         conv, norm = self.pointwise.conv, self.pointwise.norm
         if not foldable(norm):
-            return self.pointwise(_undilated(x, self.depthwise.weight, stride))
+            normalised: Tensor = self.pointwise(_undilated(x, self.depthwise.weight, stride))
+            return normalised
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
         inverse_deviation = torch.rsqrt(norm.running_var + norm.eps)
         out: Tensor = _SeparableConv.apply(
@@ -235,9 +238,7 @@ class SepConv(nn.Sequential):
     """Two separable convolutions, the first with the stride, a ReLU between them."""
 
     def __init__(self, channels: int, kernel_size: int, stride: int):
-        super().__init__(
-            SeparableConv(channels, kernel_size, stride), nn.ReLU(), SeparableConv(channels, kernel_size)
-        )
+        super().__init__(SeparableConv(channels, kernel_size, stride), nn.ReLU(), SeparableConv(channels, kernel_size))
 
 
 class DilConv(SeparableConv):

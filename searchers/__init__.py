@@ -1,0 +1,28 @@
+"""Searchers: which genotype to try next. One algorithm a file, named here and imported when asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from search_spaces.base import unknown_name
+
+if TYPE_CHECKING:
+    from searchers.base import Searcher
+
+#: Name -> module and class.
+SEARCHERS = {
+    "random": ("searchers.random_search", "RandomSearch"),
+    "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
+}
+
+
+def get_searcher(name: str) -> type[Searcher[Any]]:
+    """The class of the searcher ``name``.
+
+    :raises ValueError: unknown name; the message lists the known ones, the nearest first.
+    """
+    if name not in SEARCHERS:
+        raise ValueError(unknown_name("searcher", name, SEARCHERS))
+    module, attribute = SEARCHERS[name]
+    return cast("type[Searcher[Any]]", getattr(import_module(module), attribute))

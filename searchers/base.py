@@ -53,7 +53,8 @@ class Searcher(ABC, Generic[G]):
     What :meth:`ask` returns is a function of the seed and of the trials told so far, in order. A new searcher with the
     same seed, told the trials of an earlier one at once or one by one, continues as the earlier one would have.
 
-    :param feasible: whether a genotype meets the constraints; what does not is drawn again, at most ``max_draws`` times.
+    :param feasible: whether a genotype meets the constraints; one that does not is drawn again.
+    :param max_draws: how many draws a single proposal may take.
     """
 
     def __init__(
@@ -72,15 +73,27 @@ class Searcher(ABC, Generic[G]):
         self.fitness = fitness
         self.feasible = feasible
         self.max_draws = max_draws
+        self.told = 0  # number of trials told, so the id of the next one
         self.rejected = 0  # draws of this object that the constraints turned down
 
     @abstractmethod
     def ask(self, n: int) -> list[G]:
         """The next ``n`` candidates. Asked again without a tell in between, it returns the same."""
 
-    @abstractmethod
     def tell(self, trials: Iterable[Trial[G]]) -> None:
-        """Trials in id order, without gaps, following those told before."""
+        """Trials in id order, without gaps, following those told before; of any status.
+
+        :raises ValueError: at a trial out of order; those before it were told.
+        """
+        for trial in trials:
+            if trial.id != self.told:
+                raise ValueError(f"trials must be told in id order, expected trial {self.told}, got {trial.id}")
+            self.told += 1
+            self.observe(trial)
+
+    @abstractmethod
+    def observe(self, trial: Trial[G]) -> None:
+        """Take in one trial, the last of the ``told`` ones."""
 
     def draw(self, propose: Callable[[], G]) -> G:
         """The first of ``propose()``'s candidates that meets the constraints.

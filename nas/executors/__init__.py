@@ -1,0 +1,1 @@
+"""Where scorers run."""

@@ -1,0 +1,103 @@
+"""The configuration of a search: every option once, with its default, its help and its bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nas.errors import UserError
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A configuration field: what the command line needs to know stands beside it."""
+    return dataclasses.field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """What a search is: with the version of the program, all that its history depends on.
+
+    Fields marked ``free`` change nothing in the history, so a resumed search may change them.
+    """
+
+    space: str = option("darts", "search space")
+    searcher: str = option("regularized_evolution", "what proposes candidates: random or regularized_evolution")
+    proxy: tuple[str, ...] = option(("robust",), "proxy to rank by; repeat it to combine several by rank")
+    budget: int = option(100, "number of candidates")
+    seed: int = option(0, "seed of proposals, weights and the probe batch")
+    dataset: str = option("digits", "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)")
+    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept", free=True)
+    download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
+    image_size: int | None = option(None, "resize the images of a folder to this many pixels square")
+    channels: int = option(16, "channels of the first cell")
+    layers: int = option(8, "number of cells in the network")
+    ntk_images: int = option(50, "images of the robust proxies' NTK term")
+    curvature_images: int = option(8, "images of the robust proxies' curvature term")
+    robust_t: float = option(1e6, "t of the proxy 'robust': training time in the exponent")
+    robust_h: float = option(50.0, "h of the proxy 'robust': length (L2) of the step the curvature is taken over")
+    robust_function: Literal["logits", "loss"] = option("logits", "what the NTK of the proxy 'robust' differentiates")
+    robust_norm: Literal["eval", "train"] = option("eval", "statistics of batch norms in the proxy 'robust'")
+    sampler: Literal["uniform", "published"] = option(
+        "uniform", "random search: uniform, or the space's published sampler, one seed a cell counting up from --seed"
+    )
+    population: int = option(50, "regularized evolution: cells alive at a time")
+    tournament: int = option(10, "regularized evolution: cells of which the best becomes a parent")
+    candidates_per_step: int = option(10, "candidates proposed at a time; a larger number feeds more workers")
+    max_params: int | None = option(None, "reject cells of more parameters (at --channels and --layers)")
+    max_macs: int | None = option(None, "reject cells of more multiply-accumulates (likewise)")
+    require: tuple[str, ...] = option((), "reject cells that do not meet it: 'normal.skip_connect == 2'; repeatable")
+    max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
+    threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
+    device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
+
+    def __post_init__(self) -> None:
+        for name in ("proxy", "require"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
+        if not self.proxy:
+            raise UserError("--proxy must name at least one proxy, got none")
+        if len(set(self.proxy)) < len(self.proxy):
+            raise UserError(f"--proxy must name each proxy once, got {', '.join(self.proxy)}")
+        self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        for name in (
+            "budget", "channels", "layers", "ntk_images", "curvature_images", "population", "tournament",
+            "candidates_per_step", "max_draws", "threads", "max_params", "max_macs", "image_size",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{flag(name)} must be at least 1, got {value}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed must be from 0 to 2^63 - 1, got {self.seed}")
+        if self.tournament > self.population:
+            raise UserError(
+                f"--tournament must be at most --population ({self.population}), got {self.tournament}"
+            )
+        if not (math.isfinite(self.robust_t) and self.robust_t >= 0):
+            raise UserError(f"--robust-t must be a number of at least 0, got {self.robust_t}")
+        if not (math.isfinite(self.robust_h) and self.robust_h > 0):
+            raise UserError(f"--robust-h must be a number above 0, got {self.robust_h}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+        }
+
+
+def flag(name: str) -> str:
+    """The command line's name of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def differences(stored: dict[str, Any], config: SearchConfig) -> list[str]:
+    """Where a configuration differs from a stored one in a way that would change the history: ``--seed 1 (was 0)``."""
+    given = config.to_json()
+    return [
+        f"{flag(field.name)} {given[field.name]} (was {stored.get(field.name)})"
+        for field in dataclasses.fields(config)
+        if not field.metadata.get("free") and given[field.name] != stored.get(field.name)
+    ]

@@ -1,0 +1,20 @@
+"""Errors that are the user's to mend: one clear line, exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from search_spaces.base import unknown_name
+
+
+class UserError(ValueError):
+    """What was wrong, what was got, what was expected, in one line."""
+
+
+class SearchStopped(RuntimeError):
+    """A search that cannot go on, and why; what was finished is kept."""
+
+
+def unknown(kind: str, got: str, valid: Iterable[str]) -> UserError:
+    """The error for a name that does not exist, with the nearest valid names first."""
+    return UserError(unknown_name(kind, got, valid))

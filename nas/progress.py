@@ -1,0 +1,95 @@
+"""What a user sees of a search: the progress bar and the table of the best cells."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from nas.config import SearchConfig
+from searchers.base import Fitness, Trial
+
+if TYPE_CHECKING:
+    from nas.search import SearchResult
+    from search_spaces.base import SearchSpace
+
+
+class SearchProgress:
+    """A bar on the error stream with rate, best score and time left; ``update`` takes each finished trial."""
+
+    def __init__(self, budget: int, fitness: Fitness[Any], proxies: Sequence[str], *, show: bool):
+        self._progress = Progress(
+            TextColumn("searching"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("best {task.fields[best]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            disable=not show,
+        )
+        self._task = self._progress.add_task("search", total=budget, rate="", best="-")
+        self._fitness = fitness
+        self._proxy = proxies[0] if len(proxies) == 1 else None
+        self._best: Trial[Any] | None = None
+        self._failed = 0
+
+    def __enter__(self) -> SearchProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def update(self, trial: Trial[Any]) -> None:
+        """Count one finished trial."""
+        self._failed += trial.status == "failed"
+        if trial.status == "ok" and self._proxy is not None:
+            contenders = [each for each in (self._best, trial) if each is not None]
+            self._best = contenders[int(self._fitness(contenders).argmax())]
+        best = "-" if self._best is None or self._proxy is None else format_score(self._best.scores[self._proxy])
+        speed = self._progress.tasks[0].speed
+        rate = f"{speed:.2f}/s" if speed else ""
+        if self._failed:
+            rate += f" [red]{self._failed} failed[/red]"
+        self._progress.update(self._task, advance=1, best=best, rate=rate)
+
+
+def format_score(score: float) -> str:
+    """Six significant digits; whole numbers in full."""
+    return f"{score:,.0f}" if score == math.floor(score) and abs(score) < 1e15 else f"{score:.6g}"
+
+
+def print_result(result: SearchResult, space: SearchSpace[Any], config: SearchConfig) -> None:
+    """The best cells as a table, what was counted, and where the run lies."""
+    console = Console()
+    table = Table(title=f"best of {result.summary['trials']} {config.space} cells", title_justify="left")
+    table.add_column("", justify="right")
+    for proxy in config.proxy:
+        table.add_column(proxy, justify="right", no_wrap=True)
+    table.add_column("params", justify="right", no_wrap=True)
+    table.add_column("MACs", justify="right", no_wrap=True)
+    table.add_column("genotype", overflow="fold")
+    for rank, trial in enumerate(result.top, start=1):
+        scores = [format_score(trial.scores[proxy]) for proxy in config.proxy]
+        genotype = space.format(trial.genotype)
+        table.add_row(str(rank), *scores, f"{trial.params:,}", f"{trial.macs / 1e6:.1f} M", genotype)
+    console.print(table)
+    for line in _notes(result, config):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _notes(result: SearchResult, config: SearchConfig) -> list[str]:
+    counts = result.summary
+    notes = [f"parameters and MACs at {config.channels} channels, {config.layers} layers"]
+    told = {"failed": "failed", "reused": "met again, scored once", "rejected": "draws rejected by the constraints"}
+    notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
+    lines = [", ".join(notes), f"run:    {result.path}"]
+    return [*lines, f"report: {result.report}"] if result.report else lines

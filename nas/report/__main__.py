@@ -1,0 +1,27 @@
+"""``python -m nas.report RUN``: writes ``RUN/report.html`` and prints its path."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.errors import UserError
+from nas.report import write_report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code: 0, or 2 after one line on stderr that says what is wrong with the run."""
+    parser = argparse.ArgumentParser(prog="python -m nas.report", description="Writes a run as one HTML page.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, with manifest.json and trials.jsonl")
+    try:
+        print(write_report(parser.parse_args(arguments).run))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""The charts of a page as inline SVG, by matplotlib's objects (no pyplot, so no state is left behind).
+
+Lines and words carry stand-in colours, replaced by the CSS variables of the template: one picture serves light and dark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from html import escape
+from io import StringIO
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nas.report.ranking import OperationShare, Ranked, best_so_far, VisibleRange, visible_range
+from nas.report.run_files import ScoredBy
+from searchers.base import Trial
+
+# Stand-ins, each used for nothing else -> the CSS variable that the finished picture names.
+INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
+POINT, BEST, BAD, BAND = "#050505", "#060606", "#070707", "#080808"
+VARIABLES = {
+    INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper",
+    POINT: "--point", BEST: "--best", BAD: "--bad", BAND: "--band",
+}  # fmt: skip
+
+SIZE = (4.2, 3.1)  # inches; at 72 units an inch about the width of a phone
+MANY_POINTS = 5000  # from here on drawn smaller, and not one by one
+MANY_COLOUR = "#4c84c4"  # as pixels, whose colour cannot follow the page; reads on light and on dark
+
+
+def plain(text: str, length: int = 28) -> str:
+    """A name as matplotlib can set it: printable ASCII of bounded length."""
+    text = "".join(each if each.isascii() and each.isprintable() else "?" for each in text)
+    return text if len(text) <= length else f"{text[: length - 2]}.."
+
+
+def progress(trials: Sequence[Trial[str]], scored: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
+    """Every score in the order of proposal, the best so far, and at the foot the candidates without a score.
+
+    :param scored: the trials with a finite score, in id order; :param best: the id of the best cell.
+    """
+    figure, axes = _axes("candidate, in the order of proposal", _score_axis(proxy))
+    ids, scores = [trial.id for trial in scored], [trial.scores[proxy.name] for trial in scored]
+    _points(axes, ids, scores)
+    axes.step(ids, best_so_far(scores, proxy.sign), where="post", color=INK, linewidth=1.2, label="best so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _mark_best(axes, [(trial.id, trial.scores[proxy.name]) for trial in scored if trial.id == best])
+    for status, marker, colour in (("failed", "x", BAD), ("infeasible", "|", MUTED)):
+        without = [trial.id for trial in trials if trial.status == status]
+        if without:
+            foot = axes.get_xaxis_transform()
+            axes.plot(without, [0.03] * len(without), marker, color=colour, markersize=5, label=status, transform=foot)
+    _show(axes, visible_range(scores, proxy.sign), foot=0.1)
+    return _svg(figure, axes, f"Score {plain(proxy.name)} of every candidate in the order of proposal")
+
+
+def scatter(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
+    """Score against parameters in millions; at least one candidate must have its parameters recorded."""
+    figure, axes = _axes("parameters, millions", _score_axis(proxy))
+    known = [trial for trial in ranked if trial.params]
+    scores = [trial.scores[proxy.name] for trial in known]
+    _points(axes, [trial.params / 1e6 for trial in known], scores)
+    _mark_best(axes, [(trial.params / 1e6, trial.scores[proxy.name]) for trial in known if trial.id == best])
+    _show(axes, visible_range(scores, proxy.sign), foot=0.05)
+    return _svg(figure, axes, f"Score {plain(proxy.name)} against parameters")
+
+
+def histogram(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
+    """How the scores are spread, and where the best cell stands."""
+    figure, axes = _axes(_score_axis(proxy), "candidates")
+    scores = np.array([trial.scores[proxy.name] for trial in ranked])
+    shown = visible_range(scores.tolist(), proxy.sign)
+    scores = scores[(scores >= shown.low) & (scores <= shown.high)]
+    count = int(np.clip(1.5 * np.sqrt(len(scores)), 5, 40))
+    if shown.logarithmic:
+        axes.set_xscale("log")
+        edges = np.geomspace(shown.low, shown.high, count + 1)
+    else:
+        edges = np.histogram_bin_edges(scores, bins=count)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.hist(scores, bins=edges.tolist(), color=POINT, alpha=0.75, edgecolor=PAPER, linewidth=0.8)
+    for trial in ranked:
+        if trial.id == best:
+            axes.axvline(trial.scores[proxy.name], color=BEST, linewidth=1.8, label="best cell")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return _svg(figure, axes, f"Histogram of the score {plain(proxy.name)}")
+
+
+def operations(shares: Sequence[OperationShare]) -> str:
+    """Per operation its share of the edges: among the best, among all, and what chance would make of the former."""
+    figure, axes = _axes("share of edges, percent", "", height=1.1 + 0.32 * len(shares))
+    y = np.arange(len(shares))[::-1]
+    low, high = (np.array([100 * getattr(share, name) for share in shares]) for name in ("low", "high"))
+    axes.barh(y, high - low, left=low, height=0.62, color=BAND, label="a tenth drawn blindly")
+    axes.plot([100 * share.all for share in shares], y, "|", color=INK, markersize=11, label="all")
+    axes.plot([100 * share.top for share in shares], y, "o", color=BEST, markersize=6, label="best tenth")
+    axes.set_yticks(y, [plain(share.operation) for share in shares], parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(left=0)
+    return _svg(figure, axes, "Operations among the best candidates and among all")
+
+
+def _axes(x: str, y: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+    figure.patch.set_visible(False)
+    axes = figure.subplots()
+    axes.patch.set_visible(False)
+    axes.set_xlabel(x, color=MUTED, parse_math=False)
+    axes.set_ylabel(y, color=MUTED, parse_math=False)
+    axes.tick_params(which="both", color=GRID, labelcolor=MUTED)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GRID)
+    return figure, axes
+
+
+def _score_axis(proxy: ScoredBy) -> str:
+    return f"{plain(proxy.name)}, {'higher' if proxy.sign > 0 else 'lower'} is better"
+
+
+def _points(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    many = len(x) > MANY_POINTS
+    colour, size = (MANY_COLOUR, 2.0) if many else (POINT, 6.0)
+    axes.plot(x, y, ".", color=colour, alpha=0.55, markersize=size, label="candidate", rasterized=many)
+
+
+def _mark_best(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    for x, y in points:
+        axes.plot([x], [y], "o", color=BEST, markersize=8, markeredgecolor=PAPER, label="best cell", zorder=5)
+
+
+def _show(axes: Axes, shown: VisibleRange, foot: float) -> None:
+    """Sets the score axis; ``foot`` is the share of it left free below, for marks."""
+    low, high = shown.low, shown.high
+    if shown.logarithmic:
+        axes.set_yscale("log")
+        axes.set_ylim(low * (low / high) ** foot, high * (high / low) ** 0.06)
+    elif low < high:
+        axes.set_ylim(low - foot * (high - low), high + 0.06 * (high - low))
+
+
+def _svg(figure: Figure, axes: Axes, description: str) -> str:
+    """The picture for a page that holds others: no size, no font, no metadata, no style, identifiers of its own."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, labelcolor=MUTED, fontsize=9,
+            handletextpad=0.3, columnspacing=1.0, borderaxespad=0.2,
+        )  # fmt: skip
+    buffer = StringIO()
+    # Words as text, so that they can be read and searched; a fixed salt, so that equal runs give equal pages.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = re.sub(r"(?s)<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg[svg.index("<svg") :])
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
+    prefix = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    view = re.search(r'viewBox="[^"]*"', svg)
+    assert view is not None
+    opening = f'<svg {view[0]} class="chart" role="img" aria-label="{escape(description)}">'
+    svg = opening + svg[svg.index(">") + 1 :]
+    for stand_in, variable in VARIABLES.items():
+        svg = svg.replace(stand_in, f"var({variable})")
+    return svg

@@ -1,0 +1,103 @@
+"""Cells as diagrams: named vertices and labelled links, whatever notation the genotype is written in.
+
+Read are the notations of :mod:`search_spaces.notation` (a normal and a reduction cell) and NAS-Bench-201's
+``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (one cell with one input; Dong and Yang, ICLR 2020,
+https://arxiv.org/abs/2001.00326). Any other text has no diagram, and the page shows the text alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from search_spaces.cells import INPUTS, Cell, GenotypeError
+from search_spaces.notation import format_compact, parse
+
+#: Operation kinds in the order of the legend: kind -> (its title, a pattern of the names it covers).
+KINDS = {
+    "separable": ("separable convolution", re.compile(r"sep_conv_\dx\d")),
+    "dilated": ("dilated convolution", re.compile(r"dil_conv_\dx\d")),
+    "convolution": ("other convolution", re.compile(r"(nor_)?conv_[\dx_]+")),
+    "pooling": ("pooling", re.compile(r"(max|avg)_pool_\dx\d")),
+    "skip": ("skip connection", re.compile(r"skip_connect")),
+    "none": ("no connection", re.compile(r"none")),
+    "other": ("other", re.compile(r".*", re.DOTALL)),
+}
+
+
+def kind_of(operation: str) -> str:
+    """The kind of an operation, a key of :data:`KINDS`."""
+    return next(kind for kind, (_, pattern) in KINDS.items() if pattern.fullmatch(operation))
+
+
+@dataclass(frozen=True)
+class Link:
+    """From one vertex to a later one. ``operation`` is empty where the tensor passes as it is, ``times`` times."""
+
+    source: int
+    target: int
+    operation: str = ""
+    times: int = 1
+
+    @property
+    def label(self) -> str:
+        """What is written on the link."""
+        return self.operation or (f"\N{MULTIPLICATION SIGN}{self.times}" if self.times > 1 else "")
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """One cell. Vertices are numbered so that links run upwards; the last vertex is the output."""
+
+    title: str
+    vertices: tuple[str, ...]
+    links: tuple[Link, ...]
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The operations on its links."""
+        return tuple(link.operation for link in self.links if link.operation)
+
+
+def diagrams(genotype: str) -> tuple[Diagram, ...]:
+    """The cells of a genotype: normal and reduction, or the one there is; empty for a text in no known notation."""
+    try:
+        cells = parse(genotype)
+    except GenotypeError:
+        return _nasbench201(genotype)
+    if cells.normal == cells.reduce:
+        return (_diagram("Normal and reduction cell", cells.normal),)
+    return _diagram("Normal cell", cells.normal), _diagram("Reduction cell", cells.reduce)
+
+
+def _diagram(title: str, cell: Cell) -> Diagram:
+    output = INPUTS + len(cell.nodes)
+    links = [
+        Link(source, target, operation)
+        for target, node in enumerate(cell.nodes, start=INPUTS)
+        for operation, source in node
+    ]
+    links += [Link(entry, output, times=cell.concat.count(entry)) for entry in sorted(set(cell.concat))]
+    return Diagram(title, ("c_{k-2}", "c_{k-1}", *map(str, range(INPUTS, output)), "output"), tuple(links))
+
+
+def _nasbench201(text: str) -> tuple[Diagram, ...]:
+    nodes = text.strip().split("+")
+    links = []
+    for target, node in enumerate(nodes, start=1):
+        edges = re.findall(r"([\w.-]{1,40})~(\d{1,2})(?=\|)", node)
+        if node != f"|{''.join(f'{operation}~{source}|' for operation, source in edges)}" or not edges:
+            return ()
+        links += [Link(int(source), target, operation) for operation, source in edges]
+    if any(link.source >= link.target for link in links):
+        return ()
+    return (Diagram("Cell", ("input", *map(str, range(1, len(nodes))), "output"), tuple(links)),)
+
+
+def short_text(genotype: str, length: int = 120) -> str:
+    """One line for a table: the compact notation where there is one, cut to ``length`` characters."""
+    try:
+        genotype = format_compact(parse(genotype))
+    except (GenotypeError, KeyError):  # no cells; or an operation without a short name
+        pass
+    return genotype if len(genotype) <= length else f"{genotype[: length - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,178 @@
+"""The run directory: what a search leaves behind, and what it resumes from.
+
+``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one trial a line,
+flushed at once), ``best.json``, ``report.html``. JSON only: nothing in a run directory is ever unpickled or executed.
+One process at a time may write to it; the lock is released however that process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import filelock
+
+from nas.errors import UserError
+from search_spaces.base import SearchSpace
+from searchers.base import Trial
+
+G = TypeVar("G")
+
+MANIFEST = "manifest.json"
+TRIALS = "trials.jsonl"
+BEST = "best.json"
+FORMAT = 1
+
+
+class RunDirectory(Generic[G]):
+    """One run's files, locked while the object is open.
+
+    :param path: created where it does not exist.
+    :raises UserError: it cannot be written, or another process writes to it.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace[G]):
+        self.path = path
+        self.space = space
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(path / ".lock", timeout=0)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise UserError(f"run directory {path} is being written by another process") from None
+        except OSError as error:
+            raise UserError(f"run directory {path} cannot be written: {error.strerror or error}") from None
+        self._file: Any = None
+
+    def __enter__(self) -> RunDirectory[G]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._lock.release()
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest, whole or not at all."""
+        write_json(self.path / MANIFEST, {"format": FORMAT, **manifest})
+
+    def write_best(self, best: dict[str, Any]) -> None:
+        """Replace ``best.json``, whole or not at all."""
+        write_json(self.path / BEST, best)
+
+    def append(self, trial: Trial[G]) -> None:
+        """Add one finished trial; it survives the end of this process at any later moment."""
+        if self._file is None:
+            self._file = open(self.path / TRIALS, "ab", buffering=0)
+        self._file.write((json.dumps(trial_to_json(trial, self.space)) + "\n").encode())
+
+    def read_trials(self) -> list[Trial[G]]:
+        """All stored trials in id order. A last line that the end of a process tore is removed from the file.
+
+        :raises UserError: any other line that is not a trial, by its number.
+        """
+        path = self.path / TRIALS
+        if not path.exists():
+            return []
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        trials: dict[int, Trial[G]] = {}
+        for number, line in enumerate(content[:whole].splitlines(), start=1):
+            trial = self._parse_line(line, number)
+            if trial.id in trials:
+                raise UserError(f"{path} line {number}: trial {trial.id} stands there twice")
+            trials[trial.id] = trial
+        if whole < len(content):
+            os.truncate(path, whole)
+        return [trials[id] for id in sorted(trials)]
+
+    def _parse_line(self, line: bytes, number: int) -> Trial[G]:
+        try:
+            return trial_from_json(json.loads(line), self.space)
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"{self.path / TRIALS} line {number} is not a trial: {reason}") from None
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a run was begun in ``path``."""
+    return (path / MANIFEST).exists() or (path / TRIALS).exists()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the run in ``path``.
+
+    :raises UserError: there is none, or it cannot be read.
+    """
+    manifest = path / MANIFEST
+    try:
+        value = json.loads(manifest.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is not a run directory: it holds no {MANIFEST}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{manifest} cannot be read: {error}") from None
+    if not isinstance(value, dict) or not isinstance(value.get("configuration"), dict):
+        raise UserError(f"{manifest} is not a run's manifest: it holds no configuration")
+    if value.get("format") != FORMAT:
+        raise UserError(f"{manifest} has format {value.get('format')}, expected {FORMAT}")
+    return value
+
+
+def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
+    """The fields of a line in ``trials.jsonl``."""
+    return {
+        "id": trial.id,
+        "key": trial.key,
+        "genotype": space.format(trial.genotype),
+        "seed": trial.seed,
+        "status": trial.status,
+        "scores": trial.scores,
+        "params": trial.params,
+        "macs": trial.macs,
+        "seconds": round(trial.seconds, 6),
+        "error": trial.error,
+    }
+
+
+def trial_from_json(value: dict[str, Any], space: SearchSpace[G]) -> Trial[G]:
+    """The inverse of :func:`trial_to_json`; raises ValueError, KeyError or TypeError where it is not a trial."""
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, got {value!r:.40}")
+    if value["status"] not in ("ok", "failed", "infeasible"):
+        raise ValueError(f"status {value['status']!r:.40}, expected ok, failed or infeasible")
+    if type(value["id"]) is not int or value["id"] < 0:
+        raise ValueError(f"id {value['id']!r:.40}, expected a number from 0")
+    scores = {str(name): float(score) for name, score in value["scores"].items()}
+    if not all(math.isfinite(score) for score in scores.values()):
+        raise ValueError("a score that is not finite")
+    return Trial(
+        id=value["id"],
+        key=str(value["key"]),
+        genotype=space.parse(value["genotype"]),
+        seed=int(value["seed"]),
+        status=value["status"],
+        scores=scores,
+        params=int(value["params"]),
+        macs=int(value["macs"]),
+        seconds=float(value["seconds"]),
+        error=value["error"],
+    )
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write ``value`` so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def new_run_path(parent: Path, name: str) -> Path:
+    """``parent/name``, or the first of ``parent/name-2``, ``-3``, ... that does not exist."""
+    path, number = parent / name, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path

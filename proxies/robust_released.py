@@ -1,0 +1,89 @@
+"""``robust_released``: what the authors' program of the robustness proxy computes, which is not the paper's formula.
+
+Feng, Ou, Fan, Sun, ICLR 2025 (:mod:`proxies.robust` has the formula). Differences of the program, all kept here:
+
+* g_i is the gradient of the cross-entropy of a single image, and gradients are not reset between images: the i-th
+  snapshot is g_1 + ... + g_i. With N images, sum_i snapshot_i = sum_i (N - i + 1) g_i, so one backward pass of the
+  weighted losses gives the double sum that takes the program N passes.
+* only the first coordinates of a few of the first parameter tensors enter. How many tensors is not on record: it is an
+  option, the stem's convolution and both vectors of its batch norm by default, with 50 coordinates each.
+* t = 5e6; the step has length h = 50, and the change of the gradient is neither divided by h nor squared.
+* batch norms are in eval mode; inputs are in [0, 1].
+
+The program's exp overflows for many networks (38 of the 223 released scores are -inf); the score here is the logarithm,
+:meth:`RobustReleased.raw` the value itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from proxies.base import Probe, Proxy, norm_mode
+from proxies.robust import RobustTerms, finite, gradient_change, log_or_error
+
+
+class RobustReleased(Proxy):
+    """The released program's value in log space, higher is more robust.
+
+    :param tensors: how many of the first parameter tensors enter. :param coordinates: how many of each one's values.
+    """
+
+    name = "robust_released"
+    direction = "maximize"
+    cost = "backward"
+
+    def __init__(
+        self,
+        *,
+        ntk_images: int = 50,
+        curvature_images: int = 8,
+        t: float = 5e6,
+        h: float = 50.0,
+        tensors: int = 3,
+        coordinates: int = 50,
+    ):
+        for name, value in (("ntk_images", ntk_images), ("curvature_images", curvature_images),
+                            ("tensors", tensors), ("coordinates", coordinates)):  # fmt: skip
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.ntk_images = ntk_images
+        self.curvature_images = curvature_images
+        self.t = t
+        self.h = h
+        self.tensors = tensors
+        self.coordinates = coordinates
+
+    def terms(self, probe: Probe) -> RobustTerms:
+        """The exponent without its t, and the logarithm of the change of the input gradient."""
+        summed = self._summed_snapshots(probe)
+        ntk = summed.square().sum().item() / (summed.numel() * self.ntk_images**2)
+        change = gradient_change(probe, self.curvature_images, self.h, "eval")
+        return RobustTerms(ntk, log_or_error(change.flatten(1).double().norm(dim=1).mean().item(), "the curvature"))
+
+    def score(self, probe: Probe) -> float:
+        terms = self.terms(probe)
+        return finite(-(self.t * terms.ntk + terms.log_curvature), "the score")
+
+    def raw(self, probe: Probe) -> float:
+        """The program's own value, -exp(t NTK) * change: never positive, -inf where the exponential overflows."""
+        terms = self.terms(probe)
+        try:
+            return -math.exp(self.t * terms.ntk + terms.log_curvature)
+        except OverflowError:
+            return -math.inf
+
+    def _summed_snapshots(self, probe: Probe) -> Tensor:
+        """``sum_i snapshot_i`` of the coordinates that enter, float64."""
+        n = self.ntk_images
+        if n > len(probe.images):
+            raise ValueError(f"the probe holds {len(probe.images)} images, got a request for {n}")
+        parameters = [each for each in probe.network.parameters() if each.requires_grad][: self.tensors]
+        remaining = torch.arange(n, 0, -1, device=probe.images.device)
+        with norm_mode(probe.network, "eval"), torch.enable_grad():
+            losses = F.cross_entropy(probe.network(probe.images[:n]), probe.labels[:n], reduction="none")
+            gradients = torch.autograd.grad((losses * remaining.to(losses.dtype)).sum(), parameters)
+        return torch.cat([each.flatten()[: self.coordinates].double() for each in gradients])

@@ -1,0 +1,115 @@
+"""Constraints on candidates that no forward pass is needed for: operation counts, parameters, MACs.
+
+Counts are required by expressions such as ``normal.skip_connect == 2``, which are matched, never evaluated.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from search_spaces.base import NetworkSpec, SearchSpace
+
+G = TypeVar("G")
+
+_COMPARISONS: dict[str, Callable[[int, int], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_EXPRESSION = re.compile(r"\s*(\w+(?:\.\w+)*)\s*(==|!=|<=|>=|<|>)\s*([0-9]{1,9})\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One required operation count: ``path comparison value``."""
+
+    path: str
+    comparison: str
+    value: int
+
+    def __post_init__(self) -> None:
+        if self.comparison not in _COMPARISONS:
+            raise ValueError(f"comparison must be one of {' '.join(_COMPARISONS)}, got '{self.comparison}'")
+
+    @classmethod
+    def parse(cls, text: str) -> Constraint:
+        """The inverse of ``str``.
+
+        :raises ValueError: repeating ``text``.
+        """
+        match = _EXPRESSION.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"requirement {text!r:.80} cannot be read, expected an operation count, one of"
+                f" {' '.join(_COMPARISONS)}, and an integer, such as 'normal.skip_connect == 2'"
+            )
+        return cls(match[1], match[2], int(match[3]))
+
+    def allows(self, count: int) -> bool:
+        """Whether ``count`` operations meet the requirement."""
+        return _COMPARISONS[self.comparison](count, self.value)
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.comparison} {self.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """What a candidate must meet before it is scored; the default asks for nothing."""
+
+    require: tuple[Constraint, ...] = ()
+    max_params: int | None = None
+    max_macs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_params", "max_macs"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} must be at least 1, got {limit}")
+
+    def validate(self, space: SearchSpace[Any]) -> None:
+        """Check that ``space`` knows every required operation.
+
+        :raises ValueError: repeating the requirement whose path it does not know.
+        """
+        genotype = space.sample(np.random.default_rng(0))
+        for constraint in self.require:
+            try:
+                space.count(genotype, constraint.path)
+            except ValueError as error:
+                raise ValueError(f"requirement '{constraint}': {error}") from None
+
+    def violation(self, genotype: G, space: SearchSpace[G], spec: NetworkSpec) -> str | None:
+        """The first constraint that ``genotype`` violates, with its value; None where it meets all.
+
+        Operation counts come first, the costlier cost after them.
+        """
+        for constraint in self.require:
+            count = space.count(genotype, constraint.path)
+            if not constraint.allows(count):
+                return f"{constraint.path} must be {constraint.comparison} {constraint.value}, got {count}"
+        if self.max_params is None and self.max_macs is None:
+            return None
+        cost = space.cost(genotype, spec)
+        if self.max_params is not None and cost.params > self.max_params:
+            return f"params must be at most {self.max_params:,}, got {cost.params:,}"
+        if self.max_macs is not None and cost.macs > self.max_macs:
+            return f"macs must be at most {self.max_macs:,}, got {cost.macs:,}"
+        return None
+
+    def feasible(self, space: SearchSpace[G], spec: NetworkSpec) -> Callable[[G], bool]:
+        """The predicate ``feasible(genotype)`` that a searcher takes.
+
+        :raises ValueError: an unknown path, as :meth:`validate`.
+        """
+        self.validate(space)
+        return lambda genotype: self.violation(genotype, space, spec) is None

@@ -1,0 +1,76 @@
+"""Random search, https://arxiv.org/abs/1902.07638: every candidate is drawn on its own.
+
+The baseline that Li and Talwalkar (UAI 2019) ask every search to be held against, and the protocol of published
+zero-cost searches: draw many cells, score all of them, take the best. Cells drawn twice are proposed twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+
+from search_spaces.base import SearchSpace
+from searchers.base import MAX_DRAWS, Fitness, Searcher, Trial
+
+G = TypeVar("G")
+
+Sampler = Literal["uniform", "published"]
+
+
+class RandomSearch(Searcher[G]):
+    """Independent draws that meet the constraints.
+
+    :param sampler: ``uniform``: proposal ``i`` is drawn with the generator of ``(seed, i)``, again until it meets the
+        constraints. ``published``: the space's published program is seeded with ``seed``, ``seed + 1``, ...; proposal
+        ``i`` is draw ``i`` of those that meet the constraints. A new searcher told ``i`` trials goes through that
+        stream from its start, and ``rejected`` counts from there.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace[G],
+        *,
+        seed: int,
+        fitness: Fitness[G],
+        feasible: Callable[[G], bool] | None = None,
+        max_draws: int = MAX_DRAWS,
+        sampler: Sampler = "uniform",
+    ):
+        super().__init__(space, seed=seed, fitness=fitness, feasible=feasible, max_draws=max_draws)
+        if sampler not in get_args(Sampler):
+            raise ValueError(f"sampler must be {' or '.join(get_args(Sampler))}, got '{sampler}'")
+        if sampler == "published":
+            space.sample_published(seed)  # a space without such a sampler says so now, not at the first ask
+        self.sampler = sampler
+        self._uniform: dict[int, G] = {}  # by number of proposal: those asked for and not yet told
+        self._published: list[G] = []  # feasible draws from the start of the stream
+        self._next_seed = seed  # of the stream, after its last feasible draw
+
+    def ask(self, n: int) -> list[G]:
+        numbers = range(self.told, self.told + n)
+        if self.sampler == "published":
+            return [self._from_stream(number) for number in numbers]
+        return [self._uniform_draw(number) for number in numbers]
+
+    def observe(self, trial: Trial[G]) -> None:
+        self._uniform.pop(trial.id, None)
+
+    def _uniform_draw(self, number: int) -> G:
+        if number not in self._uniform:
+            rng = np.random.default_rng((self.seed, number))
+            self._uniform[number] = self.draw(lambda: self.space.sample(rng))
+        return self._uniform[number]
+
+    def _from_stream(self, number: int) -> G:
+        while len(self._published) <= number:
+            self._published.append(self._next_published())
+        return self._published[number]
+
+    def _next_published(self) -> G:
+        seeds = itertools.count(self._next_seed)
+        genotype = self.draw(lambda: self.space.sample_published(next(seeds)))
+        self._next_seed = next(seeds)
+        return genotype
