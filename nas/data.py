@@ -33,7 +33,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", 
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 LAYOUT = "train/<class>/<image> and test/<class>/<image>"
 CHUNK = 64  # images a thread decodes at a time
-THREADS = min(os.cpu_count() or 1, 8)  # small images are bound by the interpreter lock, more threads do not help
+THREADS = min(os.cpu_count() or 1, 4)  # decoding small images mostly holds the interpreter lock: more do not help
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 

@@ -1,8 +1,8 @@
 """The DARTS search space (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055).
 
 A cell has four nodes; each reads two different earlier inputs or nodes through one operation each, and the cell's
-output concatenates the four. The published cells of other shapes (CRoZe's 14 edges, NASNet's five nodes, larger kernels)
-can be parsed, built, mutated and crossed as well, but are never sampled.
+output concatenates the four. The published cells of other shapes (CRoZe's 14 edges, NASNet's five nodes, larger
+kernels) can be parsed, built, mutated and crossed as well, but are never sampled.
 """
 
 from __future__ import annotations

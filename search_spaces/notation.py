@@ -1,8 +1,8 @@
 """The text notations of a :class:`~search_spaces.cells.CellGenotype`, and its canonical key.
 
 The field's text is read without ever executing it. The compact notation is one line of about 100 characters, used as
-the canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by ``+``,
-then ``>`` and the concatenated nodes; a slash between the cells::
+the canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by
+``+``, then ``>`` and the concatenated nodes; a slash between the cells::
 
     s3.0+s3.1|s3.0+s3.1|s3.1+sk.0|d3.2+sk.0>2,3,4,5/mp.0+mp.1|...>2,3,4,5
 """

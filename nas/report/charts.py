@@ -50,6 +50,8 @@ def progress(trials: Sequence[Trial[str]], scored: Sequence[Ranked], proxy: Scor
     _points(axes, ids, scores)
     axes.step(ids, best_so_far(scores, proxy.sign), where="post", color=INK, linewidth=1.2, label="best so far")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    end = trials[-1].id
+    axes.set_xlim(-0.03 * end - 0.5, 1.03 * end + 0.5)
     _mark_best(axes, [(trial.id, trial.scores[proxy.name]) for trial in scored if trial.id == best])
     for status, marker, colour in (("failed", "x", BAD), ("infeasible", "|", MUTED)):
         without = [trial.id for trial in trials if trial.status == status]
@@ -61,12 +63,13 @@ def progress(trials: Sequence[Trial[str]], scored: Sequence[Ranked], proxy: Scor
 
 
 def scatter(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
-    """Score against parameters in millions; at least one candidate must have its parameters recorded."""
-    figure, axes = _axes("parameters, millions", _score_axis(proxy))
+    """Score against parameters; at least one candidate must have its parameters recorded."""
     known = [trial for trial in ranked if trial.params]
+    unit, word = (1e6, "millions") if max(trial.params for trial in known) >= 1e6 else (1e3, "thousands")
+    figure, axes = _axes(f"parameters, {word}", _score_axis(proxy))
     scores = [trial.scores[proxy.name] for trial in known]
-    _points(axes, [trial.params / 1e6 for trial in known], scores)
-    _mark_best(axes, [(trial.params / 1e6, trial.scores[proxy.name]) for trial in known if trial.id == best])
+    _points(axes, [trial.params / unit for trial in known], scores)
+    _mark_best(axes, [(trial.params / unit, trial.scores[proxy.name]) for trial in known if trial.id == best])
     _show(axes, visible_range(scores, proxy.sign), foot=0.05)
     return _svg(figure, axes, f"Score {plain(proxy.name)} against parameters")
 
@@ -97,7 +100,7 @@ def operations(shares: Sequence[OperationShare]) -> str:
     figure, axes = _axes("share of edges, percent", "", height=1.1 + 0.32 * len(shares))
     y = np.arange(len(shares))[::-1]
     low, high = (np.array([100 * getattr(share, name) for share in shares]) for name in ("low", "high"))
-    axes.barh(y, high - low, left=low, height=0.62, color=BAND, label="a tenth drawn blindly")
+    axes.barh(y, high - low, left=low, height=0.62, color=BAND, label="by chance")
     axes.plot([100 * share.all for share in shares], y, "|", color=INK, markersize=11, label="all")
     axes.plot([100 * share.top for share in shares], y, "o", color=BEST, markersize=6, label="best tenth")
     axes.set_yticks(y, [plain(share.operation) for share in shares], parse_math=False)

@@ -94,10 +94,9 @@ def _nasbench201(text: str) -> tuple[Diagram, ...]:
     return (Diagram("Cell", ("input", *map(str, range(1, len(nodes))), "output"), tuple(links)),)
 
 
-def short_text(genotype: str, length: int = 120) -> str:
-    """One line for a table: the compact notation where there is one, cut to ``length`` characters."""
+def short_lines(genotype: str, length: int = 64) -> tuple[str, ...]:
+    """For a table: the compact notation, a line a cell; of any other text the first ``length`` characters."""
     try:
-        genotype = format_compact(parse(genotype))
+        return tuple(format_compact(parse(genotype)).split("/"))
     except (GenotypeError, KeyError):  # no cells; or an operation without a short name
-        pass
-    return genotype if len(genotype) <= length else f"{genotype[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+        return (genotype if len(genotype) <= length else f"{genotype[: length - 1]}\N{HORIZONTAL ELLIPSIS}",)

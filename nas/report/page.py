@@ -10,11 +10,12 @@ import jinja2
 from markupsafe import Markup
 
 from nas.report import charts, wording
-from nas.report.diagrams import KINDS, diagrams, short_text
+from nas.report.diagrams import KINDS, diagrams, short_lines
 from nas.report.drawing import draw
 from nas.report.published import CELLS, HALF_WIDTH, PUBLISHED
 from nas.report.ranking import TOP, Ranked, is_ranked, operation_shares, ranking, size_correlation, visible_range
 from nas.report.run_files import RunRecord, ScoredBy
+from search_spaces.notation import SHORT_NAMES
 from searchers.base import Trial
 
 CHARTED = 3  # proxies that get charts; all are in the tables
@@ -50,6 +51,7 @@ def render(record: RunRecord) -> str:
         panels=[_panel(record, ranked, proxy, best) for proxy in record.proxies[:CHARTED]] if ranked else [],
         sizes=_sizes(ranked, record.proxies),
         listed=ranked[:LISTED],
+        short_names=[(short, name) for name, short in SHORT_NAMES.items()],
         operations=_operations(ranked),
         failures=_failures(record),
         published=PUBLISHED,
@@ -72,7 +74,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(amount=wording.amount, score=wording.score, signed=wording.signed, short=short_text)
+    environment.filters.update(amount=wording.amount, score=wording.score, signed=wording.signed, short_lines=short_lines)
     return environment
 
 

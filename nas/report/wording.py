@@ -70,8 +70,8 @@ def search_cost(record: RunRecord) -> tuple[str, str]:
     """The scoring time of all candidates together, in days, and of what: ``("0.0172", "GPU-days")``."""
     seconds = sum(trial.seconds for trial in record.trials)
     days = seconds / SECONDS_A_DAY
-    text = f"{days:#.3g}" if days >= 1e-4 or not days else f"{days:.1g}"
-    return ("0" if not days else text), f"{_processor(record)}-days"
+    text = f"{days:#.3g}" if days >= 1e-3 else f"{days:.5f}"
+    return (text.rstrip(".") if days else "0"), f"{_processor(record)}-days"
 
 
 def _processor(record: RunRecord) -> str:

@@ -1,0 +1,27 @@
+PYTHON ?= python
+
+.PHONY: install test slow lint format bench
+
+install:
+	$(PYTHON) -m pip install -e ".[test]"
+
+test:
+	$(PYTHON) -m pytest
+
+slow:
+	$(PYTHON) -m pytest -m slow
+
+RULES = --line-length 120 --target-version py310
+FOLDERS = nas search_spaces searchers proxies experiments benchmarks tests
+
+lint:
+	$(PYTHON) -m ruff check $(RULES) --select E,F,I,B,UP,SIM,PIE,RUF --ignore RUF002,RUF003,SIM117 $(FOLDERS)
+	$(PYTHON) -m mypy
+	lint-imports --config setup.cfg
+
+format:
+	$(PYTHON) -m ruff check $(RULES) --select I --fix $(FOLDERS)
+	$(PYTHON) -m ruff format $(RULES) $(FOLDERS)
+
+bench:
+	$(PYTHON) -m benchmarks.scoring
