@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 
+from nas.executors.allocator import keep_freed_memory
 from nas.executors.base import Executor
 from nas.scoring import Candidate, Scorer
 from searchers.base import Trial
@@ -29,6 +30,7 @@ class LocalExecutor(Executor):
 
     def run(self, scorer: Scorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         workers = min(self.threads, len(candidates)) if scorer.device.type == "cpu" else 1
+        keep_freed_memory()
         with _one_thread_per_operation():
             if workers <= 1:
                 yield from map(scorer, candidates)

@@ -1,6 +1,6 @@
 """The charts of a page as inline SVG, by matplotlib's objects (no pyplot, so no state is left behind).
 
-Lines and words carry stand-in colours, replaced by the CSS variables of the template: one picture serves light and dark.
+Lines and words carry stand-in colours, replaced by the template's CSS variables: one picture serves light and dark.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nas.report.ranking import OperationShare, Ranked, best_so_far, VisibleRange, visible_range
+from nas.report.ranking import OperationShare, Ranked, VisibleRange, best_so_far, visible_range
 from nas.report.run_files import ScoredBy
 from searchers.base import Trial
 
@@ -85,7 +85,8 @@ def histogram(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
         axes.set_xscale("log")
         edges = np.geomspace(shown.low, shown.high, count + 1)
     else:
-        edges = np.histogram_bin_edges(scores, bins=count)
+        margin = 0.05 * abs(shown.low) or 0.5
+        edges = np.array([-1, 1]) * margin + shown.low if shown.flat else np.linspace(shown.low, shown.high, count + 1)
         axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.hist(scores, bins=edges.tolist(), color=POINT, alpha=0.75, edgecolor=PAPER, linewidth=0.8)
     for trial in ranked:
@@ -146,7 +147,7 @@ def _show(axes: Axes, shown: VisibleRange, foot: float) -> None:
     if shown.logarithmic:
         axes.set_yscale("log")
         axes.set_ylim(low * (low / high) ** foot, high * (high / low) ** 0.06)
-    elif low < high:
+    elif not shown.flat:
         axes.set_ylim(low - foot * (high - low), high + 0.06 * (high - low))
 
 

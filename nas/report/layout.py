@@ -1,13 +1,14 @@
 """Which layer, order and height everything in a diagram gets, so that nothing that carries a word is ever crossed.
 
-Layered drawing (Sugiyama, Tagawa and Toda 1981) with two changes that fit cells. A vertex is one block together with the
-labels of the links into it, one slot each, stacked at its left. And all links of a vertex share one lane through the
-layers they pass, since they carry the same tensor. Blocks and lanes of a layer are kept apart, and lines bend only between
-layers; hence no label meets another label, a vertex or a foreign line, whatever the cell.
+Layered drawing (Sugiyama, Tagawa and Toda 1981) with two changes that fit cells. A vertex is one block together with
+the labels of the links into it, one slot each, stacked at its left. And all links of a vertex share one lane through
+the layers they pass, since they carry the same tensor. Blocks and lanes of a layer are kept apart, and lines bend only
+between layers; hence no label meets another label, a vertex or a foreign line, whatever the cell.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from scipy.optimize import isotonic_regression
@@ -39,7 +40,7 @@ class Hop(NamedTuple):
 
 
 class Layout:
-    """``items``: per layer, from top to bottom; ``hops``: from each layer to the next; ``y``: the middle of each item."""
+    """``items`` per layer, from top to bottom; ``hops`` from each layer to the next; ``y``, the middle of each item."""
 
     def __init__(self, diagram: Diagram):
         self.depth = _depths(diagram)
@@ -98,7 +99,7 @@ class Layout:
         return total
 
     def _order(self, links: tuple[Link, ...]) -> None:
-        """Few crossings: sweeps of barycenters to and fro, each followed by swaps of neighbours; the best order stays."""
+        """Few crossings: sweeps of barycenters to and fro, after each swaps of neighbours; the best order stays."""
         for hops in self.hops:
             hops.sort(key=lambda hop: "" if hop.link is None else links[hop.link].operation)
         best = (self.crossings(), [list(layer) for layer in self.items])
@@ -139,7 +140,7 @@ class Layout:
             for layer in self.items if sweep % 2 == 0 else self.items[::-1]:
                 wanted = [_level(item, y, offsets) for item in layer]
                 ground = [0.0]  # the least distance of each item from the first
-                for above, below in zip(layer, layer[1:], strict=False):
+                for above, below in pairwise(layer):
                     ground.append(ground[-1] + (size[above] + size[below]) / 2 + SPACING)
                 fitted = isotonic_regression([w - g for w, g in zip(wanted, ground, strict=True)]).x
                 y.update({item: float(f) + g for item, f, g in zip(layer, fitted, ground, strict=True)})

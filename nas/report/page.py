@@ -36,8 +36,9 @@ def render(record: RunRecord) -> str:
     best = record.best or (ranked[0] if ranked else None)
     drawings = _drawings(best)
     run_names = [proxy.name for proxy in record.proxies]
-    known = {name for row in PUBLISHED for name in (row.name, row.kin)}
-    return _environment().get_template("template.html").render(
+    known = {name for row in PUBLISHED for name in (row.name, row.kin) if name}
+    template = _environment().get_template("template.html")
+    return template.render(
         record=record,
         space=record.section("configuration").get("space"),
         searcher=record.section("configuration").get("searcher"),
@@ -74,7 +75,9 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(amount=wording.amount, score=wording.score, signed=wording.signed, short_lines=short_lines)
+    environment.filters.update(
+        amount=wording.amount, score=wording.score, signed=wording.signed, short_lines=short_lines
+    )
     return environment
 
 
@@ -98,9 +101,7 @@ def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     if record.torn:
         notes.append("The last line of trials.jsonl was cut off in the middle of being written; it is left out.")
     if best is not None and ranked and best.key != ranked[0].key:
-        notes.append(
-            f"best.json names candidate {best.id}; by the trials of this directory, candidate {ranked[0].id} ranks first."
-        )
+        notes.append(f"best.json names candidate {best.id}; by trials.jsonl, candidate {ranked[0].id} ranks first.")
     for proxy in record.proxies:
         if not proxy.recorded:
             notes.append(f"The run does not record which direction of {proxy.name} is better; higher is assumed.")
@@ -146,7 +147,7 @@ def _panel(record: RunRecord, ranked: list[Ranked], proxy: ScoredBy, best: Trial
     scores = [trial.scores[proxy.name] for trial in ranked]
     return {
         "proxy": proxy,
-        "charts": [Markup(picture) for picture in pictures],  # noqa: S704
+        "charts": [Markup(picture) for picture in pictures],
         "equal": len(scores) > 1 and len(set(scores)) == 1,
         "ties": len(scores) - len(set(scores)),
         "outside": visible_range(scores, proxy.sign).outside,
@@ -173,7 +174,7 @@ def _operations(ranked: list[Ranked]) -> dict[str, Any] | None:
     top = round(TOP * len(ranked))
     shares = operation_shares(chosen, top)
     return {
-        "chart": Markup(charts.operations(shares)),  # noqa: S704
+        "chart": Markup(charts.operations(shares)),
         "top": top,
         "shares": shares,
         "more": [share.operation for share in shares if share.top > share.high],
@@ -186,7 +187,9 @@ def _failures(record: RunRecord) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Trial[str]]] = {}
     for trial in record.trials:
         if not is_ranked(trial, record.proxies):
-            reason = trial.error or ("no finite score from every proxy" if trial.status == "ok" else "no reason recorded")
+            reason = trial.error or (
+                "no finite score from every proxy" if trial.status == "ok" else "no reason recorded"
+            )
             groups.setdefault((trial.status, re.sub(r"\d[\d.,_e+-]*", "#", reason)), []).append(trial)
     rows = [
         {

@@ -1,9 +1,9 @@
 """Published figures that a run's scores are set beside.
 
-Kendall's tau between an untrained network's score and the PGD robust accuracy it reaches after adversarial training, on
-the 223 DARTS cells of Tiny-RobustBench (16 channels, 8 layers, CIFAR-10, PGD-7 training at epsilon 8/255). From the logs
-of Feng et al., "Zero-cost Proxy for Adversarial Robustness Evaluation" (ICLR 2025, https://github.com/fyqsama/ZCP); the
-baselines, which no proxy is needed for, are recomputed from the records.
+Kendall's tau between an untrained network's score and the PGD robust accuracy it reaches after adversarial training,
+on the 223 DARTS cells of Tiny-RobustBench (16 channels, 8 layers, CIFAR-10, PGD-7 training at epsilon 8/255). From the
+logs of Feng et al., "Zero-cost Proxy for Adversarial Robustness Evaluation" (ICLR 2025,
+https://github.com/fyqsama/ZCP); the baselines, which no proxy is needed for, are recomputed from the records.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def correlate(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Corre
 
 
 def _weighted_taus(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Tau-b of ``x`` and ``y`` ``(N,)`` for each row of ``weights`` ``(R, N)``, how often a resample holds each candidate.
+    """Tau-b of ``x`` and ``y`` ``(N,)`` for each row of ``weights`` ``(R, N)``: how often a resample holds a candidate.
 
     Sums over pairs are matrix products, 256 candidates at a time, not a loop over resamples.
     """
@@ -139,6 +139,11 @@ class VisibleRange:
     high: float
     logarithmic: bool
     outside: int
+
+    @property
+    def flat(self) -> bool:
+        """Whether all of it is one value, up to rounding."""
+        return self.high - self.low <= 1e-9 * max(abs(self.low), abs(self.high))
 
 
 def visible_range(scores: Sequence[float], sign: int) -> VisibleRange:

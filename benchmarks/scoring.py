@@ -1,0 +1,120 @@
+"""Scoring speed: ``robust`` against the published way of computing it, same cells, same images, same threads.
+
+    python -m benchmarks.scoring [--cells 6] [--rounds 3] [--threads N]
+
+Two sides score the same networks on the same images, in turn (A B A B), each with the whole machine:
+
+* published: the literal modules in contiguous layout, one backward pass for each of the 50 images, then the curvature on
+  8 images, one candidate after the other, torch's threads inside each operation (:mod:`benchmarks.literal`);
+* ours: :class:`nas.scoring.Scorer` through :class:`nas.executors.local.LocalExecutor`, from the canonical key to the
+  trial, so building and counting the network are in it too; one candidate a thread.
+
+The scores must agree. Printed besides: achieved FLOP/s over those of a large matrix product with the same threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.literal import literal_network, robust_score
+from nas import environment
+from nas.data import load_data, probe_batch
+from nas.executors.local import LocalExecutor, available_cores
+from nas.scoring import Candidate, Scorer, candidate_seed
+from proxies.robust import Robust
+from search_spaces.base import NetworkSpec
+from search_spaces.cells import CellGenotype
+from search_spaces.darts import DartsSpace
+
+NTK_IMAGES, CURVATURE_IMAGES = 50, 8
+PASSES = 3 * NTK_IMAGES + 2 * 2 * CURVATURE_IMAGES  # a backward pass is two forwards, one without weight gradients one
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def matrix_product_rate(threads: int, size: int = 2048, repeats: int = 8) -> float:
+    """FLOP/s of a float32 matrix product of ``size`` squared, the best of ``repeats``."""
+    torch.set_num_threads(threads)
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    return 2 * size**3 / min(seconds(lambda: a @ b) for _ in range(repeats))
+
+
+def published(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]], threads: int) -> list[float]:
+    """Scores, the published way."""
+    torch.set_num_threads(threads)
+    images: Tensor = scorer.images.contiguous()
+    robust = Robust()
+    found = []
+    for candidate in candidates:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(candidate_seed(scorer.seed, candidate.key))
+            network = literal_network(scorer.space.build(scorer.space.parse(candidate.key), scorer.spec)).eval()
+        ntk, curvature = images[:NTK_IMAGES], images[:CURVATURE_IMAGES]
+        labels = scorer.labels[:CURVATURE_IMAGES]
+        found.append(robust_score(network, ntk, curvature, labels, t=robust.t, h=robust.h))
+    return found
+
+
+def ours(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]], threads: int) -> list[float]:
+    """Scores, as a search computes them."""
+    trials = sorted(LocalExecutor(threads).run(scorer, candidates), key=lambda trial: trial.id)
+    assert all(trial.status == "ok" for trial in trials), trials
+    return [trial.scores["robust"] for trial in trials]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description="robust against the published way")
+    parser.add_argument("--cells", type=int, default=6, help="random cells, the same for both (default: 6)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each side runs, in turn (default: 3)")
+    parser.add_argument("--threads", type=int, nargs="*", help="thread counts (default: 1 and all cores)")
+    arguments = parser.parse_args(argv)
+    space, spec = DartsSpace(), NetworkSpec(channels=16, layers=8)
+    images, labels = probe_batch(load_data("digits").train, NTK_IMAGES, seed=0)
+    scorer = Scorer(space, spec, [Robust()], images, labels, seed=0)
+    cells = [space.sample(np.random.default_rng(i)) for i in range(arguments.cells)]
+    candidates = [Candidate(i, space.canonical(cell), cell) for i, cell in enumerate(cells)]
+    macs = statistics.mean(space.cost(cell, spec).macs for cell in cells)
+
+    table = Table(title="robust, seconds a candidate (16 channels, 8 layers, 50 + 8 images)")
+    for column in ("threads", "published", "ours", "ratio", "ratio min..max", "GFLOP/s", "of matmul", "scores differ by"):
+        table.add_column(column, justify="right")
+    for threads in arguments.threads or sorted({1, available_cores()}):
+        ours(scorer, candidates[: threads + 1], threads)  # warm up
+        published(scorer, candidates[:1], threads)
+        a, b, difference = [], [], 0.0
+        for _ in range(arguments.rounds):
+            scores: list[list[float]] = []
+            a.append(seconds(lambda: scores.append(published(scorer, candidates, threads))) / len(cells))
+            b.append(seconds(lambda: scores.append(ours(scorer, candidates, threads))) / len(cells))
+            difference = max(difference, *(abs(x - y) / abs(y) for x, y in zip(*scores, strict=True)))
+        ratios = [x / y for x, y in zip(a, b, strict=True)]
+        rate = 2 * macs * PASSES / statistics.median(b)
+        peak = matrix_product_rate(threads)
+        table.add_row(
+            str(threads), f"{statistics.median(a):.3f}", f"{statistics.median(b):.3f}", f"{statistics.median(ratios):.1f}",
+            f"{min(ratios):.1f}..{max(ratios):.1f}", f"{rate / 1e9:.1f}", f"{100 * rate / peak:.0f} %", f"{difference:.0e}",
+        )  # fmt: skip
+    console = Console(width=120)
+    console.print(table)
+    versions, hardware = environment.versions(), environment.hardware("cpu")
+    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores;", end=" ")
+    console.print(f"{arguments.cells} cells, {arguments.rounds} rounds, medians; commit {environment.git_commit()}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
