@@ -14,7 +14,8 @@ from search_spaces.base import NetworkSpec
 from search_spaces.cell_network import CellModule, CellNetwork, drop_path, reduction_layers
 from search_spaces.cells import Cell
 from search_spaces.known_cells import known_cell
-from search_spaces.operations import OPERATIONS, FactorizedReduce, SeparableConv, from_phases, to_phases
+from search_spaces.kernels import row_product_gradient, to_phases, weight_gradient
+from search_spaces.operations import OPERATIONS, FactorizedReduce, SeparableConv
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -137,12 +138,25 @@ def test_second_derivatives_of_a_separable_convolution(stride: int, dilation: in
     assert torch.autograd.gradgradcheck(run, (x, *values))
 
 
-def test_phases_come_back() -> None:
+def test_phases_are_the_pixels_of_equal_remainders() -> None:
     x = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
-    phases = to_phases(x)
+    phases = to_phases(x, 2)
     assert phases.shape == (8, 3, 2, 3)
     assert torch.equal(phases[2:4], x[:, :, ::2, 1::2])
-    assert torch.equal(from_phases(phases), x)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("image", [(12, 12), (6, 4), (7, 5), (3, 9)])
+def test_weight_gradients_of_depthwise_convolutions(size: int, dilation: int, image: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, *image, generator=generator, dtype=torch.float64)
+    grad = torch.randn(2, 4, *image, generator=generator, dtype=torch.float64)
+    weight = torch.randn(4, 1, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    out = torch.nn.functional.conv2d(x, weight, None, 1, dilation * (size // 2), dilation, 4)
+    (expected,) = torch.autograd.grad(out, weight, grad)
+    torch.testing.assert_close(row_product_gradient(grad, x, size, dilation), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(weight_gradient(grad, x, weight, dilation), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 5])

@@ -1,0 +1,178 @@
+"""Exact replacements for gradients that torch computes slowly on a CPU.
+
+Each is a differentiable function of its own; differentiated twice, it falls back to torch's kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pointwise_norm(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, inverse_deviation: Tensor
+) -> Tensor:
+    """A 1x1 convolution and its batch norm in eval mode, ``(N, C, H, W)`` -> ``(N, O, H, W)``, as one matrix product.
+
+    In channels_last a matrix product has the faster gradients, and the norm is an affine map that its weight and bias
+    absorb. One function instead of a dozen calls, because at these sizes the calls cost as much as the arithmetic.
+
+    :param weight: ``(O, C, 1, 1)``. :param gamma: and ``beta``, the norm's weight and bias ``(O,)``.
+    :param mean: and ``inverse_deviation``, its statistics ``(O,)``, which get no gradient.
+    """
+    out: Tensor = _PointwiseNorm.apply(x, weight, gamma, beta, mean, inverse_deviation)
+    return out
+
+
+class _PointwiseNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, inv: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        scale = gamma * inv
+        matrix = weight.view(-1, c) * scale.unsqueeze(1)  # O C
+        bias = torch.addcmul(beta, mean, scale, value=-1)
+        out = torch.addmm(bias, x.permute(0, 2, 3, 1).reshape(-1, c), matrix.t())  # NHW O
+        ctx.save_for_backward(x, weight, gamma, mean, inv, scale, matrix)
+        return out.view(n, h, w, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        x, weight, gamma, mean, inv, scale, matrix = ctx.saved_tensors
+        n, c, h, w = x.shape
+        if torch.is_grad_enabled():  # to be differentiated again: these two have no history
+            scale = gamma * inv
+            matrix = weight.view(-1, c) * scale.unsqueeze(1)
+        grad_rows = grad.permute(0, 2, 3, 1).reshape(n * h * w, -1)  # NHW O
+        grad_x = grad_weight = grad_gamma = grad_beta = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad_rows @ matrix).view(n, h, w, c).permute(0, 3, 1, 2)
+        if any(ctx.needs_input_grad[1:4]):
+            grad_matrix = grad_rows.t() @ x.permute(0, 2, 3, 1).reshape(-1, c)  # O C
+            grad_beta = grad_rows.sum(0)
+            grad_weight = (grad_matrix * scale.unsqueeze(1)).view_as(weight)
+            # y = gamma inv (W x - mean) + beta: the gradient of W already holds that of gamma
+            grad_gamma = ((grad_matrix * weight.view(-1, c)).sum(1) - grad_beta * mean) * inv
+        return grad_x, grad_weight, grad_gamma, grad_beta, None, None
+
+
+def dilated_depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """A depthwise convolution of stride 1 that keeps the resolution, ``(N, C, H, W)``, weight ``(C, 1, k, k)``.
+
+    torch is fast forward only. The gradient of the input is the same convolution with the kernel turned round; the
+    gradient of the weight is that of undilated convolutions on the phases of the image (the pixels whose row and column
+    leave equal remainders modulo the dilation), or, for phases smaller than the kernel, a few matrix products.
+    """
+    out: Tensor = _DilatedDepthwise.apply(x, weight, dilation)
+    return out
+
+
+class _DilatedDepthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.dilation = dilation
+        return _same(x, weight, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            grad_x, grad_weight = _torch_gradients(grad, x, weight, ctx.dilation, ctx.needs_input_grad[:2])
+            return grad_x, grad_weight, None
+        grad_x = _same(grad, weight.flip(2, 3), ctx.dilation) if ctx.needs_input_grad[0] else None
+        grad_weight = weight_gradient(grad, x, weight, ctx.dilation) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_weight, None
+
+
+def _same(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    return F.conv2d(x, weight, None, 1, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])
+
+
+def _torch_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, dilation: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    padding = dilation * (weight.shape[-1] // 2)
+    gradients: tuple[Tensor | None, Tensor | None, None] = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, (1, 1), (padding,) * 2, (dilation,) * 2, False, (0, 0), weight.shape[0], (*wanted, False)
+    )
+    return gradients[:2]
+
+
+def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """The gradient ``(C, 1, k, k)`` of :func:`dilated_depthwise`'s weight."""
+    size, (h, w) = weight.shape[-1], x.shape[-2:]
+    if h % dilation or w % dilation or min(h, w) < size * dilation:
+        return row_product_gradient(grad, x, size, dilation)
+    found = _torch_gradients(to_phases(grad, dilation), to_phases(x, dilation), weight, 1, (False, True))[1]
+    assert found is not None
+    return found
+
+
+def to_phases(x: Tensor, dilation: int) -> Tensor:
+    """``(N, C, H, W)`` -> ``(d^2 N, C, H / d, W / d)``: pixels ``d`` rows or columns apart become neighbours."""
+    n, c, h, w = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(n, h // dilation, dilation, w // dilation, dilation, c)  # N H' d W' d C
+    x = x.permute(2, 4, 0, 1, 3, 5).reshape(dilation**2 * n, h // dilation, w // dilation, c)
+    return x.permute(0, 3, 1, 2)
+
+
+def row_product_gradient(grad: Tensor, x: Tensor, size: int, dilation: int) -> Tensor:
+    """The gradient ``(C, 1, k, k)`` of a depthwise weight by ``k`` batched matrix products, for images of any size.
+
+    For a kernel row i, ``M[w, v] = sum over n, h of grad[n, h, w] x[n, h + i, v]`` holds every kernel column j as the
+    sum of one of its diagonals, ``v = w + j``.
+    """
+    n, c, h, w = x.shape
+    pad = dilation * (size // 2)
+    wide = w + 2 * pad
+    padded = x.new_zeros(c, h + 2 * pad, n, wide)
+    padded[:, pad : pad + h, :, pad : pad + w] = x.permute(1, 2, 0, 3)
+    rows = padded.view(c, (h + 2 * pad) * n, wide)  # C HN W
+    columns = grad.permute(1, 2, 0, 3).reshape(c, h * n, w).transpose(1, 2)  # C W HN
+    sums = []
+    for i in range(size):
+        start = i * dilation * n
+        products = torch.bmm(columns, rows[:, start : start + h * n])  # C w wide
+        sums.append(products.as_strided((c, w, size), (w * wide, wide + 1, dilation)).sum(1))  # C k
+    return torch.stack(sums, 1).unsqueeze(1)
+
+
+def diagonal_phases(x: Tensor) -> Tensor:
+    """``(N, C, H, W)``, even sizes -> ``(2, N, C, H / 2, W / 2)``: the pixels of even, of odd row and column.
+
+    The gradients of two slicings would each fill an image of zeros, and add.
+    """
+    out: Tensor = _DiagonalPhases.apply(x)
+    return out
+
+
+class _DiagonalPhases(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        out = x.new_empty(2, n, h // 2, w // 2, c)
+        pixels = x.permute(0, 2, 3, 1)
+        out[0], out[1] = pixels[:, ::2, ::2], pixels[:, 1::2, 1::2]
+        return out.permute(0, 1, 4, 2, 3)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        return _FromDiagonalPhases.apply(grad)
+
+
+class _FromDiagonalPhases(torch.autograd.Function):
+    """The adjoint of :class:`_DiagonalPhases`."""
+
+    @staticmethod
+    def forward(ctx: Any, phases: Tensor) -> Tensor:
+        _, n, c, h, w = phases.shape
+        out = phases.new_zeros(n, 2 * h, 2 * w, c)
+        out[:, ::2, ::2], out[:, 1::2, 1::2] = phases.permute(0, 1, 3, 4, 2).unbind()
+        return out.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        return _DiagonalPhases.apply(grad)
