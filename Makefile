@@ -15,7 +15,7 @@ RULES = --line-length 120 --target-version py310
 FOLDERS = nas search_spaces searchers proxies experiments benchmarks tests
 
 lint:
-	$(PYTHON) -m ruff check $(RULES) --select E,F,I,B,UP,SIM,PIE,RUF --ignore RUF002,RUF003,SIM117 $(FOLDERS)
+	$(PYTHON) -m ruff check $(RULES) --select E,F,I,B,UP,SIM,PIE,RUF --ignore RUF001,RUF002,RUF003,RUF043,SIM105,SIM115,SIM117 $(FOLDERS)
 	$(PYTHON) -m mypy
 	lint-imports --config setup.cfg
 

@@ -4,8 +4,8 @@
 
 Two sides score the same networks on the same images, in turn (A B A B), each with the whole machine:
 
-* published: the literal modules in contiguous layout, one backward pass for each of the 50 images, then the curvature on
-  8 images, one candidate after the other, torch's threads inside each operation (:mod:`benchmarks.literal`);
+* published: the literal modules in contiguous layout, one backward pass for each of the 50 images, then the curvature
+  on 8 images, one candidate after the other, torch's threads inside each operation (:mod:`benchmarks.literal`);
 * ours: :class:`nas.scoring.Scorer` through :class:`nas.executors.local.LocalExecutor`, from the canonical key to the
   trial, so building and counting the network are in it too; one candidate a thread.
 
@@ -39,18 +39,28 @@ NTK_IMAGES, CURVATURE_IMAGES = 50, 8
 PASSES = 3 * NTK_IMAGES + 2 * 2 * CURVATURE_IMAGES  # a backward pass is two forwards, one without weight gradients one
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one call."""
+Side = Callable[[Scorer[CellGenotype], Sequence[Candidate[CellGenotype]], int], list[float]]
+
+
+def timed(
+    side: Side, scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]], threads: int
+) -> tuple[float, list[float]]:
+    """Wall time in seconds of one side over all candidates, and its scores."""
     started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
+    scores = side(scorer, candidates, threads)
+    return time.perf_counter() - started, scores
 
 
 def matrix_product_rate(threads: int, size: int = 2048, repeats: int = 8) -> float:
     """FLOP/s of a float32 matrix product of ``size`` squared, the best of ``repeats``."""
     torch.set_num_threads(threads)
     a, b = torch.rand(size, size), torch.rand(size, size)
-    return 2 * size**3 / min(seconds(lambda: a @ b) for _ in range(repeats))
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        times.append(time.perf_counter() - started)
+    return 2 * size**3 / min(times)
 
 
 def published(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]], threads: int) -> list[float]:
@@ -77,7 +87,7 @@ def ours(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenoty
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description="robust against the published way")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description="robust, two ways")
     parser.add_argument("--cells", type=int, default=6, help="random cells, the same for both (default: 6)")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs, in turn (default: 3)")
     parser.add_argument("--threads", type=int, nargs="*", help="thread counts (default: 1 and all cores)")
@@ -90,24 +100,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     macs = statistics.mean(space.cost(cell, spec).macs for cell in cells)
 
     table = Table(title="robust, seconds a candidate (16 channels, 8 layers, 50 + 8 images)")
-    for column in ("threads", "published", "ours", "ratio", "ratio min..max", "GFLOP/s", "of matmul", "scores differ by"):
+    for column in (
+        "threads",
+        "published",
+        "ours",
+        "ratio",
+        "ratio min..max",
+        "GFLOP/s",
+        "of matmul",
+        "scores differ by",
+    ):
         table.add_column(column, justify="right")
     for threads in arguments.threads or sorted({1, available_cores()}):
         ours(scorer, candidates[: threads + 1], threads)  # warm up
         published(scorer, candidates[:1], threads)
         a, b, difference = [], [], 0.0
         for _ in range(arguments.rounds):
-            scores: list[list[float]] = []
-            a.append(seconds(lambda: scores.append(published(scorer, candidates, threads))) / len(cells))
-            b.append(seconds(lambda: scores.append(ours(scorer, candidates, threads))) / len(cells))
+            times, scores = zip(*(timed(side, scorer, candidates, threads) for side in (published, ours)), strict=True)
+            a.append(times[0] / len(cells))
+            b.append(times[1] / len(cells))
             difference = max(difference, *(abs(x - y) / abs(y) for x, y in zip(*scores, strict=True)))
         ratios = [x / y for x, y in zip(a, b, strict=True)]
         rate = 2 * macs * PASSES / statistics.median(b)
         peak = matrix_product_rate(threads)
-        table.add_row(
-            str(threads), f"{statistics.median(a):.3f}", f"{statistics.median(b):.3f}", f"{statistics.median(ratios):.1f}",
-            f"{min(ratios):.1f}..{max(ratios):.1f}", f"{rate / 1e9:.1f}", f"{100 * rate / peak:.0f} %", f"{difference:.0e}",
-        )  # fmt: skip
+        middle = [f"{statistics.median(a):.3f}", f"{statistics.median(b):.3f}", f"{statistics.median(ratios):.1f}"]
+        spread, share = f"{min(ratios):.1f}..{max(ratios):.1f}", f"{100 * rate / peak:.0f} %"
+        table.add_row(str(threads), *middle, spread, f"{rate / 1e9:.1f}", share, f"{difference:.0e}")
     console = Console(width=120)
     console.print(table)
     versions, hardware = environment.versions(), environment.hardware("cpu")

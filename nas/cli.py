@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 import sys
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import jsonargparse
 import yaml
 
 from nas.config import flag
-from nas.errors import SearchStopped, UserError
+from nas.errors import SearchStopped, UserError, unknown
+from search_spaces.base import unknown_name
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 USER_ERROR = 2
 INTERRUPTED = 130
 
 
 class CommandParser(jsonargparse.ArgumentParser):
-    """Reports a slip in one line."""
+    """Reports a slip in one line that names the flag, what was got and what was expected."""
+
+    expected: dict[str, str]  # by field name
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(" ".join(message.replace("<class '", "").replace("'>", "").split()))
+        message = " ".join(message.split())
+        if match := re.match(r'Parser key "(\w+)": .*?(?:Got value|Given value): (.*)', message):
+            raise UserError(f"{flag(match[1])} must be {self.expected.get(match[1], 'another value')}, got {match[2]}")
+        if match := re.match(r"unrecognized arguments: (--[^\s=]+)", message, re.IGNORECASE):
+            raise unknown("option", match[1], [flag(name) for name in self.expected])
+        raise UserError(message)
 
 
 def _load_yaml_or_manifest(text: str) -> Any:
@@ -38,16 +51,52 @@ def _load_yaml_or_manifest(text: str) -> Any:
 def make_parser(program: str, description: str, *groups: tuple[str, type[Any]]) -> CommandParser:
     """A parser with one flag for every field of the dataclasses, under their titles."""
     jsonargparse.set_loader("nas", _load_yaml_or_manifest, exceptions=(yaml.YAMLError,))
-    parser = CommandParser(prog=program, description=description, parser_mode="nas")
+    parser = CommandParser(prog=program, description=description, parser_mode="nas", allow_abbrev=False)
+    parser.expected = {"config": "a file of options"}
     parser.add_argument(
-        "--config", action=jsonargparse.ActionConfigFile, help="file of options (YAML or JSON), or a run's manifest.json"
+        "--config",
+        action=jsonargparse.ActionConfigFile,
+        help="file of options (YAML or JSON), or a run's manifest.json",
     )
     for title, group in groups:
         arguments = parser.add_argument_group(title)
         hints = typing.get_type_hints(group)
         for field in dataclasses.fields(group):
             _add_field(arguments, field, hints[field.name])
+            parser.expected[field.name] = _in_words(hints[field.name])
     return parser
+
+
+def _in_words(hint: Any) -> str:
+    """What a flag of that type takes."""
+    kinds = typing.get_args(hint) or (hint,)
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(kinds)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return words.get(kinds[0], "another value") if typing.get_origin(hint) is not tuple else "a text or a list of texts"
+
+
+def check_config_files(argv: Sequence[str], names: Iterable[str]) -> None:
+    """Look through the files of ``--config`` beforehand, as the parser's own messages do not name them.
+
+    :raises UserError: one cannot be read, is not YAML, or holds an option that does not exist.
+    """
+    known = list(names)
+    for before, word in zip(["", *argv], argv, strict=False):
+        path = word if before == "--config" else word.removeprefix("--config=") if "=" in word else ""
+        if before != "--config" and not word.startswith("--config="):
+            continue
+        try:
+            options = _load_yaml_or_manifest(Path(path).read_text())
+        except OSError as error:
+            raise UserError(f"--config {path}: {error.strerror}") from None
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(options, dict):
+            raise UserError(f"--config {path} must hold options by name, such as 'budget: 200', got {options!r:.40}")
+        for name in options:
+            if name not in known:
+                raise UserError(f"--config {path}: {unknown_name('option', str(name), known)}")
 
 
 def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None:
@@ -56,7 +105,14 @@ def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None
         arguments.add_argument(flag(field.name), action="store_true", help=help_text)
         return
     if typing.get_origin(hint) is tuple:
-        arguments.add_argument(flag(field.name), type=list[str], default=list(field.default), help=help_text)
+        # a text alone: what a file may say for a list of one
+        arguments.add_argument(
+            flag(field.name),
+            type=list[str] | str,
+            default=list(field.default),  # type: ignore[arg-type]  # given for every field
+            help=help_text,
+            metavar=field.name.upper(),
+        )
         return
     extra = {"nargs": "?", "const": field.metadata["const"]} if "const" in field.metadata else {}
     arguments.add_argument(flag(field.name), type=hint, default=field.default, help=help_text, **extra)
@@ -91,7 +147,7 @@ def _as_list(value: str) -> list[str]:
 
 def pick(group: type[C], values: Any) -> C:
     """The dataclass from the parser's values."""
-    return group(**{field.name: getattr(values, field.name) for field in dataclasses.fields(group)})  # type: ignore[arg-type]
+    return group(**{field.name: getattr(values, field.name) for field in dataclasses.fields(group)})
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
@@ -104,7 +160,7 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
     try:
         return command(sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return USER_ERROR
     except SearchStopped as error:
         print(f"error: {error}", file=sys.stderr)

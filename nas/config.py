@@ -15,6 +15,9 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **metadata})
 
 
+_OPTIONAL = ("threads", "max_params", "max_macs", "image_size")  # None: no limit, or whatever there is
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """What a search is: with the version of the program, all that its history depends on.
@@ -68,18 +71,24 @@ class SearchConfig:
             "candidates_per_step", "max_draws", "threads", "max_params", "max_macs", "image_size",
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is None and name in _OPTIONAL:
+                continue
+            if type(value) is not int:
+                raise UserError(f"{flag(name)} must be a whole number, got {value!r:.60}")
+            if value < 1:
                 raise UserError(f"{flag(name)} must be at least 1, got {value}")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"--seed must be from 0 to 2^63 - 1, got {self.seed}")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r:.60}")
         if self.tournament > self.population:
-            raise UserError(
-                f"--tournament must be at most --population ({self.population}), got {self.tournament}"
-            )
-        if not (math.isfinite(self.robust_t) and self.robust_t >= 0):
-            raise UserError(f"--robust-t must be a number of at least 0, got {self.robust_t}")
-        if not (math.isfinite(self.robust_h) and self.robust_h > 0):
-            raise UserError(f"--robust-h must be a number above 0, got {self.robust_h}")
+            raise UserError(f"--tournament must be at most --population ({self.population}), got {self.tournament}")
+        for name in ("robust_t", "robust_h"):
+            value = getattr(self, name)
+            if type(value) not in (float, int) or not math.isfinite(value):
+                raise UserError(f"{flag(name)} must be a finite number, got {value!r:.60}")
+        if self.robust_t < 0:
+            raise UserError(f"--robust-t must be at least 0, got {self.robust_t}")
+        if self.robust_h <= 0:
+            raise UserError(f"--robust-h must be above 0, got {self.robust_h}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name, as the manifest stores them and ``--config`` reads them."""

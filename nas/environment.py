@@ -29,7 +29,9 @@ def hardware(device: str) -> dict[str, str]:
     found = {"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())}
     try:
         cpu = Path("/proc/cpuinfo").read_text()
-        found["processor"] = next(line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name"))
+        found["processor"] = next(
+            line.split(":")[1].strip() for line in cpu.splitlines() if line.startswith("model name")
+        )
         memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         found["memory"] = f"{memory_bytes / 2**30:.1f} GiB"
     except (OSError, StopIteration, ValueError):

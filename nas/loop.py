@@ -49,10 +49,11 @@ class Loop(Generic[G]):
     def run(self, stored: Sequence[Trial[G]] = ()) -> list[Trial[G]]:
         """All ``budget`` trials in id order, the ``stored`` ones of an interrupted run among them.
 
-        :raises SearchStopped: more than half of the last 20 trials failed.
+        :raises SearchStopped: more than half of 20 trials in a row failed.
         :raises UserError: the constraints cannot be met, or ``stored`` is of another history.
         """
         finished = {trial.id: trial for trial in stored}
+        self.check(stored)
         while len(self.trials) < self.budget:
             start = len(self.trials)
             ids = range(start, min(start + self.step, self.budget))
@@ -97,6 +98,16 @@ class Loop(Generic[G]):
                     dataclasses.replace(source, id=candidate.id, genotype=candidate.genotype, seconds=0.0), finished
                 )
 
+    def check(self, stored: Sequence[Trial[G]]) -> None:
+        """:raises UserError: a stored trial that this search cannot have written."""
+        proxies = {proxy.name for proxy in self.scorer.proxies}
+        for trial in stored:
+            if trial.id >= self.budget:
+                raise UserError(f"the run holds a trial {trial.id}, expected {self.budget} trials from 0")
+            if trial.status == "ok" and set(trial.scores) != proxies:
+                got, expected = (", ".join(sorted(names)) or "none" for names in (trial.scores, proxies))
+                raise UserError(f"trial {trial.id} of the run has the scores {got}, expected {expected}")
+
     def _keep(self, trial: Trial[G], finished: dict[int, Trial[G]]) -> None:
         self.record(trial)
         finished[trial.id] = trial
@@ -115,9 +126,10 @@ class Loop(Generic[G]):
             self._by_key.setdefault(trial.key, trial)
         self.trials += step
         self.searcher.tell(step)
-        recent = self.trials[-FAILURE_WINDOW:]
-        failed = [trial for trial in recent if trial.status == "failed"]
-        if len(recent) == FAILURE_WINDOW and 2 * len(failed) > FAILURE_WINDOW:
-            raise SearchStopped(
-                f"{len(failed)} of the last {FAILURE_WINDOW} candidates failed; the last reason: {failed[-1].error}"
-            )
+        for end in range(max(FAILURE_WINDOW, len(self.trials) - len(step) + 1), len(self.trials) + 1):
+            row = self.trials[end - FAILURE_WINDOW : end]
+            failed = [trial for trial in row if trial.status == "failed"]
+            if 2 * len(failed) > FAILURE_WINDOW:
+                raise SearchStopped(
+                    f"{len(failed)} of {FAILURE_WINDOW} candidates in a row failed; the last reason: {failed[-1].error}"
+                )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -40,16 +41,20 @@ class SearchProgress:
         self._proxy = proxies[0] if len(proxies) == 1 else None
         self._best: Trial[Any] | None = None
         self._failed = 0
+        self._started = False
 
     def __enter__(self) -> SearchProgress:
-        self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        if self._started:
+            self._progress.stop()
 
     def update(self, trial: Trial[Any]) -> None:
-        """Count one finished trial."""
+        """Count one finished trial; the first one shows the bar, so that an early error stands alone."""
+        if not self._started:
+            self._progress.start()
+            self._started = True
         self._failed += trial.status == "failed"
         if trial.status == "ok" and self._proxy is not None:
             contenders = [each for each in (self._best, trial) if each is not None]
@@ -79,11 +84,11 @@ def print_result(result: SearchResult, space: SearchSpace[Any], config: SearchCo
     table.add_column("genotype", overflow="fold")
     for rank, trial in enumerate(result.top, start=1):
         scores = [format_score(trial.scores[proxy]) for proxy in config.proxy]
-        genotype = space.format(trial.genotype)
+        genotype = escape(space.format(trial.genotype))
         table.add_row(str(rank), *scores, f"{trial.params:,}", f"{trial.macs / 1e6:.1f} M", genotype)
     console.print(table)
     for line in _notes(result, config):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _notes(result: SearchResult, config: SearchConfig) -> list[str]:

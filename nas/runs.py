@@ -1,8 +1,8 @@
 """The run directory: what a search leaves behind, and what it resumes from.
 
-``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one trial a line,
-flushed at once), ``best.json``, ``report.html``. JSON only: nothing in a run directory is ever unpickled or executed.
-One process at a time may write to it; the lock is released however that process ends.
+``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one trial a
+line, flushed at once), ``best.json``, ``report.html``. JSON only: nothing in a run directory is ever unpickled or
+executed. One process at a time may write to it; the lock is released however that process ends.
 """
 
 from __future__ import annotations
@@ -25,6 +25,20 @@ MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 BEST = "best.json"
 FORMAT = 1
+
+# Fields of a line in trials.jsonl, and what each may be.
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "id": (int,),
+    "key": (str,),
+    "genotype": (str,),
+    "seed": (int,),
+    "status": (str,),
+    "scores": (dict,),
+    "params": (int,),
+    "macs": (int,),
+    "seconds": (float, int),
+    "error": (str, type(None)),
+}
 
 
 class RunDirectory(Generic[G]):
@@ -67,7 +81,12 @@ class RunDirectory(Generic[G]):
         """Add one finished trial; it survives the end of this process at any later moment."""
         if self._file is None:
             self._file = open(self.path / TRIALS, "ab", buffering=0)
-        self._file.write((json.dumps(trial_to_json(trial, self.space)) + "\n").encode())
+        line = memoryview((json.dumps(trial_to_json(trial, self.space)) + "\n").encode())
+        try:
+            while line:  # one call, unless the disk is full: then the rest says so
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise UserError(f"{self.path / TRIALS} cannot be written: {error.strerror or error}") from None
 
     def read_trials(self) -> list[Trial[G]]:
         """All stored trials in id order. A last line that the end of a process tore is removed from the file.
@@ -77,7 +96,10 @@ class RunDirectory(Generic[G]):
         path = self.path / TRIALS
         if not path.exists():
             return []
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
         whole = content.rfind(b"\n") + 1
         trials: dict[int, Trial[G]] = {}
         for number, line in enumerate(content[:whole].splitlines(), start=1):
@@ -92,14 +114,14 @@ class RunDirectory(Generic[G]):
     def _parse_line(self, line: bytes, number: int) -> Trial[G]:
         try:
             return trial_from_json(json.loads(line), self.space)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise UserError(f"{self.path / TRIALS} line {number} is not a trial: {reason}") from None
 
 
 def holds_run(path: Path) -> bool:
     """Whether a run was begun in ``path``."""
-    return (path / MANIFEST).exists() or (path / TRIALS).exists()
+    return any(os.path.exists(path / name) for name in (MANIFEST, TRIALS))  # False where it cannot be looked into
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -112,8 +134,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         value = json.loads(manifest.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} is not a run directory: it holds no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{manifest} cannot be read: {error}") from None
+    except OSError as error:
+        raise UserError(f"{manifest} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{manifest} is not JSON: {error}") from None
     if not isinstance(value, dict) or not isinstance(value.get("configuration"), dict):
         raise UserError(f"{manifest} is not a run's manifest: it holds no configuration")
     if value.get("format") != FORMAT:
@@ -138,25 +162,31 @@ def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
 
 
 def trial_from_json(value: dict[str, Any], space: SearchSpace[G]) -> Trial[G]:
-    """The inverse of :func:`trial_to_json`; raises ValueError, KeyError or TypeError where it is not a trial."""
+    """The inverse of :func:`trial_to_json`; raises ValueError or KeyError where it is not a trial."""
     if not isinstance(value, dict):
         raise ValueError(f"expected an object, got {value!r:.40}")
+    for name, types in _FIELDS.items():
+        if type(value[name]) not in types:
+            raise ValueError(f"{name} {value[name]!r:.40}, expected {types[0].__name__}")
     if value["status"] not in ("ok", "failed", "infeasible"):
         raise ValueError(f"status {value['status']!r:.40}, expected ok, failed or infeasible")
-    if type(value["id"]) is not int or value["id"] < 0:
-        raise ValueError(f"id {value['id']!r:.40}, expected a number from 0")
-    scores = {str(name): float(score) for name, score in value["scores"].items()}
-    if not all(math.isfinite(score) for score in scores.values()):
-        raise ValueError("a score that is not finite")
+    if value["id"] < 0:
+        raise ValueError(f"id {value['id']}, expected a number from 0")
+    for name, score in value["scores"].items():
+        if type(score) not in (float, int) or not math.isfinite(score):
+            raise ValueError(f"score {name} {score!r:.40}, expected a finite number")
+    genotype = space.parse(value["genotype"])
+    if value["key"] != space.canonical(genotype):
+        raise ValueError("key and genotype are of different cells")
     return Trial(
         id=value["id"],
-        key=str(value["key"]),
-        genotype=space.parse(value["genotype"]),
-        seed=int(value["seed"]),
+        key=value["key"],
+        genotype=genotype,
+        seed=value["seed"],
         status=value["status"],
-        scores=scores,
-        params=int(value["params"]),
-        macs=int(value["macs"]),
+        scores={name: float(score) for name, score in value["scores"].items()},
+        params=value["params"],
+        macs=value["macs"],
         seconds=float(value["seconds"]),
         error=value["error"],
     )

@@ -41,8 +41,8 @@ def candidate_seed(run_seed: int, key: str) -> int:
 class Scorer(Generic[G]):
     """Scores candidates on one batch.
 
-    A score depends on the canonical key, the run's seed, the batch and the options, on nothing else: the network built is
-    that of the key itself, its weights drawn from :func:`candidate_seed` on the CPU.
+    A score depends on the canonical key, the run's seed, the batch and the options, on nothing else: the network built
+    is that of the key itself, its weights drawn from :func:`candidate_seed` on the CPU.
 
     :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
     """

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.config import SearchConfig, differences, option
+from nas.config import SearchConfig, differences, flag, option
 from nas.errors import SearchStopped, UserError
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Search:
 
     :param space: a name, or a :class:`~search_spaces.base.SearchSpace`.
     :param searcher: a name; further options are :class:`~nas.config.SearchConfig`'s.
-    :param proxies: names, or :class:`~proxies.base.Proxy` objects; several are combined by rank.
+    :param proxies: a name, a :class:`~proxies.base.Proxy` object, or several of them; several are combined by rank.
     :param out: run directory, by default a new one in ``runs/``.
     :param resume: go on with the run in ``out``.
     :param report: whether to write ``report.html``.
@@ -75,13 +77,14 @@ class Search:
         self,
         space: str | SearchSpace[Any] = "darts",
         searcher: str = "regularized_evolution",
-        proxies: Sequence[str | Proxy] = ("robust",),
+        proxies: str | Proxy | Sequence[str | Proxy] = ("robust",),
         *,
         out: str | Path | None = None,
         resume: bool = False,
         report: bool = True,
         **options: Any,
     ):
+        proxies = proxies if isinstance(proxies, Sequence) and not isinstance(proxies, str) else (proxies,)
         names = tuple(each if isinstance(each, str) else each.name for each in proxies)
         self._given_space = None if isinstance(space, str) else space
         self._given_proxies = {each.name: each for each in proxies if not isinstance(each, str)}
@@ -115,6 +118,8 @@ class Search:
         self._searcher(space, NetworkSpec(channels=config.channels, layers=config.layers), fitness)
         data, images, labels, spec = self._data()
         searcher, violation = self._searcher(space, spec, fitness)
+        if not self.resume:
+            _or_user_error(lambda: searcher.ask(1))  # constraints that nothing meets leave no run behind
         scorer = Scorer(space, spec, proxies, images, labels, seed=config.seed, device=device)
         with RunDirectory(path, space) as run:
             self._check_path(path)  # once more: nobody else can write now
@@ -130,11 +135,18 @@ class Search:
                 searcher, scorer, LocalExecutor(config.threads),
                 budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
             )  # fmt: skip
+            loop.check(stored)
             for trial in stored:
                 if watch is not None:
                     watch(trial)
             run.write_manifest(manifest)
-            return self._finish(run, loop, manifest, stored, fitness)
+            try:
+                return self._finish(run, loop, manifest, stored, fitness)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted after {len(run.read_trials())} of {config.budget} candidates; to go on:"
+                    f" python -m nas.search --resume {shlex.quote(str(path))}"
+                ) from None
 
     def _finish(
         self,
@@ -151,15 +163,13 @@ class Search:
             trials = loop.run(stored)
             top = best(trials, fitness, TOP)
             if not top:
-                raise SearchStopped(f"none of {len(trials)} candidates has a score; reasons are in {run.path}")
+                raise SearchStopped(
+                    f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
+                )
             status = "finished"
         except KeyboardInterrupt:
             status = "interrupted"
-            finished = len(run.read_trials())
-            raise KeyboardInterrupt(
-                f"interrupted after {finished} of {self.config.budget} candidates; to go on:"
-                f" python -m nas.search --resume {run.path}"
-            ) from None
+            raise
         finally:
             manifest = {
                 **manifest,
@@ -189,7 +199,8 @@ class Search:
         from searchers.fitness import RankSum, SingleScore
 
         proxies = [
-            self._given_proxies.get(name) or _or_user_error(lambda: get_proxy(name, **proxy_options(name, self.config)))  # noqa: B023
+            self._given_proxies.get(name)
+            or _or_user_error(partial(get_proxy, name, **proxy_options(name, self.config)))
             for name in self.config.proxy
         ]
         if len(proxies) == 1:
@@ -204,7 +215,11 @@ class Search:
         data = load_data(
             config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
         )
-        images, labels = probe_batch(data.train, max(config.ntk_images, config.curvature_images), config.seed)
+        larger = "ntk_images" if config.ntk_images >= config.curvature_images else "curvature_images"
+        try:
+            images, labels = probe_batch(data.train, getattr(config, larger), config.seed)
+        except UserError as error:
+            raise UserError(f"{flag(larger)}: {error}") from None
         spec = NetworkSpec(
             channels=config.channels,
             layers=config.layers,
@@ -222,10 +237,11 @@ class Search:
 
         config = self.config
         searcher = _or_user_error(lambda: get_searcher(config.searcher))
-        options: dict[str, Any] = {
+        own: dict[str, dict[str, Any]] = {
             "random": {"sampler": config.sampler},
             "regularized_evolution": {"population": config.population, "tournament": config.tournament},
-        }.get(config.searcher, {})
+        }
+        options = own.get(config.searcher, {})
         if config.sampler != "uniform" and config.searcher != "random":
             raise UserError(f"--sampler {config.sampler} needs --searcher random, got {config.searcher}")
 
@@ -245,7 +261,8 @@ class Search:
             )
             return made, lambda genotype: constraints.violation(genotype, space, spec)
 
-        return _or_user_error(build)
+        made: tuple[Searcher[Any], Callable[[Any], str | None]] = _or_user_error(build)
+        return made
 
     def _check_path(self, path: Path) -> None:
         """Refuse a directory that holds another run."""
@@ -259,9 +276,7 @@ class Search:
         if differing:
             raise UserError(f"cannot resume {path} with another configuration: {', '.join(differing)}")
 
-    def _manifest(
-        self, path: Path, proxies: Sequence[Proxy], data: ImageData, device: str
-    ) -> dict[str, Any]:
+    def _manifest(self, path: Path, proxies: Sequence[Proxy], data: ImageData, device: str) -> dict[str, Any]:
         """A new manifest, or the resumed run's own."""
         from nas import environment
         from nas.data import fingerprint
@@ -291,13 +306,15 @@ class Search:
         if not self.resume:
             return manifest
         stored = read_manifest(path)
-        for name, now, then in (
-            ("data set", described["fingerprint"], stored["data"]["fingerprint"]),
-            ("device", device, stored["hardware"]["device"]),
-        ):
-            if now != then:
-                raise UserError(f"cannot resume {path} with another {name}: got {now}, expected {then}")
-        return {**manifest, "started": stored["started"], "seconds": stored["seconds"]}
+        try:
+            then = {"data set": stored["data"]["fingerprint"], "device": stored["hardware"]["device"]}
+            times = {"started": str(stored["started"]), "seconds": float(stored["seconds"])}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
+        for name, now in (("data set", described["fingerprint"]), ("device", device)):
+            if now != then[name]:
+                raise UserError(f"cannot resume {path} with another {name}: got {now}, expected {then[name]}")
+        return {**manifest, **times}
 
 
 def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
@@ -306,7 +323,8 @@ def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
     own = {
         "t": config.robust_t, "h": config.robust_h, "function": config.robust_function, "norm": config.robust_norm,
     }  # fmt: skip
-    return {"robust": {**images, **own}, "robust_released": images}.get(name, {})
+    options: dict[str, dict[str, Any]] = {"robust": {**images, **own}, "robust_released": dict(images)}
+    return options.get(name, {})
 
 
 def summarise(loop: Loop[Any]) -> dict[str, int]:
@@ -371,7 +389,7 @@ def _now() -> str:
 
 def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
     """Options from the command line; those of a resumed run are its manifest's unless given."""
-    from nas.cli import join_repeated, make_parser, pick
+    from nas.cli import check_config_files, join_repeated, make_parser, pick
     from nas.runs import read_manifest
 
     words = join_repeated(argv, ("--proxy", "--require"))
@@ -381,6 +399,7 @@ def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
         ("search", SearchConfig),
         ("output", OutputOptions),
     )
+    check_config_files(words, parser.expected)
     values = parser.parse_args(words)
     output = pick(OutputOptions, values)
     if output.resume is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from proxies.base import NormMode, Probe, Proxy
-from proxies.robust import finite
+from proxies.robust import check_norm, finite
 
 
 class GradNorm(Proxy):
@@ -20,6 +20,7 @@ class GradNorm(Proxy):
     cost = "backward"
 
     def __init__(self, *, norm: NormMode = "train"):
+        check_norm(norm)
         self.norm: NormMode = norm
 
     def score(self, probe: Probe) -> float:

@@ -17,8 +17,8 @@ How it is computed, and where that departs from the paper:
   cross-entropy instead, as the authors' program does.
 * the curvature is the mean over images of the squared norm.
 
-The defaults of t and h: h = 50 is the authors' program's; t = 1e6 because their 5e6 belongs to gradients that accumulate
-from image to image (:mod:`proxies.robust_released`).
+The defaults of t and h: h = 50 is the authors' program's; t = 1e6 because their 5e6 belongs to gradients that
+accumulate from image to image (:mod:`proxies.robust_released`).
 """
 
 from __future__ import annotations
@@ -64,11 +64,10 @@ class Robust(Proxy):
         function: Function = "logits",
         norm: NormMode = "eval",
     ):
-        _check_options(ntk_images, curvature_images, t, h)
+        check_options(ntk_images, curvature_images, t, h)
         if function not in ("logits", "loss"):
             raise ValueError(f"function must be logits or loss, got '{function}'")
-        if norm not in ("eval", "train"):
-            raise ValueError(f"norm must be eval or train, got '{norm}'")
+        check_norm(norm)
         self.ntk_images = ntk_images
         self.curvature_images = curvature_images
         self.t = t
@@ -116,7 +115,14 @@ def finite(value: float, what: str) -> float:
     return value
 
 
-def _check_options(ntk_images: int, curvature_images: int, t: float, h: float) -> None:
+def check_norm(norm: str) -> None:
+    """Whether ``norm`` is a mode of batch norms; anything else is a ValueError."""
+    if norm not in ("eval", "train"):
+        raise ValueError(f"norm must be eval or train, got '{norm}'")
+
+
+def check_options(ntk_images: int, curvature_images: int, t: float, h: float) -> None:
+    """Whether the numbers that both robustness proxies take are in range; a ValueError if not."""
     for name, count in (("ntk_images", ntk_images), ("curvature_images", curvature_images)):
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")

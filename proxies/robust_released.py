@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proxies.base import Probe, Proxy, norm_mode
-from proxies.robust import RobustTerms, finite, gradient_change, log_or_error
+from proxies.base import Probe, Proxy, ProxyError, norm_mode
+from proxies.robust import RobustTerms, check_options, finite, gradient_change, log_or_error
 
 
 class RobustReleased(Proxy):
@@ -46,8 +46,8 @@ class RobustReleased(Proxy):
         tensors: int = 3,
         coordinates: int = 50,
     ):
-        for name, value in (("ntk_images", ntk_images), ("curvature_images", curvature_images),
-                            ("tensors", tensors), ("coordinates", coordinates)):  # fmt: skip
+        check_options(ntk_images, curvature_images, t, h)
+        for name, value in (("tensors", tensors), ("coordinates", coordinates)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.ntk_images = ntk_images
@@ -82,8 +82,11 @@ class RobustReleased(Proxy):
         if n > len(probe.images):
             raise ValueError(f"the probe holds {len(probe.images)} images, got a request for {n}")
         parameters = [each for each in probe.network.parameters() if each.requires_grad][: self.tensors]
+        if not parameters:
+            raise ProxyError("no parameter of the network requires a gradient")
         remaining = torch.arange(n, 0, -1, device=probe.images.device)
         with norm_mode(probe.network, "eval"), torch.enable_grad():
             losses = F.cross_entropy(probe.network(probe.images[:n]), probe.labels[:n], reduction="none")
-            gradients = torch.autograd.grad((losses * remaining.to(losses.dtype)).sum(), parameters)
+            total = (losses * remaining.to(losses.dtype)).sum()
+            gradients = torch.autograd.grad(total, parameters, materialize_grads=True)
         return torch.cat([each.flatten()[: self.coordinates].double() for each in gradients])

@@ -1,8 +1,8 @@
 """``snip``: the sum over weights of |W dL/dW|.
 
 Lee, Ajanthan, Torr: "SNIP: Single-shot network pruning based on connection sensitivity", ICLR 2019; as a proxy in
-Abdelfattah et al., ICLR 2021. One batch, mean cross-entropy, weights of convolutions and linear layers only. Batch norms
-use the batch's statistics, as in the published program.
+Abdelfattah et al., ICLR 2021. One batch, mean cross-entropy, weights of convolutions and linear layers only. Batch
+norms use the batch's statistics, as in the published program.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from proxies.base import NormMode, Probe, Proxy
-from proxies.robust import finite
+from proxies.robust import check_norm, finite
 
 
 class Snip(Proxy):
@@ -21,6 +21,7 @@ class Snip(Proxy):
     cost = "backward"
 
     def __init__(self, *, norm: NormMode = "train"):
+        check_norm(norm)
         self.norm: NormMode = norm
 
     def score(self, probe: Probe) -> float:

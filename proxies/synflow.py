@@ -1,9 +1,9 @@
 """``synflow``: log sum |W dR/dW| of a data-free, positive copy of the network.
 
 Tanaka, Kunin, Yamins, Ganguli: "Pruning neural networks without any data by iteratively conserving synaptic flow",
-NeurIPS 2020; as a proxy in Abdelfattah et al., ICLR 2021. Every parameter is replaced by its absolute value, batch norms
-are bypassed, the input is one image of ones, R is the sum of the logits; weights of convolutions and linear layers only.
-Computed in float64 and reported as its logarithm, since values reach 1e46.
+NeurIPS 2020; as a proxy in Abdelfattah et al., ICLR 2021. Every parameter is replaced by its absolute value, batch
+norms are bypassed, the input is one image of ones, R is the sum of the logits; weights of convolutions and linear
+layers only. Computed in float64 and reported as its logarithm, since values reach 1e46.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from proxies.base import Probe, Proxy, layer_weights
+from proxies.base import Probe, Proxy, ProxyError, layer_weights
 from proxies.robust import log_or_error
 
 
@@ -25,7 +25,9 @@ class Synflow(Proxy):
 
     def score(self, probe: Probe) -> float:
         network = positive_copy(probe)
-        weights = list(layer_weights(network).values())
+        weights = [each for each in dict.fromkeys(layer_weights(network).values()) if each.requires_grad]
+        if not weights:
+            raise ProxyError("no weight of a convolution or linear layer requires a gradient")
         ones = torch.ones_like(probe.images[:1], dtype=torch.float64)
         with torch.enable_grad():
             flow = network(ones).sum()

@@ -3,8 +3,8 @@
 A network is made of few kinds of pieces: the stem, the cells' preprocessing, the operations, the classifier, each at a
 handful of widths and resolutions. Each piece is built once on torch's meta device, where tensors have shapes but no
 memory, for the sizes of its weights; a network's cost is a sum over its pieces. Nothing is run: torch's FLOP counter
-would need a forward pass, and on the meta device that imports its compiler, three seconds of start-up. The tests compare
-every count with that counter.
+would need a forward pass, and on the meta device that imports its compiler, three seconds of start-up. The tests
+compare every count with that counter.
 
 MACs are those of convolutions and linear layers, as torch counts them: padding counts, batch norm, pooling and
 additions do not. Published tables often add the latter (about 3.5 % at 36 channels, 20 layers).

@@ -39,7 +39,7 @@ class _PointwiseNorm(torch.autograd.Function):
         return out.view(n, h, w, -1).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight, gamma, mean, inv, scale, matrix = ctx.saved_tensors
         n, c, h, w = x.shape
         if torch.is_grad_enabled():  # to be differentiated again: these two have no history
@@ -77,7 +77,7 @@ class _DilatedDepthwise(torch.autograd.Function):
         return _same(x, weight, dilation)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
             grad_x, grad_weight = _torch_gradients(grad, x, weight, ctx.dilation, ctx.needs_input_grad[:2])
@@ -159,7 +159,7 @@ class _DiagonalPhases(torch.autograd.Function):
         return out.permute(0, 1, 4, 2, 3)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         return _FromDiagonalPhases.apply(grad)
 
 
@@ -174,5 +174,5 @@ class _FromDiagonalPhases(torch.autograd.Function):
         return out.permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Any:
         return _DiagonalPhases.apply(grad)

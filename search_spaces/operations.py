@@ -5,10 +5,10 @@ DARTS (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055) with affine batc
 ``conv_7x1_1x7`` are NASNet's. What differs is how they are computed, never what (tests/test_operations.py compares
 values and gradients with the literal modules in float64):
 
-* In eval mode a batch norm is an affine map of its convolution's output, which the convolution's weight and bias absorb;
-  every parameter still gets its own gradient.
-* Gradients that torch computes slowly on a CPU are :mod:`search_spaces.kernels`'s: of dilated depthwise convolutions, of
-  pointwise ones, of the slicing in a factorized reduction.
+* In eval mode a batch norm is an affine map of its convolution's output, which the convolution's weight and bias
+  absorb; every parameter still gets its own gradient.
+* Gradients that torch computes slowly on a CPU are :mod:`search_spaces.kernels`'s: of dilated depthwise convolutions,
+  of pointwise ones, of the slicing in a factorized reduction.
 * On the CPU an average pooling is a depthwise convolution with a constant kernel.
 """
 

@@ -1,8 +1,8 @@
 """Keep freed memory in the process between candidates.
 
-Every candidate allocates and frees some hundred megabytes of activations. glibc hands such blocks back to the kernel and
-fetches them again page by page; on machines with slow page faults (virtual ones above all) that is a tenth to a third of
-the time of scoring. Where there is no glibc, nothing is done.
+Every candidate allocates and frees some hundred megabytes of activations. glibc hands such blocks back to the kernel
+and fetches them again page by page; on machines with slow page faults (virtual ones above all) that is a tenth to a
+third of the time of scoring. Where there is no glibc, nothing is done.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scoring in this process: each thread scores a candidate of its own.
 
-Networks this small leave several threads inside one operation mostly waiting for each other. Candidates share nothing, so
-threads over candidates scale, and a score does not depend on how many there are: every operation runs on one thread.
+Networks this small leave several threads inside one operation mostly waiting for each other. Candidates share nothing,
+so threads over candidates scale, and a score does not depend on how many there are: every operation runs on one thread.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from benchmarks.literal import literal_module, literal_network
 from search_spaces.base import NetworkSpec
 from search_spaces.cell_network import CellModule, CellNetwork, drop_path, reduction_layers
 from search_spaces.cells import Cell
-from search_spaces.known_cells import known_cell
 from search_spaces.kernels import row_product_gradient, to_phases, weight_gradient
+from search_spaces.known_cells import known_cell
 from search_spaces.operations import OPERATIONS, FactorizedReduce, SeparableConv
 
 M = TypeVar("M", bound=nn.Module)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from proxies.base import Probe, ProxyError
+from proxies.synflow import Synflow, positive_copy
+from tests.proxies.networks import layers, plain_cnn, probe_of
+
+
+def two_layers() -> nn.Sequential:
+    """f(x) = (1, -1) W x + b with W = ((-1, 2), (0, 3)); on ones, the positive copy gives |b| + 3 + 3."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[-1.0, 2.0], [0.0, 3.0]]))
+        network[2].weight.copy_(torch.tensor([[1.0, -1.0]]))
+        network[2].bias.fill_(-7.0)
+    return network
+
+
+def pixels() -> tuple[Tensor, Tensor]:
+    return torch.rand(2, 1, 1, 2, dtype=torch.float64), torch.tensor([0, 0])
+
+
+def test_by_hand() -> None:
+    """The flow through the weights of each layer is 6; the bias is no weight."""
+    assert Synflow().score(Probe(two_layers(), *pixels())) == pytest.approx(math.log(6 + 6), rel=1e-12)
+
+
+def test_biases_of_inner_layers_flow_on() -> None:
+    network = two_layers()
+    network[1] = nn.Linear(2, 2).double()
+    with torch.no_grad():
+        network[1].weight.copy_(torch.tensor([[-1.0, 2.0], [0.0, 3.0]]))
+        network[1].bias.copy_(torch.tensor([-1.0, 0.5]))
+    # the second layer reads 3 + 1 and 3 + 0.5
+    assert Synflow().score(Probe(network, *pixels())) == pytest.approx(math.log(6 + 7.5), rel=1e-12)
+
+
+def test_neither_images_nor_labels_matter(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    value = Synflow().score(Probe(network, images, labels))
+    assert Synflow().score(Probe(network, -3 * images[:1], labels[:1] + 1)) == pytest.approx(value, rel=1e-12)
+
+
+def test_nothing_in_the_network_is_negative(network: nn.Module) -> None:
+    least: list[float] = []
+    for module in network.modules():  # copies keep the hooks
+        module.register_forward_hook(lambda module, inputs, output: least.append(min(inputs[0].min(), output.min())))
+    Synflow().score(probe_of(network))
+    assert len(least) > 3
+    assert min(least) >= 0
+
+
+def test_the_copy_is_positive_and_has_no_batch_norm(network: nn.Module) -> None:
+    copied = positive_copy(probe_of(network.float()))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules())
+    assert all(parameter.min() >= 0 and parameter.dtype == torch.float64 for parameter in copied.parameters())
+    assert any(parameter.min() < 0 for parameter in network.parameters())
+
+
+def test_batch_norms_do_not_matter() -> None:
+    network = plain_cnn()
+    value = Synflow().score(probe_of(network))
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.weight.data.mul_(-5)
+            norm.running_var.fill_(9.0)  # type: ignore[union-attr]
+    assert Synflow().score(probe_of(network)) == pytest.approx(value, rel=1e-12)
+
+
+def deep(weight: float, depth: int, dtype: torch.dtype) -> Probe:
+    """``depth`` layers of width 2: on ones the flow is (2 weight) ** depth through each, twice for the two logits."""
+    linear = [nn.Linear(2, 2, bias=False) for _ in range(depth)]
+    network = nn.Sequential(nn.Flatten(), *linear).to(dtype)
+    for layer in linear:
+        nn.init.constant_(layer.weight, -weight)
+    return Probe(network, torch.rand(2, 1, 1, 2, dtype=dtype), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_values_beyond_float32(dtype: torch.dtype) -> None:
+    expected = math.log(20) + math.log(2) + 20 * math.log(2e9)  # about 1e187
+    assert expected > math.log(torch.finfo(torch.float32).max)
+    assert Synflow().score(deep(1e9, 20, dtype)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "value"), [(1e30, "inf"), (0.0, "0.0")])
+def test_no_sentinel_where_there_is_no_value(weight: float, value: str) -> None:
+    with pytest.raises(ProxyError, match=f"the synaptic flow is {value}, expected a positive number"):
+        Synflow().score(deep(weight, 20, torch.float64))
+
+
+def test_a_weight_that_two_layers_share_counts_once() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).double()
+    nn.init.constant_(network[1].weight, 1.0)
+    network[2].weight = network[1].weight
+    # R = 2 w w 2 2 = 8, and w dR/dw = 2 R
+    assert Synflow().score(Probe(network, *pixels())) == pytest.approx(math.log(16), rel=1e-12)
+
+
+def test_frozen_layers_do_not_count() -> None:
+    network = two_layers()
+    network[1].requires_grad_(False)
+    assert Synflow().score(Probe(network, *pixels())) == pytest.approx(math.log(6), rel=1e-12)
+    assert not layers(network)[0].weight.requires_grad
