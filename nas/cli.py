@@ -55,7 +55,7 @@ def make_parser(program: str, description: str, *groups: tuple[str, type[Any]]) 
     parser.expected = {"config": "a file of options"}
     parser.add_argument(
         "--config",
-        action=jsonargparse.ActionConfigFile,
+        action=jsonargparse.ActionConfigFile,  # type: ignore[attr-defined,unused-ignore]
         help="file of options (YAML or JSON), or a run's manifest.json",
     )
     for title, group in groups:

@@ -84,7 +84,7 @@ class Probe:
         return copy.deepcopy(self.network)
 
     @cached_property
-    def layer_weights(self) -> dict[str, nn.Parameter]:
+    def layer_weights(self) -> dict[str, Tensor]:
         """The weights of the convolutions and linear layers, by parameter name."""
         return layer_weights(self.network)
 
@@ -123,7 +123,7 @@ class Probe:
         return self._gradients[key]
 
     def _sum_weight_gradients(self, function: Function, norm: NormMode, n: int) -> dict[str, Tensor]:
-        named: dict[str, Tensor] = {name: each for name, each in self.network.named_parameters() if each.requires_grad}
+        named = {name: each for name, each in self.network.named_parameters() if each.requires_grad}
         if not named:
             raise ProxyError("no parameter of the network requires a gradient")
         whole = norm == "train" or self.images.device.type != "cpu"
@@ -133,13 +133,13 @@ class Probe:
             for start in range(0, n, size):
                 chunk = slice(start, min(start + size, n))
                 logits, labels = self.network(self.images[chunk]), self.labels[chunk]
-                total = logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
-                gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+                scalar = logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
+                gradients = torch.autograd.grad(scalar, list(named.values()), allow_unused=True)
                 sums = [each if so_far is None else so_far + each for so_far, each in zip(sums, gradients, strict=True)]
-        return {name: value for name, value in zip(named, sums, strict=True) if value is not None}
+        return {name: total for name, total in zip(named, sums, strict=True) if total is not None}
 
 
-def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+def layer_weights(network: nn.Module) -> dict[str, Tensor]:
     """The weights of the convolutions and linear layers of ``network``, by parameter name."""
     return {
         f"{name}.weight" if name else "weight": module.weight

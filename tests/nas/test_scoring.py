@@ -27,7 +27,7 @@ from searchers.base import Trial
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = DartsSpace()
-SPEC = NetworkSpec(channels=2, layers=2, image_size=(16, 16))
+SPEC = NetworkSpec(channels=4, layers=2, image_size=(16, 16))
 GRADIENTS = ("robust", "grad_norm", "synflow")
 
 
