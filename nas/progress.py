@@ -87,7 +87,8 @@ def print_result(result: SearchResult, space: SearchSpace[Any], config: SearchCo
         genotype = escape(space.format(trial.genotype))
         table.add_row(str(rank), *scores, f"{trial.params:,}", f"{trial.macs / 1e6:.1f} M", genotype)
     console.print(table)
-    for line in _notes(result, config):
+    best = f"best:   {space.format(result.best.genotype)}"  # once more in one piece, to be copied
+    for line in [best, *_notes(result, config)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -7,7 +7,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,15 @@ def candidates(n: int) -> list[Candidate[CellGenotype]]:
 
 def timeless(trial: Trial[Any]) -> Trial[Any]:
     return dataclasses.replace(trial, seconds=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread_per_operation() -> Iterator[None]:
+    """As executors have it: how torch splits an operation over threads changes the order of its sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +167,10 @@ def test_global_random_state_is_untouched() -> None:
 
 
 def test_the_number_of_threads_is_put_back() -> None:
-    before = torch.get_num_threads()
+    torch.set_num_threads(3)
     list(LocalExecutor(2).run(make_scorer(["params"]), candidates(3)))
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,9 @@ def value_of(function: str, logits: Tensor, labels: Tensor) -> Tensor:
 
 def single_image_gradients(network: nn.Module, images: Tensor, labels: Tensor, function: str) -> Tensor:
     """``(N, M)``: d f(x_i) / d theta_m, one backward pass an image, batch norms in eval mode."""
-    rows = []
+    rows, copied = [], literal(network)
     for i in range(len(images)):
-        copied = literal(network)
+        copied.zero_grad()
         value_of(function, copied(images[i : i + 1]), labels[i : i + 1]).backward()
         rows.append(torch.cat([gradient_or_zeros(parameter).flatten() for parameter in copied.parameters()]))
     return torch.stack(rows)

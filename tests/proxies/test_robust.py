@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import decimal
 import math
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def robust(**options: Any) -> Robust:
 
 @pytest.mark.parametrize(("function", "ntk"), [("logits", 1 / 4), ("loss", 1 / 4 / (1 + math.e) ** 2)])
 def test_by_hand(linear_probe: Probe, function: str, ntk: float) -> None:
-    """Both rows of the logits' summed gradient are x_1 + x_2 = (1, 1): 4 / (M N^2) = 4 / 16. Loss: q times that gradient.
+    """Both rows of the logits' summed gradient are x_1 + x_2 = (1, 1): 4 / (M N^2) = 1/4. Of the loss: q times that.
 
     z = (-1, 0): with h = 0.5 the margin goes from 1 to 0, 2 / (1 + e^margin) from 1 - tanh(1/2) to 1.
     """
@@ -51,7 +52,7 @@ def test_by_hand(linear_probe: Probe, function: str, ntk: float) -> None:
 def test_ntk_is_the_sum_over_parameters_and_pairs_of_images(
     network: nn.Module, images: Tensor, labels: Tensor, function: str
 ) -> None:
-    for n in (1, 3, IMAGES):
+    for n in (1, IMAGES - 2):
         gradients = single_image_gradients(network, images[:n], labels[:n], function)
         ntk = robust(ntk_images=n, function=function).terms(Probe(network, images, labels)).ntk
         assert ntk == pytest.approx(triple_sum(gradients), rel=1e-6)
@@ -78,7 +79,7 @@ def test_more_images_than_a_chunk_give_the_same(
     monkeypatch: pytest.MonkeyPatch, network: nn.Module, options: dict[str, Any]
 ) -> None:
     whole = robust(**options).terms(probe_of(network))
-    for size in (1, 3, IMAGES - 1, IMAGES):
+    for size in (3, IMAGES - 1):
         monkeypatch.setattr("proxies.base.CPU_CHUNK", size)
         terms = robust(**options).terms(probe_of(network))
         assert terms.ntk == pytest.approx(whole.ntk, rel=1e-9)
@@ -86,11 +87,10 @@ def test_more_images_than_a_chunk_give_the_same(
 
 
 def test_of_a_cell_network_it_is_the_literal_formula(images: Tensor, labels: Tensor) -> None:
-    for cell in ("ROBUST_ZCP", "CROZE"):
+    for cell, t, h in (("ROBUST_ZCP", 100.0, 50.0), ("CROZE", 0.0, 1.0)):
         network = darts_network(cell)
-        for t, h in ((100.0, 50.0), (0.0, 1.0)):
-            expected = robust_score(literal_network(network).eval(), images, images[:4], labels[:4], t=t, h=h)
-            assert robust(t=t, h=h).score(Probe(network, images, labels)) == pytest.approx(expected, rel=1e-6)
+        expected = robust_score(literal_network(network).eval(), images, images[:4], labels[:4], t=t, h=h)
+        assert robust(t=t, h=h).score(Probe(network, images, labels)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_curvature_from_values_of_the_loss_alone(images: Tensor, labels: Tensor) -> None:
@@ -148,24 +148,20 @@ def test_h_changes_the_curvature_only(network: nn.Module, images: Tensor, labels
         assert math.exp(terms.log_curvature) == pytest.approx(change.square().sum().item() / 4 / h**2, rel=1e-6)
 
 
-@pytest.mark.parametrize("t", [1.0, 1e4, 1e8])
-def test_order_is_that_of_the_bound_where_its_exponential_overflows(t: float) -> None:
-    cells = ["ROBUST_ZCP", "DARTS_V2", "CROZE"]
-    networks = [plain_cnn(), smooth_mlp(), *(darts_network(cell) for cell in cells)]
-    scores, bounds = [], []
-    for network in networks:
-        proxy, probe = robust(t=t), probe_of(network)
-        terms = proxy.terms(probe)
+def test_order_is_that_of_the_bound_where_its_exponential_overflows() -> None:
+    """Decimal numbers reach as far as the bound does."""
+    networks = [plain_cnn(), smooth_mlp(), darts_network("ROBUST_ZCP"), darts_network("DARTS_V2")]
+    probes = [probe_of(network) for network in networks]
+    terms = [robust().terms(probe) for probe in probes]
+    for t, overflows in ((1.0, False), (1e4, True), (1e8, True)):
+        scores = [robust(t=t).score(probe) for probe in probes]
         with decimal.localcontext(decimal.Context(prec=40, Emax=10**15, Emin=-(10**15))):
-            bounds.append(
-                -(decimal.Decimal(t) * decimal.Decimal(terms.ntk)).exp() * decimal.Decimal(terms.log_curvature).exp()
-            )
-        scores.append(proxy.score(probe))
-    assert all(math.isfinite(score) for score in scores)
-    assert (float(min(bounds)) == -math.inf) == (t > 1)
-    order = range(len(networks))
-    assert sorted(order, key=scores.__getitem__) == sorted(order, key=bounds.__getitem__)
-    assert len(set(scores)) == len(scores)
+            bounds = [-(Decimal(t) * Decimal(each.ntk) + Decimal(each.log_curvature)).exp() for each in terms]
+        assert (float(min(bounds)) == -math.inf) == overflows
+        assert all(math.isfinite(score) for score in scores)
+        order = range(len(networks))
+        assert sorted(order, key=scores.__getitem__) == sorted(order, key=bounds.__getitem__)
+        assert len(set(scores)) == len(scores)
 
 
 def test_batch_statistics(images: Tensor, labels: Tensor) -> None:
