@@ -254,9 +254,8 @@ def test_another_process_cannot_write_to_the_run_until_this_one_is_killed(tmp_pa
 
 
 def test_the_lock_holds_within_a_process_too(tmp_path: Path) -> None:
-    with RunDirectory(tmp_path, SPACE):
-        with pytest.raises(UserError, match="is being written"):
-            RunDirectory(tmp_path, SPACE)
+    with RunDirectory(tmp_path, SPACE), pytest.raises(UserError, match="is being written"):
+        RunDirectory(tmp_path, SPACE)
     with RunDirectory(tmp_path, SPACE):
         pass
 
