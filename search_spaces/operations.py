@@ -85,17 +85,19 @@ class FactorizedReduce(nn.Module):
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, fixed = pad_to_even(x), fixed_norm(self.norm)
-        if fixed is None or x.device.type != "cpu":
-            normalised: Tensor = self.norm(torch.cat([self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])], dim=1))
+        x, weights = pad_to_even(x), (self.conv_even.weight, self.conv_odd.weight)
+        if x.device.type != "cpu":
+            halves = [self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])]
+            normalised: Tensor = self.norm(torch.cat(halves, dim=1))
             return normalised
-        halves = zip(
-            diagonal_phases(x).unbind(),
-            (self.conv_even.weight, self.conv_odd.weight),
-            zip(*(values.chunk(2) for values in fixed), strict=True),
-            strict=True,
-        )
-        return torch.cat([pointwise_norm(pixels, weight, *norm) for pixels, weight, norm in halves], dim=1)
+        # The pixels first: the weight gradient of a strided 1x1 convolution with 2 to 6 channels in channels_last
+        # corrupts memory (seen with torch 2.15).
+        pixels, fixed = diagonal_phases(x).unbind(), fixed_norm(self.norm)
+        if fixed is None:
+            normalised = self.norm(torch.cat([F.conv2d(p, w) for p, w in zip(pixels, weights, strict=True)], dim=1))
+            return normalised
+        norms = zip(*(values.chunk(2) for values in fixed), strict=True)
+        return torch.cat([pointwise_norm(p, w, *n) for p, w, n in zip(pixels, weights, norms, strict=True)], dim=1)
 
 
 class SeparableConv(nn.Module):
