@@ -119,7 +119,7 @@ class Search:
         data, images, labels, spec = self._data()
         searcher, violation = self._searcher(space, spec, fitness)
         if not self.resume:
-            _or_user_error(lambda: searcher.ask(1))  # constraints that nothing meets leave no run behind
+            self._check_reachable(searcher)  # constraints that nothing meets leave no run behind
         scorer = Scorer(space, spec, proxies, images, labels, seed=config.seed, device=device)
         with RunDirectory(path, space) as run:
             self._check_path(path)  # once more: nobody else can write now
@@ -263,6 +263,17 @@ class Search:
 
         made: tuple[Searcher[Any], Callable[[Any], str | None]] = _or_user_error(build)
         return made
+
+    def _check_reachable(self, searcher: Searcher[Any]) -> None:
+        """Refuse constraints that no draw meets, naming them."""
+        from searchers.base import NoFeasibleCandidate
+
+        limits = [f"{flag(name)} {getattr(self.config, name)}" for name in ("max_params", "max_macs")]
+        asked = [*self.config.require, *(limit for limit in limits if not limit.endswith("None"))]
+        try:
+            searcher.ask(1)
+        except NoFeasibleCandidate as error:
+            raise UserError(f"{error}: {', '.join(asked)}") from None
 
     def _check_path(self, path: Path) -> None:
         """Refuse a directory that holds another run."""

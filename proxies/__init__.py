@@ -55,6 +55,7 @@ def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]
     """
     from proxies.base import Probe
 
+    names = [names] if isinstance(names, str) else names
     probe = Probe(model, images, labels)
     limits = {"ntk_images": min(50, len(images)), "curvature_images": min(8, len(images))}
     options = {name: limits if name.startswith("robust") else {} for name in names}

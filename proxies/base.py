@@ -43,7 +43,7 @@ class Proxy(ABC):
 
 
 #: Images a backward pass takes at a time on the CPU; it bounds memory (about 7 MB an image at 16 channels, 8 layers).
-CPU_CHUNK = 25
+CPU_CHUNK = 13
 
 
 class Probe:

@@ -123,7 +123,7 @@ def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     seconds = wording.finite(record.manifest.get("seconds"))
     facts.append(("wall time", "not recorded" if seconds is None else wording.duration(seconds), "start to end"))
     days, unit = wording.search_cost(record)
-    facts.append((f"search, {unit}", days, "scoring times added up"))
+    facts.append((f"search, {unit}", days, "wall times of the candidates added up, each on one thread"))
     return facts
 
 
