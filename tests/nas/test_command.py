@@ -220,7 +220,10 @@ def test_a_bad_configuration_file(content: str | None, parts: list[str], capsys:
         ("--threads many", ["--threads must be a whole number, got many"]),
         ("--sampler best", ["--sampler must be uniform or published, got best"]),
         ("--device gpu", ["--device must be cpu, cuda, cuda:N or auto, got 'gpu'"]),
-        ("--require 'normal.skip_connect = 2'", ["'normal.skip_connect = 2' cannot be read", "'normal.skip_connect == 2'"]),
+        (
+            "--require 'normal.skip_connect = 2'",
+            ["'normal.skip_connect = 2' cannot be read", "'normal.skip_connect == 2'"],
+        ),
         ("--require 'middle.skip_connect == 2'", ["unknown cell 'middle'", "normal, reduce"]),
         ("--require 'normal.skip_conect == 2'", ["unknown operation 'skip_conect'", "did you mean skip_connect"]),
         ("--require 'normal.skip_connect == 99' --max-draws 50", ["no candidate met the constraints in 50 draws"]),
@@ -281,7 +284,9 @@ def test_a_run_is_not_written_over(finished: Path, capsys: pytest.CaptureFixture
 
 def test_resuming_with_other_options_names_them(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (finished / "manifest.json").read_bytes()
-    error = slip(capsys, "--resume", str(finished), "--seed", "4", "--channels", "3", "--threads", "1", "--proxy", "macs")
+    error = slip(
+        capsys, "--resume", str(finished), "--seed", "4", "--channels", "3", "--threads", "1", "--proxy", "macs"
+    )
     assert "--seed 4 (was 0)" in error and "--channels 3 (was 2)" in error and "--threads" not in error
     assert "--proxy ['macs'] (was ['params'])" in error and "--layers" not in error
     assert (finished / "manifest.json").read_bytes() == before
