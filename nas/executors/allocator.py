@@ -1,8 +1,8 @@
 """Keep freed memory in the process between candidates.
 
 Every candidate allocates and frees some hundred megabytes of activations. glibc hands such blocks back to the kernel
-and fetches them again page by page; on machines with slow page faults (virtual ones above all) that is a tenth to a
-third of the time of scoring. Where there is no glibc, nothing is done.
+and fetches them again page by page: tens of thousands of page faults a candidate, against under a thousand when it
+keeps them (one thread, 16 channels, 8 layers). Where there is no glibc, nothing is done.
 """
 
 from __future__ import annotations
