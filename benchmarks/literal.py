@@ -16,10 +16,18 @@ from torch import Tensor, nn
 from search_spaces import cell_network, operations
 
 
+def strided(conv: nn.Conv2d) -> nn.Conv2d:
+    """A 1x1 convolution of stride 2 with the same weight."""
+    with torch.device("meta"):
+        made = nn.Conv2d(conv.in_channels, conv.out_channels, 1, stride=2, bias=False)
+    made.weight = conv.weight
+    return made
+
+
 class LiteralReduce(nn.Module):
     def __init__(self, fast: operations.FactorizedReduce):
         super().__init__()
-        self.conv_even, self.conv_odd, self.norm = fast.conv_even, fast.conv_odd, fast.norm
+        self.conv_even, self.conv_odd, self.norm = strided(fast.conv_even), strided(fast.conv_odd), fast.norm
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(torch.cat([self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])], dim=1))

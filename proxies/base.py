@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from proxies.passes import Function as Function
+from proxies.passes import NormMode as NormMode
+from proxies.passes import ProxyError as ProxyError
+from proxies.passes import Request as Request
+from proxies.passes import run_requests
 
 Direction = Literal["maximize", "minimize"]
 Cost = Literal["count", "forward", "backward"]
-Function = Literal["logits", "loss"]
-NormMode = Literal["eval", "train"]
-
-
-class ProxyError(ValueError):
-    """A network that this proxy has no finite value for, and why."""
 
 
 class Proxy(ABC):
@@ -34,6 +30,10 @@ class Proxy(ABC):
     direction: ClassVar[Direction]
     cost: ClassVar[Cost]
 
+    def requests(self, probe: Probe) -> Iterable[Request]:
+        """What :meth:`score` will ask the probe for, so that it can share its passes with other proxies."""
+        return ()
+
     @abstractmethod
     def score(self, probe: Probe) -> float:
         """The value. Leaves network, buffers, modes and random state as they were.
@@ -42,12 +42,11 @@ class Proxy(ABC):
         """
 
 
-#: Images a backward pass takes at a time on the CPU; it bounds memory (about 7 MB an image at 16 channels, 8 layers).
-CPU_CHUNK = 13
-
-
 class Probe:
     """One untrained network and one labelled batch; whatever proxies ask for is computed once and shared.
+
+    What one proxy asks for is computed by itself, unless :meth:`plan` was told of others before: then all that one pass
+    through the network can give is taken from one.
 
     :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it on first use.
     :param images: ``(N, C, H, W)`` in [0, 1], on the network's device.
@@ -72,7 +71,8 @@ class Probe:
         self.images = images
         self.labels = labels
         self._counted = dict(counted or {})
-        self._gradients: dict[tuple[Function, NormMode, int], dict[str, Tensor]] = {}
+        self._planned: dict[Request, None] = {}  # an ordered set
+        self._found: dict[Request, Any] = {}
 
     @cached_property
     def network(self) -> nn.Module:
@@ -100,6 +100,7 @@ class Probe:
         """Multiply-accumulates of convolutions and linear layers for one image."""
         if "macs" in self._counted:
             return self._counted["macs"]
+        import torch
         from torch.utils.flop_counter import FlopCounterMode
 
         network = self.copy().to("meta").eval()
@@ -108,35 +109,59 @@ class Probe:
         flops: int = counter.get_total_flops()
         return flops // 2
 
-    def weight_gradients(self, function: Function, norm: NormMode, images: int | None = None) -> dict[str, Tensor]:
-        """Gradient by parameter name of the sum, over the first ``images`` images, of all logits or of cross-entropies.
+    def plan(self, proxies: Iterable[Proxy]) -> None:
+        """Take what these proxies will ask for from as few passes as can be."""
+        self._planned.update((request, None) for proxy in proxies for request in proxy.requests(self))
 
-        Parameters that the function does not reach are left out. ``norm`` is what batch norms use: their running
-        statistics, or the batch's. Only with running statistics is this the sum of the single images' gradients.
+    def weight_gradients(
+        self, function: Function, norm: NormMode, stop: int | None = None, start: int = 0
+    ) -> dict[str, Tensor]:
+        """Gradient by parameter name of the sum, over the images ``start`` to ``stop``, of all logits or of the losses.
+
+        The loss is the cross-entropy. Parameters that the function does not reach are left out. ``norm`` is what batch
+        norms use: their running statistics, or those of these images. Only with running statistics is this the sum of
+        the single images' gradients.
         """
-        n = len(self.images) if images is None else images
+        found: dict[str, Tensor] = self._get(Request("weight_gradients", norm, self._end(stop), start, function))
+        return found
+
+    def input_gradients(self, function: Function, norm: NormMode, stop: int | None = None) -> Tensor:
+        """``(N, C, H, W)``: the gradient, by each of the first images, of the same sum.
+
+        With running statistics in the batch norms that is each image's own gradient.
+        """
+        found: Tensor = self._get(Request("input_gradients", norm, self._end(stop), 0, function))
+        return found
+
+    def activation_agreement(self, norm: NormMode, stop: int | None = None) -> Tensor:
+        """``(N, N)``, float64: of how many ReLU inputs two of the first images have the same sign (zero is negative).
+
+        Summed over all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules.
+        """
+        found: Tensor = self._get(Request("activation_agreement", norm, self._end(stop)))
+        return found
+
+    def output_saliency(self, norm: NormMode, stop: int | None = None) -> dict[str, Tensor]:
+        """``(N, channels)`` by name of convolution or linear layer: the sum over pixels of output times its gradient.
+
+        The gradient is that of the cross-entropy, summed over images. The calls of one layer add up.
+        """
+        found: dict[str, Tensor] = self._get(Request("output_saliency", norm, self._end(stop)))
+        return found
+
+    def _end(self, stop: int | None) -> int:
+        n = len(self.images) if stop is None else stop
         if not 0 < n <= len(self.images):
             raise ValueError(f"the probe holds {len(self.images)} images, got a request for {n}")
-        key: tuple[Function, NormMode, int] = (function, norm, n)
-        if key not in self._gradients:
-            self._gradients[key] = self._sum_weight_gradients(*key)
-        return self._gradients[key]
+        return n
 
-    def _sum_weight_gradients(self, function: Function, norm: NormMode, n: int) -> dict[str, Tensor]:
-        named = {name: each for name, each in self.network.named_parameters() if each.requires_grad}
-        if not named:
-            raise ProxyError("no parameter of the network requires a gradient")
-        whole = norm == "train" or self.images.device.type != "cpu"
-        sums: list[Tensor | None] = [None] * len(named)
-        with norm_mode(self.network, norm), torch.enable_grad():
-            size = n if whole else CPU_CHUNK
-            for start in range(0, n, size):
-                chunk = slice(start, min(start + size, n))
-                logits, labels = self.network(self.images[chunk]), self.labels[chunk]
-                scalar = logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
-                gradients = torch.autograd.grad(scalar, list(named.values()), allow_unused=True)
-                sums = [each if so_far is None else so_far + each for so_far, each in zip(sums, gradients, strict=True)]
-        return {name: total for name, total in zip(named, sums, strict=True) if total is not None}
+    def _get(self, request: Request) -> Any:
+        if request not in self._found:
+            together = dict.fromkeys(
+                [request, *(each for each in self._planned if each not in self._found and each.shares_with(request))]
+            )
+            self._found.update(run_requests(self.network, self.images, self.labels, list(together)))
+        return self._found[request]
 
 
 def layer_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -146,44 +171,3 @@ def layer_weights(network: nn.Module) -> dict[str, Tensor]:
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
-
-
-def input_gradients(network: nn.Module, images: Tensor, labels: Tensor, norm: NormMode) -> Tensor:
-    """``(N, C, H, W)``: for each image the gradient of its own cross-entropy. No gradient of a weight is computed."""
-    images = images.detach().requires_grad_()
-    with norm_mode(network, norm), frozen(network), torch.enable_grad():
-        loss = F.cross_entropy(network(images), labels, reduction="sum")
-        return torch.autograd.grad(loss, images)[0]
-
-
-@contextmanager
-def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
-    """Inside, ``network`` is in eval mode, its batch norms in ``mode``; afterwards modes and buffers are as before."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()] if mode == "train" else []
-    try:
-        network.eval()
-        if mode == "train":
-            for norm in norms:
-                norm.train()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of ``network`` requires a gradient."""
-    learned = [each for each in network.parameters() if each.requires_grad]
-    for each in learned:
-        each.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for each in learned:
-            each.requires_grad_(True)

@@ -27,9 +27,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from proxies.base import Function, NormMode, Probe, Proxy, ProxyError, input_gradients
+from proxies.base import Function, NormMode, Probe, Proxy, ProxyError, Request
+from proxies.passes import input_gradients
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,15 @@ class Robust(Proxy):
         self.function: Function = function
         self.norm: NormMode = norm
 
+    def requests(self, probe: Probe) -> list[Request]:
+        return [
+            Request("weight_gradients", self.norm, self.ntk_images, function=self.function),
+            Request("input_gradients", self.norm, self.curvature_images),
+        ]
+
     def terms(self, probe: Probe) -> RobustTerms:
         """Both factors of the bound, which the score adds up."""
+        probe.plan([self])
         gradients = probe.weight_gradients(self.function, self.norm, self.ntk_images)
         norm = torch.nn.utils.get_total_norm(gradients.values()).item()
         ntk = norm * norm / (probe.params * self.ntk_images**2)
@@ -91,14 +99,11 @@ class Robust(Proxy):
 
 def gradient_change(probe: Probe, images: int, h: float, norm: NormMode) -> Tensor:
     """l(x + h z) - l(x) for the first ``images`` images, ``(images, C, H, W)``."""
-    if images > len(probe.images):
-        raise ValueError(f"the probe holds {len(probe.images)} images, got a request for {images}")
-    network: nn.Module = probe.network
     x, labels = probe.images[:images], probe.labels[:images]
-    before = input_gradients(network, x, labels, norm)
+    before = probe.input_gradients("loss", norm, images)
     sign = before.sign()
     lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # at least one pixel moves, or none
-    return input_gradients(network, x + h * sign / lengths.view(-1, 1, 1, 1), labels, norm) - before
+    return input_gradients(probe.network, x + h * sign / lengths.view(-1, 1, 1, 1), labels, norm) - before
 
 
 def log_or_error(value: float, what: str) -> float:

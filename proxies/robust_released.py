@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proxies.base import Probe, Proxy, ProxyError, norm_mode
+from proxies.base import Probe, Proxy, ProxyError
+from proxies.passes import norm_mode
 from proxies.robust import RobustTerms, check_options, finite, gradient_change, log_or_error
 
 

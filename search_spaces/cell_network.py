@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
 from search_spaces.cells import Cell, CellGenotype
+from search_spaces.folding import FoldingNetwork
 from search_spaces.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
@@ -80,7 +81,7 @@ class AuxiliaryHead(nn.Sequential):
         )
 
 
-class CellNetwork(nn.Module):
+class CellNetwork(FoldingNetwork):
     """``(N, image_channels, H, W)`` -> logits ``(N, classes)``.
 
     With an auxiliary head, a network in training mode returns ``(logits, auxiliary logits)``.

@@ -12,52 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def pointwise_norm(
-    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, inverse_deviation: Tensor
-) -> Tensor:
-    """A 1x1 convolution and its batch norm in eval mode, ``(N, C, H, W)`` -> ``(N, O, H, W)``, as one matrix product.
-
-    In channels_last a matrix product has the faster gradients, and the norm is an affine map that its weight and bias
-    absorb. One function instead of a dozen calls, because at these sizes the calls cost as much as the arithmetic.
-
-    :param weight: ``(O, C, 1, 1)``. :param gamma: and ``beta``, the norm's weight and bias ``(O,)``.
-    :param mean: and ``inverse_deviation``, its statistics ``(O,)``, which get no gradient.
-    """
-    out: Tensor = _PointwiseNorm.apply(x, weight, gamma, beta, mean, inverse_deviation)
-    return out
-
-
-class _PointwiseNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, inv: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        scale = gamma * inv
-        matrix = weight.view(-1, c) * scale.unsqueeze(1)  # O C
-        bias = torch.addcmul(beta, mean, scale, value=-1)
-        out = torch.addmm(bias, x.permute(0, 2, 3, 1).reshape(-1, c), matrix.t())  # NHW O
-        ctx.save_for_backward(x, weight, gamma, mean, inv, scale, matrix)
-        return out.view(n, h, w, -1).permute(0, 3, 1, 2)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight, gamma, mean, inv, scale, matrix = ctx.saved_tensors
-        n, c, h, w = x.shape
-        if torch.is_grad_enabled():  # to be differentiated again: these two have no history
-            scale = gamma * inv
-            matrix = weight.view(-1, c) * scale.unsqueeze(1)
-        grad_rows = grad.permute(0, 2, 3, 1).reshape(n * h * w, -1)  # NHW O
-        grad_x = grad_weight = grad_gamma = grad_beta = None
-        if ctx.needs_input_grad[0]:
-            grad_x = (grad_rows @ matrix).view(n, h, w, c).permute(0, 3, 1, 2)
-        if any(ctx.needs_input_grad[1:4]):
-            grad_matrix = grad_rows.t() @ x.permute(0, 2, 3, 1).reshape(-1, c)  # O C
-            grad_beta = grad_rows.sum(0)
-            grad_weight = (grad_matrix * scale.unsqueeze(1)).view_as(weight)
-            # y = gamma inv (W x - mean) + beta: the gradient of W already holds that of gamma
-            grad_gamma = ((grad_matrix * weight.view(-1, c)).sum(1) - grad_beta * mean) * inv
-        return grad_x, grad_weight, grad_gamma, grad_beta, None, None
-
-
 def dilated_depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     """A depthwise convolution of stride 1 that keeps the resolution, ``(N, C, H, W)``, weight ``(C, 1, k, k)``.
 

@@ -6,9 +6,9 @@ DARTS (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055) with affine batc
 values and gradients with the literal modules in float64):
 
 * In eval mode a batch norm is an affine map of its convolution's output, which the convolution's weight and bias
-  absorb; every parameter still gets its own gradient.
-* Gradients that torch computes slowly on a CPU are :mod:`search_spaces.kernels`'s: of dilated depthwise convolutions,
-  of pointwise ones, of the slicing in a factorized reduction.
+  absorb; every parameter still gets its own gradient (:mod:`search_spaces.folding`).
+* On the CPU a pointwise convolution is a matrix product. Gradients that torch computes slowly there are
+  :mod:`search_spaces.kernels`'s: of dilated depthwise convolutions, of the slicing in a factorized reduction.
 * On the CPU an average pooling is a depthwise convolution with a constant kernel.
 """
 
@@ -21,18 +21,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.kernels import diagonal_phases, dilated_depthwise, pointwise_norm
+from search_spaces.folding import Foldable
+from search_spaces.kernels import diagonal_phases, dilated_depthwise
 
 
-def fixed_norm(norm: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """Weight, bias, mean, inverse deviation, each ``(O,)``, of a batch norm that is a fixed affine map; else None.
+def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Weight ``(O, C, h, w)`` and bias ``(O,)`` of the convolution that ``norm`` after a bias-free one amounts to.
 
-    It is one in eval mode, as long as it has an affine map and running statistics.
+    None where the batch norm is no fixed affine map: it is one in eval mode, if it has running statistics.
     """
     if not isinstance(norm, nn.BatchNorm2d) or norm.training or not norm.affine or norm.running_var is None:
         return None
     assert norm.running_mean is not None
-    return norm.weight, norm.bias, norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return weight * scale.view(-1, 1, 1, 1), torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
 
 
 def pad_to_even(x: Tensor) -> Tensor:
@@ -41,7 +43,22 @@ def pad_to_even(x: Tensor) -> Tensor:
     return F.pad(x, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
 
 
-class ConvNorm(nn.Module):
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 1x1 convolution, ``(N, C, H, W)`` -> ``(N, O, H, W)``, weight ``(O, C, 1, 1)``.
+
+    On a CPU it is one matrix product: in channels_last that has the faster gradients.
+    """
+    if x.device.type != "cpu":
+        return F.conv2d(x, weight, bias)
+    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody listens to ``module``, which then has to be called as it stands."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+class ConvNorm(Foldable):
     """A bias-free convolution and its batch norm; in eval mode one convolution (see the module's docstring)."""
 
     def __init__(
@@ -56,48 +73,53 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, padding, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
+    def fold(self) -> tuple[Tensor, ...] | None:
+        if hooked(self.conv) or hooked(self.norm):
+            return None
+        return folded_norm(self.norm, self.conv.weight)
+
     def forward(self, x: Tensor) -> Tensor:
-        conv, fixed = self.conv, fixed_norm(self.norm)
-        if fixed is None:
+        conv, tensors = self.conv, self.folded_tensors or self.fold()
+        if tensors is None:
             normalised: Tensor = self.norm(conv(x))
             return normalised
-        if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and x.device.type == "cpu":
-            return pointwise_norm(x, conv.weight, *fixed)
-        gamma, beta, mean, inverse_deviation = fixed
-        scale = gamma * inverse_deviation
-        bias = torch.addcmul(beta, mean, scale, value=-1)
-        return F.conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), bias, conv.stride, conv.padding)
+        weight, bias = tensors
+        if conv.kernel_size == (1, 1) and conv.stride == (1, 1):
+            return pointwise(x, weight, bias)
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
 
-class FactorizedReduce(nn.Module):
+class FactorizedReduce(Foldable):
     """Halves the resolution: two 1x1 convolutions of stride 2, the second one pixel down and right, concatenated.
 
     Images of odd height or width are padded with a row or column of zeros, so that both halves have one size
-    (the published module fails there).
+    (the published module fails there). The convolutions have stride 1 here and read the pixels picked before: the same
+    function; besides, torch 2.15's weight gradient of strided 1x1 convolutions with 2 to 6 channels in channels_last
+    corrupts memory on a CPU.
     """
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__()
         if c_out % 2:
             raise ValueError(f"a factorized reduction needs an even number of output channels, got {c_out}")
-        self.conv_even = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
-        self.conv_odd = nn.Conv2d(c_in, c_out // 2, 1, stride=2, bias=False)
+        self.conv_even = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
+        self.conv_odd = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
+    def fold(self) -> tuple[Tensor, ...] | None:
+        if hooked(self.conv_even) or hooked(self.conv_odd) or hooked(self.norm):
+            return None
+        tensors = folded_norm(self.norm, torch.cat([self.conv_even.weight, self.conv_odd.weight]))
+        return None if tensors is None else tuple(half for each in tensors for half in each.chunk(2))
+
     def forward(self, x: Tensor) -> Tensor:
-        x, weights = pad_to_even(x), (self.conv_even.weight, self.conv_odd.weight)
-        if x.device.type != "cpu":
-            halves = [self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])]
-            normalised: Tensor = self.norm(torch.cat(halves, dim=1))
+        x, tensors = pad_to_even(x), self.folded_tensors or self.fold()
+        pixels = diagonal_phases(x).unbind() if x.device.type == "cpu" else (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
+        if tensors is None:
+            normalised: Tensor = self.norm(torch.cat([self.conv_even(pixels[0]), self.conv_odd(pixels[1])], dim=1))
             return normalised
-        # The pixels first: the weight gradient of a strided 1x1 convolution with 2 to 6 channels in channels_last
-        # corrupts memory (seen with torch 2.15).
-        pixels, fixed = diagonal_phases(x).unbind(), fixed_norm(self.norm)
-        if fixed is None:
-            normalised = self.norm(torch.cat([F.conv2d(p, w) for p, w in zip(pixels, weights, strict=True)], dim=1))
-            return normalised
-        norms = zip(*(values.chunk(2) for values in fixed), strict=True)
-        return torch.cat([pointwise_norm(p, w, *n) for p, w, n in zip(pixels, weights, norms, strict=True)], dim=1)
+        halves = zip(pixels, tensors[:2], tensors[2:], strict=True)
+        return torch.cat([pointwise(each, weight, bias) for each, weight, bias in halves], dim=1)
 
 
 class SeparableConv(nn.Module):
@@ -114,7 +136,7 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.depthwise
         out: Tensor
-        if conv.dilation == (1, 1) or x.device.type != "cpu":
+        if conv.dilation == (1, 1) or x.device.type != "cpu" or hooked(conv):
             out = conv(x)
         elif conv.stride == (1, 1):
             out = dilated_depthwise(x, conv.weight, conv.dilation[0])

@@ -1,0 +1,78 @@
+"""Parameters folded once for many passes.
+
+In eval mode a batch norm is a fixed affine map, which the convolution before it absorbs: the network computes with a
+folded weight and a folded bias. Where several passes share the parameters, they are folded once, each pass
+differentiates by the folded tensors, and the sum of these gradients goes back to the parameters once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Foldable(nn.Module):
+    """A module that computes with tensors made of its parameters, at least in eval mode."""
+
+    #: the tensors to compute with, inside :meth:`FoldingNetwork.folded`
+    folded_tensors: tuple[Tensor, ...] | None = None
+
+    def fold(self) -> tuple[Tensor, ...] | None:
+        """The tensors, differentiable functions of the parameters; None where the module has to run as it stands."""
+        raise NotImplementedError
+
+
+class Folded:
+    """What a network computes with at present, and the way back to its parameters.
+
+    ``leaves`` are to be differentiated by: the folded tensors, and the parameters that none is made of.
+    """
+
+    def __init__(self, network: nn.Module, foldable: Sequence[Foldable]):
+        self._made: list[Tensor] = []
+        made_of: set[Tensor] = set()
+        stand_ins: list[Tensor] = []
+        for module in foldable:
+            tensors = module.fold()
+            if tensors is None:
+                continue
+            leaves = tuple(each.detach().requires_grad_(each.requires_grad) for each in tensors)
+            module.folded_tensors = leaves
+            made_of.update(module.parameters())
+            stand_ins += [leaf for leaf in leaves if leaf.requires_grad]
+            self._made += [each for each in tensors if each.requires_grad]
+        learned = {name: each for name, each in network.named_parameters() if each.requires_grad}
+        self._direct = [name for name, each in learned.items() if each not in made_of]
+        self._indirect = {name: each for name, each in learned.items() if each in made_of}
+        self._names = list(learned)
+        self.leaves = [*(learned[name] for name in self._direct), *stand_ins]
+
+    def gradients(self, leaf_gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
+        """From one gradient a leaf (None: not reached) to the gradients of the parameters, by name."""
+        given = iter(leaf_gradients)
+        found = {name: next(given) for name in self._direct}
+        reached = [(made, grad) for made, grad in zip(self._made, given, strict=True) if grad is not None]
+        if reached:
+            made, grads = zip(*reached, strict=True)
+            back = torch.autograd.grad(made, list(self._indirect.values()), grads, retain_graph=True, allow_unused=True)
+            found.update(zip(self._indirect, back, strict=True))
+        return {name: grad for name in self._names if (grad := found.get(name)) is not None}
+
+
+class FoldingNetwork(nn.Module):
+    """A network that may hold foldable modules."""
+
+    @contextmanager
+    def folded(self) -> Iterator[Folded]:
+        """Inside, the network computes with folded tensors; its parameters, buffers and modes must not change."""
+        foldable = [module for module in self.modules() if isinstance(module, Foldable)]
+        try:
+            with torch.enable_grad():
+                scope = Folded(self, foldable)
+            yield scope
+        finally:
+            for module in foldable:
+                module.folded_tensors = None
