@@ -259,17 +259,16 @@ def input_gradients(network: nn.Module, images: Tensor, labels: Tensor, norm: No
 @contextmanager
 def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
     """Inside, ``network`` is in eval mode, its batch norms in ``mode``; afterwards modes and buffers are as before."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    modes = [(module, module.training) for module in network.modules()]
-    buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()] if mode == "train" else []
+    wanted = [(module, mode == "train" and isinstance(module, _BatchNorm)) for module in network.modules()]
+    changed = [(module, module.training) for module, training in wanted if module.training != training]
+    norms = [module for module, training in wanted if training]
+    buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
     try:
-        network.eval()
-        if mode == "train":
-            for norm in norms:
-                norm.train()
+        for module, training in changed:
+            module.training = not training
         yield
     finally:
-        for module, training in modes:
+        for module, training in changed:
             module.training = training
         with torch.no_grad():
             for buffer, before in buffers:

@@ -24,6 +24,10 @@ class Foldable(nn.Module):
         """The tensors, differentiable functions of the parameters; None where the module has to run as it stands."""
         raise NotImplementedError
 
+    def fold_parameters(self) -> tuple[Tensor, ...]:
+        """The parameters that the tensors are made of."""
+        raise NotImplementedError
+
 
 class Folded:
     """What a network computes with at present, and the way back to its parameters.
@@ -41,7 +45,7 @@ class Folded:
                 continue
             leaves = tuple(each.detach().requires_grad_(each.requires_grad) for each in tensors)
             module.folded_tensors = leaves
-            made_of.update(module.parameters())
+            made_of.update(module.fold_parameters())
             stand_ins += [leaf for leaf in leaves if leaf.requires_grad]
             self._made += [each for each in tensors if each.requires_grad]
         learned = {name: each for name, each in network.named_parameters() if each.requires_grad}

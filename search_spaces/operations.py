@@ -7,8 +7,8 @@ values and gradients with the literal modules in float64):
 
 * In eval mode a batch norm is an affine map of its convolution's output, which the convolution's weight and bias
   absorb; every parameter still gets its own gradient (:mod:`search_spaces.folding`).
-* On the CPU a pointwise convolution is a matrix product. Gradients that torch computes slowly there are
-  :mod:`search_spaces.kernels`'s: of dilated depthwise convolutions, of the slicing in a factorized reduction.
+* On the CPU a pointwise convolution is a matrix product. Gradients that torch computes slowly there (of wide or dilated
+  depthwise convolutions, of the slicing in a factorized reduction) come from :mod:`search_spaces.kernels`.
 * On the CPU an average pooling is a depthwise convolution with a constant kernel.
 """
 
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.folding import Foldable
-from search_spaces.kernels import diagonal_phases, dilated_depthwise
+from search_spaces.kernels import depthwise, diagonal_phases
 
 
 def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -78,6 +78,9 @@ class ConvNorm(Foldable):
             return None
         return folded_norm(self.norm, self.conv.weight)
 
+    def fold_parameters(self) -> tuple[Tensor, ...]:
+        return self.conv.weight, self.norm.weight, self.norm.bias
+
     def forward(self, x: Tensor) -> Tensor:
         conv, tensors = self.conv, self.folded_tensors or self.fold()
         if tensors is None:
@@ -112,6 +115,9 @@ class FactorizedReduce(Foldable):
         tensors = folded_norm(self.norm, torch.cat([self.conv_even.weight, self.conv_odd.weight]))
         return None if tensors is None else tuple(half for each in tensors for half in each.chunk(2))
 
+    def fold_parameters(self) -> tuple[Tensor, ...]:
+        return self.conv_even.weight, self.conv_odd.weight, self.norm.weight, self.norm.bias
+
     def forward(self, x: Tensor) -> Tensor:
         x, tensors = pad_to_even(x), self.folded_tensors or self.fold()
         pixels = diagonal_phases(x).unbind() if x.device.type == "cpu" else (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
@@ -136,13 +142,13 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.depthwise
         out: Tensor
-        if conv.dilation == (1, 1) or x.device.type != "cpu" or hooked(conv):
+        narrow = conv.dilation == (1, 1) and (conv.kernel_size[0] <= 3 or conv.stride != (1, 1))
+        if narrow or x.device.type != "cpu" or hooked(conv):
             out = conv(x)
         elif conv.stride == (1, 1):
-            out = dilated_depthwise(x, conv.weight, conv.dilation[0])
+            out = depthwise(x, conv.weight, conv.dilation[0])
         else:  # dilation 2, stride 2: every output reads pixels of even row and column only
-            pixels = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
-            out = F.conv2d(pixels, conv.weight, None, 1, conv.kernel_size[0] // 2, 1, conv.groups)
+            out = depthwise(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), conv.weight)
         normalised: Tensor = self.pointwise(out)
         return normalised
 

@@ -13,7 +13,7 @@ from benchmarks.literal import literal_module, literal_network
 from search_spaces.base import NetworkSpec
 from search_spaces.cell_network import CellModule, CellNetwork, drop_path, reduction_layers
 from search_spaces.cells import Cell
-from search_spaces.kernels import row_product_gradient, to_phases, weight_gradient
+from search_spaces.kernels import depthwise, row_product_gradient, to_phases
 from search_spaces.known_cells import known_cell
 from search_spaces.operations import OPERATIONS, FactorizedReduce, SeparableConv
 
@@ -145,18 +145,20 @@ def test_phases_are_the_pixels_of_equal_remainders() -> None:
     assert torch.equal(phases[2:4], x[:, :, ::2, 1::2])
 
 
-@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("size", [3, 5, 7, 9])
 @pytest.mark.parametrize("dilation", [1, 2, 3])
 @pytest.mark.parametrize("image", [(12, 12), (6, 4), (7, 5), (3, 9)])
-def test_weight_gradients_of_depthwise_convolutions(size: int, dilation: int, image: tuple[int, int]) -> None:
+def test_gradients_of_depthwise_convolutions(size: int, dilation: int, image: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 4, *image, generator=generator, dtype=torch.float64)
-    grad = torch.randn(2, 4, *image, generator=generator, dtype=torch.float64)
-    weight = torch.randn(4, 1, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
-    out = torch.nn.functional.conv2d(x, weight, None, 1, dilation * (size // 2), dilation, 4)
-    (expected,) = torch.autograd.grad(out, weight, grad)
-    torch.testing.assert_close(row_product_gradient(grad, x, size, dilation), expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(weight_gradient(grad, x, weight, dilation), expected, rtol=1e-10, atol=1e-10)
+    x = torch.randn(2, 4, *image, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(4, 1, size, size, generator=generator, dtype=torch.float64).requires_grad_()
+    expected = torch.nn.functional.conv2d(x, weight, None, 1, dilation * (size // 2), dilation, 4)
+    grad = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    out = depthwise(x, weight, dilation)
+    assert_same([out, *torch.autograd.grad(out, [x, weight], grad)],
+                [expected, *torch.autograd.grad(expected, [x, weight], grad, retain_graph=True)])  # fmt: skip
+    products = row_product_gradient(grad, x.detach(), size, dilation)
+    assert_same([products], list(torch.autograd.grad(expected, [weight], grad)))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 5])
