@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 Function = Literal["logits", "loss"]
 NormMode = Literal["eval", "train"]
-Quantity = Literal["weight_gradients", "input_gradients", "activation_agreement", "output_saliency"]
+Quantity = Literal["weight_gradients", "input_gradients", "gradient_change", "activation_agreement", "output_saliency"]
 
 #: Images a backward pass takes at a time on the CPU; it bounds memory (about 7 MB an image at 16 channels, 8 layers).
 CPU_CHUNK = 21
@@ -36,7 +36,8 @@ class ProxyError(ValueError):
 class Request:
     """One quantity of a pass over the images ``start`` to ``stop``; :class:`~proxies.base.Probe` describes each.
 
-    ``function`` is what is differentiated: the sum over images of all logits, or of the cross-entropies.
+    ``function`` is what is differentiated: the sum over images of all logits, or of the cross-entropies. ``step`` is the
+    length (L2) of the step that a gradient changes over.
     """
 
     quantity: Quantity
@@ -44,6 +45,7 @@ class Request:
     stop: int
     start: int = 0
     function: Function = "loss"
+    step: float = 0.0
 
     @property
     def exact(self) -> bool:
@@ -84,9 +86,9 @@ def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: S
         return {
             request: observers[request.quantity].value()
             if request.quantity in observers
-            else torch.cat(gathered[request])
-            if request.quantity == "input_gradients"
             else weights.gradients(gathered[request])
+            if request.quantity == "weight_gradients"
+            else torch.cat(gathered[request])
             for request in requests
         }
 
@@ -111,9 +113,10 @@ def _one_pass(
     observers: Mapping[Quantity, Observer],
     gathered: dict[Request, list[Any]],
 ) -> None:
-    """One forward pass, and one backward pass for each function that is differentiated."""
+    """One forward pass, and one backward pass for each function that is differentiated; the same for each step."""
     images = images.detach()
-    if any(each.quantity == "input_gradients" for each in requests):
+    by_images = ("input_gradients", "gradient_change")
+    if any(each.quantity in by_images for each in requests):
         images.requires_grad_()
     logits = network(images)
     functions: dict[Function, list[Request]] = {}
@@ -122,7 +125,7 @@ def _one_pass(
             functions.setdefault(request.function, []).append(request)
     for i, (function, wanted) in enumerate(functions.items()):
         scalar = logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
-        by_weights = any(each.quantity != "input_gradients" for each in wanted)
+        by_weights = any(each.quantity not in by_images for each in wanted)
         inputs = [*(leaves if by_weights else ()), *([images] if images.requires_grad else [])]
         if saliency := observers.get("output_saliency"):
             saliency.listening = any(each.quantity == "output_saliency" for each in wanted)
@@ -130,8 +133,25 @@ def _one_pass(
         for request in wanted:
             if request.quantity == "weight_gradients":
                 gathered[request] = _summed(gathered[request], found[: len(leaves)])
-            elif request.quantity == "input_gradients":
+            elif request.quantity in by_images:
                 gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
+    for request in requests:
+        if request.quantity == "gradient_change":
+            before = gathered[request].pop()
+            gathered[request].append(_gradient_after(network, images, labels, before, request, leaves) - before)
+
+
+def _gradient_after(
+    network: nn.Module, images: Tensor, labels: Tensor, before: Tensor, request: Request, leaves: Sequence[Tensor]
+) -> Tensor:
+    """The gradient by the images of the summed function, a step along the sign of ``before`` away."""
+    sign = before.sign()
+    lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # at least one pixel moves, or none
+    moved = (images.detach() + request.step * sign / lengths.view(-1, 1, 1, 1)).requires_grad_()
+    with without_gradients(leaves):
+        logits = network(moved)
+        scalar = logits.sum() if request.function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
+        return torch.autograd.grad(scalar, moved, materialize_grads=True)[0]
 
 
 def _summed(so_far: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -249,13 +269,6 @@ def shared_weights(network: nn.Module) -> Iterator[SharedWeights]:
         yield _Parameters(network)
 
 
-def input_gradients(network: nn.Module, images: Tensor, labels: Tensor, norm: NormMode) -> Tensor:
-    """``(N, C, H, W)``: the gradient by the images of the sum of their cross-entropies, as for a request."""
-    request = Request("input_gradients", norm, len(images))
-    found: Tensor = run_requests(network, images, labels, [request])[request]
-    return found
-
-
 @contextmanager
 def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
     """Inside, ``network`` is in eval mode, its batch norms in ``mode``; afterwards modes and buffers are as before."""
@@ -278,11 +291,17 @@ def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Inside, no parameter of ``network`` requires a gradient."""
-    learned = [each for each in network.parameters() if each.requires_grad]
-    for each in learned:
+    with without_gradients([each for each in network.parameters() if each.requires_grad]):
+        yield
+
+
+@contextmanager
+def without_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, these tensors, which require gradients, require none."""
+    for each in tensors:
         each.requires_grad_(False)
     try:
         yield
     finally:
-        for each in learned:
+        for each in tensors:
             each.requires_grad_(True)

@@ -27,10 +27,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-
 from proxies.base import Function, NormMode, Probe, Proxy, ProxyError, Request
-from proxies.passes import input_gradients
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Robust(Proxy):
     def requests(self, probe: Probe) -> list[Request]:
         return [
             Request("weight_gradients", self.norm, self.ntk_images, function=self.function),
-            Request("input_gradients", self.norm, self.curvature_images),
+            Request("gradient_change", self.norm, self.curvature_images, step=self.h),
         ]
 
     def terms(self, probe: Probe) -> RobustTerms:
@@ -88,22 +85,13 @@ class Robust(Proxy):
         gradients = probe.weight_gradients(self.function, self.norm, self.ntk_images)
         norm = torch.nn.utils.get_total_norm(gradients.values()).item()
         ntk = norm * norm / (probe.params * self.ntk_images**2)
-        change = gradient_change(probe, self.curvature_images, self.h, self.norm) / self.h
+        change = probe.gradient_change("loss", self.norm, self.h, self.curvature_images) / self.h
         curvature = change.flatten(1).double().square().sum(1).mean().item()
         return RobustTerms(ntk, log_or_error(curvature, "the curvature"))
 
     def score(self, probe: Probe) -> float:
         terms = self.terms(probe)
         return finite(-(self.t * terms.ntk + terms.log_curvature), "the score")
-
-
-def gradient_change(probe: Probe, images: int, h: float, norm: NormMode) -> Tensor:
-    """l(x + h z) - l(x) for the first ``images`` images, ``(images, C, H, W)``."""
-    x, labels = probe.images[:images], probe.labels[:images]
-    before = probe.input_gradients("loss", norm, images)
-    sign = before.sign()
-    lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # at least one pixel moves, or none
-    return input_gradients(probe.network, x + h * sign / lengths.view(-1, 1, 1, 1), labels, norm) - before
 
 
 def log_or_error(value: float, what: str) -> float:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from proxies.base import Probe, Proxy, ProxyError
 from proxies.passes import norm_mode
-from proxies.robust import RobustTerms, check_options, finite, gradient_change, log_or_error
+from proxies.robust import RobustTerms, check_options, finite, log_or_error
 
 
 class RobustReleased(Proxy):
@@ -62,7 +62,7 @@ class RobustReleased(Proxy):
         """The exponent without its t, and the logarithm of the change of the input gradient."""
         summed = self._summed_snapshots(probe)
         ntk = summed.square().sum().item() / (summed.numel() * self.ntk_images**2)
-        change = gradient_change(probe, self.curvature_images, self.h, "eval")
+        change = probe.gradient_change("loss", "eval", self.h, self.curvature_images)
         return RobustTerms(ntk, log_or_error(change.flatten(1).double().norm(dim=1).mean().item(), "the curvature"))
 
     def score(self, probe: Probe) -> float:

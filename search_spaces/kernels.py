@@ -76,15 +76,15 @@ def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         found = _torch_gradients(grad, x, weight, 1, (False, True))[1]
         assert found is not None
         return found
-    narrow, whole = weight.new_empty(c, 1, k, 3), torch.empty_like(weight)
-    for first in (*range(0, k - 3, 2), k - 3):
+    narrow, columns = weight.new_empty(c, 1, k, 3), []
+    for first in range(0, k - 2, 2):
         left = k // 2 - first  # how far left of the output's own column the first column reads
         moved = F.pad(x, (left, 2 - left))
         found = torch.ops.aten.convolution_backward(
             grad, moved, narrow, None, (1, 1), (k // 2, 0), (1, 1), False, (0, 0), c, (False, True, False)
         )[1]
-        whole[..., first : first + 3] = found
-    return whole
+        columns.append(found if not columns else found[..., 1:])  # its first column is its neighbour's last
+    return torch.cat(columns, dim=3)
 
 
 def dilated_weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
