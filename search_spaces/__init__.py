@@ -14,9 +14,16 @@ def _darts() -> SearchSpace[Any]:
     return DartsSpace()
 
 
+def _nasbench201() -> SearchSpace[Any]:
+    from search_spaces.nasbench201 import NasBench201Space
+
+    return NasBench201Space()
+
+
 #: name -> a function that imports and makes the space; a new space is one row
 SPACES: dict[str, Callable[[], SearchSpace[Any]]] = {
     "darts": _darts,
+    "nasbench201": _nasbench201,
 }
 
 

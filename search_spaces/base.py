@@ -59,6 +59,7 @@ class SearchSpace(ABC, Generic[G]):
     """
 
     name: str
+    default_layers: int = NetworkSpec.layers  #: cells in the space's standard network
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> G:
@@ -98,6 +99,13 @@ class SearchSpace(ABC, Generic[G]):
 
         :raises ValueError: unknown path.
         """
+
+    def check_spec(self, spec: NetworkSpec) -> None:
+        """Whether networks of that size exist in the space.
+
+        :raises ValueError: they do not; the message says which part of ``spec`` is wrong.
+        """
+        return
 
     @abstractmethod
     def cost(self, genotype: G, spec: NetworkSpec) -> Cost:

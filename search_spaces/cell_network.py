@@ -126,6 +126,14 @@ class CellNetwork(FoldingNetwork):
         logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
 
+    def feature_modules(self) -> list[nn.Module]:
+        """The modules whose outputs are the features of each depth: the stem and the cells, in order."""
+        return [self.stem, *self.cells]
+
+    def pooled_module(self) -> nn.Module:
+        """The module whose output the global pooling is given."""
+        return self.cells[-1]
+
 
 def reduction_layers(layers: int) -> frozenset[int]:
     """The layers that halve the resolution."""

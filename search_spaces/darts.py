@@ -51,6 +51,7 @@ class DartsSpace(SearchSpace[CellGenotype]):
     """Cells of four nodes with two edges each, and the networks stacked from them."""
 
     name = "darts"
+    default_layers = 8
 
     def sample(self, rng: np.random.Generator) -> CellGenotype:
         """Uniform over pairs of predecessors and over operations; edges in the order of their predecessors."""

@@ -7,7 +7,7 @@ differentiates by the folded tensors, and the sum of these gradients goes back t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -37,6 +37,7 @@ class Folded:
 
     def __init__(self, network: nn.Module, foldable: Sequence[Foldable]):
         self._made: list[Tensor] = []
+        self._makers: list[Foldable] = []
         made_of: set[Tensor] = set()
         stand_ins: list[Tensor] = []
         for module in foldable:
@@ -48,11 +49,19 @@ class Folded:
             made_of.update(module.fold_parameters())
             stand_ins += [leaf for leaf in leaves if leaf.requires_grad]
             self._made += [each for each in tensors if each.requires_grad]
+            self._makers += [module] * (len(self._made) - len(self._makers))
         learned = {name: each for name, each in network.named_parameters() if each.requires_grad}
         self._direct = [name for name, each in learned.items() if each not in made_of]
         self._indirect = {name: each for name, each in learned.items() if each in made_of}
         self._names = list(learned)
         self.leaves = [*(learned[name] for name in self._direct), *stand_ins]
+
+    def leaves_of(self, names: Collection[str]) -> list[int]:
+        """The positions of the leaves that the gradients of these parameters take."""
+        direct = [i for i, name in enumerate(self._direct) if name in names]
+        folded = {self._indirect[name] for name in names if name in self._indirect}
+        makers = enumerate(self._makers, start=len(self._direct))
+        return direct + [i for i, maker in makers if not folded.isdisjoint(maker.fold_parameters())]
 
     def gradients(self, leaf_gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
         """From one gradient a leaf (None: not reached) to the gradients of the parameters, by name."""

@@ -128,28 +128,33 @@ class FactorizedReduce(Foldable):
         return torch.cat([pointwise(each, weight, bias) for each, weight, bias in halves], dim=1)
 
 
+class DepthwiseConv(nn.Conv2d):
+    """A bias-free depthwise convolution; at stride 1 it keeps the resolution."""
+
+    def __init__(self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1):
+        padding = dilation * (kernel_size // 2)
+        super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        narrow = self.dilation == (1, 1) and (self.kernel_size[0] <= 3 or self.stride != (1, 1))
+        if narrow or x.device.type != "cpu":
+            return super().forward(x)
+        if self.stride == (1, 1):
+            return depthwise(x, self.weight, self.dilation[0])
+        # dilation 2, stride 2: every output reads pixels of even row and column only
+        return depthwise(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), self.weight)
+
+
 class SeparableConv(nn.Module):
     """Depthwise convolution, pointwise convolution, batch norm; at stride 1 it keeps the resolution."""
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1):
         super().__init__()
-        padding = dilation * (kernel_size // 2)
-        self.depthwise = nn.Conv2d(
-            channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False
-        )
+        self.depthwise = DepthwiseConv(channels, kernel_size, stride, dilation)
         self.pointwise = ConvNorm(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        conv = self.depthwise
-        out: Tensor
-        narrow = conv.dilation == (1, 1) and (conv.kernel_size[0] <= 3 or conv.stride != (1, 1))
-        if narrow or x.device.type != "cpu" or hooked(conv):
-            out = conv(x)
-        elif conv.stride == (1, 1):
-            out = depthwise(x, conv.weight, conv.dilation[0])
-        else:  # dilation 2, stride 2: every output reads pixels of even row and column only
-            out = depthwise(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), conv.weight)
-        normalised: Tensor = self.pointwise(out)
+        normalised: Tensor = self.pointwise(self.depthwise(x))
         return normalised
 
 

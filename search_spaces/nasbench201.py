@@ -1,0 +1,121 @@
+"""The search space of NAS-Bench-201 (Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326).
+
+15,625 cells: one of five operations on each of six edges. Networks have 16 channels and 15 cells, five a stage, in the
+benchmark; ``NetworkSpec.layers`` counts the cells.
+
+The canonical key is the text of the cell with the least digits that is the same network. That makes 5,924 networks,
+not the benchmark's 6,466 classes, which are those of a text and hold different networks; for the latter see
+:func:`search_spaces.edge_functions.published_key`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search_spaces import edge_cells
+from search_spaces.base import Cost, NetworkSpec, SearchSpace, unknown_name
+from search_spaces.edge_cells import EDGES, OPERATIONS, STAGES, EdgeGenotype
+from search_spaces.edge_functions import representative
+
+if TYPE_CHECKING:
+    from search_spaces.nasbench201_network import EdgeNetwork
+
+
+class NasBench201Space(SearchSpace[EdgeGenotype]):
+    """Cells of four nodes with an operation on every edge, and the networks stacked from one cell."""
+
+    name = "nasbench201"
+    default_layers = 15
+
+    def sample(self, rng: np.random.Generator) -> EdgeGenotype:
+        """Uniform over the 15,625 cells."""
+        drawn = rng.integers(len(OPERATIONS), size=len(EDGES)).tolist()
+        return EdgeGenotype(tuple(OPERATIONS[digit] for digit in drawn))
+
+    def mutate(self, genotype: EdgeGenotype, rng: np.random.Generator) -> EdgeGenotype:
+        """Another operation on one edge, both uniform."""
+        edge = int(rng.integers(len(EDGES)))
+        others = _others(genotype, edge)
+        return _with_operation(genotype, edge, others[rng.integers(len(others))])
+
+    def crossover(self, a: EdgeGenotype, b: EdgeGenotype, rng: np.random.Generator) -> EdgeGenotype:
+        """Each edge's operation from either parent."""
+        from_b = rng.integers(2, size=len(EDGES)).tolist()
+        pairs = zip(a.operations, b.operations, from_b, strict=True)
+        return EdgeGenotype(tuple(theirs if other else ours for ours, theirs, other in pairs))
+
+    def neighbours(self, genotype: EdgeGenotype) -> Iterator[EdgeGenotype]:
+        """The 24 cells that differ in one edge."""
+        for edge in range(len(EDGES)):
+            for operation in _others(genotype, edge):
+                yield _with_operation(genotype, edge, operation)
+
+    def canonical(self, genotype: EdgeGenotype) -> str:
+        """The text of the representative; see :func:`search_spaces.edge_functions.representative`."""
+        return str(representative(genotype))
+
+    def parse(self, text: str) -> EdgeGenotype:
+        """A genotype from the field's text, which canonical keys are too, from six digits, or from JSON.
+
+        :raises GenotypeError: naming the part that is wrong.
+        """
+        return edge_cells.parse(text)
+
+    def format(self, genotype: EdgeGenotype) -> str:
+        return str(genotype)
+
+    def count(self, genotype: EdgeGenotype, path: str) -> int:
+        """Edges by operation: ``cell.skip_connect`` or ``skip_connect``."""
+        cell, dot, operation = path.rpartition(".")
+        if dot and cell != "cell":
+            raise ValueError(f"path '{path}': {unknown_name('cell', cell, ['cell'])}")
+        if operation not in OPERATIONS:
+            raise ValueError(f"path '{path}': {unknown_name('operation', operation, OPERATIONS)}")
+        return genotype.count(operation)
+
+    def check_spec(self, spec: NetworkSpec) -> None:
+        if spec.layers % STAGES:
+            raise ValueError(
+                f"layers must be a multiple of {STAGES} in the space '{self.name}', which has {STAGES} stages of"
+                f" equally many cells (the benchmark: {self.default_layers}), got {spec.layers}"
+            )
+        if spec.auxiliary:
+            raise ValueError(f"networks of the space '{self.name}' have no auxiliary head, got auxiliary=True")
+
+    def cost(self, genotype: EdgeGenotype, spec: NetworkSpec) -> Cost:
+        """By arithmetic. Parameters as published; published FLOPs are these MACs and one for each class (the bias)."""
+        self.check_spec(spec)
+        c, (h, w) = spec.channels, spec.image_size
+        taps = genotype.count("nor_conv_1x1") + 9 * genotype.count("nor_conv_3x3")  # weights by pairs of channels
+        norms = genotype.count("nor_conv_1x1") + genotype.count("nor_conv_3x3")
+        stem = 9 * spec.image_channels * c
+        params, macs = stem + 2 * c, stem * h * w
+        for stage in range(STAGES):
+            if stage > 0:
+                h, w = -(-h // 2), -(-w // 2)
+                weights = (9 + 2 * 9 + 1) * 2 * c * c  # C to 2 C, 2 C to 2 C, the shortcut
+                params += weights + 2 * 2 * 2 * c  # two norms of 2 C channels
+                macs += weights * h * w
+                c *= 2
+            cells = spec.layers // STAGES
+            params += cells * (taps * c * c + norms * 2 * c)
+            macs += cells * taps * c * c * h * w
+        params += 2 * c + (c + 1) * spec.classes
+        return Cost(params, macs + c * spec.classes)
+
+    def build(self, genotype: EdgeGenotype, spec: NetworkSpec) -> EdgeNetwork:
+        from search_spaces.nasbench201_network import EdgeNetwork
+
+        self.check_spec(spec)
+        return EdgeNetwork(genotype, spec)
+
+
+def _others(genotype: EdgeGenotype, edge: int) -> list[str]:
+    return [operation for operation in OPERATIONS if operation != genotype.operations[edge]]
+
+
+def _with_operation(genotype: EdgeGenotype, edge: int, operation: str) -> EdgeGenotype:
+    return EdgeGenotype((*genotype.operations[:edge], operation, *genotype.operations[edge + 1 :]))

@@ -1,0 +1,103 @@
+"""The network of NAS-Bench-201 (Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326).
+
+A 3x3 convolution to C channels; three stages of equal cells at C, 2 C and 4 C channels, before the second and third a
+residual block that halves the resolution; batch norm, ReLU, global average pooling and a linear classifier.
+Convolutions are ReLU, convolution, batch norm, with affine norms and running statistics as in the benchmark's training.
+
+The function, its parameters, and the operations that run are those of the published program. What differs is how they
+run: a ReLU that several convolutions apply to one node is computed once, and ``none`` is left out of the sums.
+Departure: images of any size; where the published residual block fails, at odd heights and widths, the last windows of
+its pooling average the pixels that there are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.base import NetworkSpec
+from search_spaces.edge_cells import EDGES, NODES, STAGES, EdgeGenotype
+from search_spaces.folding import FoldingNetwork
+from search_spaces.operations import AvgPool, ConvNorm
+
+
+class EdgeCell(nn.Module):
+    """One cell, ``(N, C, H, W)`` -> the same shape."""
+
+    def __init__(self, genotype: EdgeGenotype, channels: int):
+        super().__init__()
+        self.edges = [
+            (source, target, name)
+            for (source, target), name in zip(EDGES, genotype.operations, strict=True)
+            if name != "none"
+        ]
+        self.operations = nn.ModuleList(_operation(name, channels) for _, _, name in self.edges)
+        self.activations = nn.ModuleList(nn.ReLU() for _ in range(NODES - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes: list[Tensor | None] = [x, *(None for _ in range(NODES - 1))]  # None: zero, as no edge has delivered yet
+        activated: dict[int, Tensor] = {}
+        for (source, target, _), operation in zip(self.edges, self.operations, strict=True):
+            state = nodes[source]
+            if isinstance(operation, ConvNorm):
+                if source not in activated:
+                    activated[source] = self.activations[source](x * 0 if state is None else state)
+                state = activated[source]
+            elif state is None:
+                continue
+            delivered, before = operation(state), nodes[target]
+            nodes[target] = delivered if before is None else before + delivered
+        output = nodes[-1]
+        return x * 0 if output is None else output
+
+
+def _operation(name: str, channels: int) -> nn.Module:
+    if name == "skip_connect":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return AvgPool(1)
+    return ConvNorm(channels, channels, 1) if name == "nor_conv_1x1" else ConvNorm(channels, channels, 3, 1, 1)
+
+
+class ResidualReduction(nn.Module):
+    """``(N, C, H, W)`` -> ``(N, 2 C, ceil(H / 2), ceil(W / 2))``; the shortcut is a pooling and a 1x1 convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.activations = nn.ModuleList(nn.ReLU() for _ in range(2))
+        self.first = ConvNorm(channels, 2 * channels, 3, 2, 1)
+        self.second = ConvNorm(2 * channels, 2 * channels, 3, 1, 1)
+        self.pool = nn.AvgPool2d(2, ceil_mode=True)
+        self.shortcut = nn.Conv2d(channels, 2 * channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.second(self.activations[1](self.first(self.activations[0](x))))
+        out: Tensor = self.shortcut(self.pool(x)) + residual
+        return out
+
+
+class EdgeNetwork(FoldingNetwork):
+    """``(N, image_channels, H, W)`` -> logits ``(N, classes)``."""
+
+    def __init__(self, genotype: EdgeGenotype, spec: NetworkSpec):
+        super().__init__()
+        self.stem = ConvNorm(spec.image_channels, spec.channels, 3, 1, 1)
+        self.blocks = nn.ModuleList()
+        channels = spec.channels
+        for stage in range(STAGES):
+            if stage > 0:
+                self.blocks.append(ResidualReduction(channels))
+                channels *= 2
+            self.blocks.extend(EdgeCell(genotype, channels) for _ in range(spec.layers // STAGES))
+        self.norm = nn.BatchNorm2d(channels)
+        self.activation = nn.ReLU()
+        self.classifier = nn.Linear(channels, spec.classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.device.type != "meta":
+            images = images.contiguous(memory_format=torch.channels_last)
+        features = self.stem(images)
+        for block in self.blocks:
+            features = block(features)
+        logits: Tensor = self.classifier(self.activation(self.norm(features)).mean(dim=(2, 3)))
+        return logits
