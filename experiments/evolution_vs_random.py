@@ -10,28 +10,23 @@ count for neither.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import binomtest
 
+from experiments.arguments import Parser, output_file, positive
+from experiments.known_values import BATCH, SignTest, best_so_far
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec, SearchSpace
-from searchers import get_searcher
-from searchers.base import Trial
-from searchers.fitness import SingleScore
 
 BASELINE, CHALLENGER = "random", "regularized_evolution"
 SPEC = NetworkSpec(channels=16, layers=8)
-BATCH = 10  # candidates an ask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +38,9 @@ class Comparison:
     challenger: tuple[int, ...]
 
     @property
-    def wins(self) -> int:
-        """Seeds at which the challenger found more."""
-        return sum(b > a for a, b in zip(self.baseline, self.challenger, strict=True))
-
-    @property
-    def losses(self) -> int:
-        """Seeds at which the baseline found more."""
-        return sum(b < a for a, b in zip(self.baseline, self.challenger, strict=True))
-
-    @property
-    def p_value(self) -> float:
-        """How likely so many wins are, or more, if either searcher were as likely to find more."""
-        decided = self.wins + self.losses
-        return float(binomtest(self.wins, decided, alternative="greater").pvalue) if decided else 1.0
+    def sign_test(self) -> SignTest:
+        """Of the challenger against the baseline, seed by seed."""
+        return SignTest.of(self.baseline, self.challenger)
 
     def to_json(self) -> dict[str, Any]:
         """All figures of the table."""
@@ -70,28 +54,18 @@ class Comparison:
             "seeds": len(self.baseline),
             "best_params": {name: list(values) for name, values in results.items()},
             "median_best_params": {name: statistics.median(values) for name, values in results.items()},
-            "wins": self.wins,
-            "losses": self.losses,
-            "sign_test_p": self.p_value,
+            "wins": self.sign_test.wins,
+            "losses": self.sign_test.losses,
+            "sign_test_p": self.sign_test.p_value,
         }
 
 
 def best_params(searcher_name: str, space: SearchSpace[Any], *, seed: int, budget: int) -> int:
     """The most parameters among ``budget`` candidates of one search."""
-    searcher = get_searcher(searcher_name)(space, seed=seed, fitness=SingleScore("params", "maximize"))
-    best = 0
-    while searcher.told < budget:
-        trials = []
-        for id_, genotype in enumerate(searcher.ask(min(BATCH, budget - searcher.told)), start=searcher.told):
-            params = space.cost(genotype, SPEC).params
-            scores = {"params": float(params)}
-            key = space.canonical(genotype)
-            trials.append(
-                Trial(id=id_, key=key, genotype=genotype, seed=seed, status="ok", scores=scores, params=params)
-            )
-        searcher.tell(trials)
-        best = max(best, *(trial.params for trial in trials))
-    return best
+    found = best_so_far(
+        searcher_name, space, lambda genotype: space.cost(genotype, SPEC).params, seed=seed, budget=budget
+    )
+    return int(found[-1])
 
 
 def compare(*, budget: int, seeds: int, console: Console | None = None) -> Comparison:
@@ -117,41 +91,19 @@ def table(comparison: Comparison) -> Table:
     return drawn
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer from 1 on, got {text!r}")
-    return value
-
-
-def _output_file(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"expected a file in an existing folder, got {text!r}")
-    return path
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = _Parser(prog="evolution_vs_random", description="Regularized evolution against random search.")
-    parser.add_argument("--budget", type=_positive, default=300, help="candidates a search (default 300)")
-    parser.add_argument("--seeds", type=_positive, default=10, help="searches of each kind (default 10)")
-    parser.add_argument("--out", type=_output_file, help="JSON file for the figures")
+    parser = Parser(prog="evolution_vs_random", description="Regularized evolution against random search.")
+    parser.add_argument("--budget", type=positive, default=300, help="candidates a search (default 300)")
+    parser.add_argument("--seeds", type=positive, default=10, help="searches of each kind (default 10)")
+    parser.add_argument("--out", type=output_file, help="JSON file for the figures")
     options = parser.parse_args(arguments)
     comparison = compare(budget=options.budget, seeds=options.seeds, console=Console(stderr=True))
     console = Console()
     console.print(table(comparison))
+    test = comparison.sign_test
     console.print(
-        f"{CHALLENGER} found more at {comparison.wins} of {options.seeds} seeds, less at {comparison.losses};"
-        f" one-sided sign test p = {comparison.p_value:.2g}"
+        f"{CHALLENGER} found more at {test.wins} of {options.seeds} seeds, less at {test.losses};"
+        f" one-sided sign test p = {test.p_value:.2g}"
     )
     if options.out is not None:
         try:

@@ -108,12 +108,14 @@ def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None
         # a text alone: what a file may say for a list of one
         arguments.add_argument(
             flag(field.name),
-            type=list[str] | str,
-            default=list(field.default),  # type: ignore[arg-type]  # given for every field
+            type=list[str] | str | None,
+            default=None if field.default is None else list(field.default),  # type: ignore[arg-type]  # one is given
             help=help_text,
             metavar=field.name.upper(),
         )
         return
+    if field.default is None:  # not given, whatever the configuration then makes of it
+        hint = hint | None
     extra = {"nargs": "?", "const": field.metadata["const"]} if "const" in field.metadata else {}
     arguments.add_argument(flag(field.name), type=hint, default=field.default, help=help_text, **extra)
 

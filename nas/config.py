@@ -15,33 +15,48 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **metadata})
 
 
-_OPTIONAL = ("threads", "max_params", "max_macs", "image_size")  # None: no limit, or whatever there is
+DEFAULT_PROXIES = ("robust",)
+_OPTIONAL = ("layers", "threads", "max_params", "max_macs", "image_size")  # None: no limit, or whatever there is
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """What a search is: with the version of the program, all that its history depends on.
 
-    Fields marked ``free`` change nothing in the history, so a resumed search may change them.
+    Fields marked ``free`` change nothing in the history, so a resumed search may change them. Those marked
+    ``untrained`` say how untrained networks are scored, which a search on a table does not do. Space and proxies that
+    are not given (None) follow from the rest.
     """
 
-    space: str = option("darts", "search space")
+    space: str = option(None, "search space (default: darts, or that of --table)")
     searcher: str = option("regularized_evolution", "what proposes candidates: random or regularized_evolution")
-    proxy: tuple[str, ...] = option(("robust",), "proxy to rank by; repeat it to combine several by rank")
+    proxy: tuple[str, ...] = option(
+        None, "proxy to rank by (default: robust, none with --table); repeat it to combine several by rank"
+    )
+    table: str | None = option(None, "rank by measured accuracies: nas_robbench_201, nas_bench_201_r, tiny_robustbench")
+    metric: str | None = option(None, "which accuracy of the table, such as cifar10/autoattack")
     budget: int = option(100, "number of candidates")
     seed: int = option(0, "seed of proposals, weights and the probe batch")
-    dataset: str = option("digits", "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)")
-    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept", free=True)
+    dataset: str = option(
+        "digits", "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)", untrained=True
+    )
+    data_dir: str = option("data", "where cifar10, cifar100, svhn and the files of tables are kept", free=True)
     download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
-    image_size: int | None = option(None, "resize the images of a folder to this many pixels square")
+    image_size: int | None = option(None, "resize the images of a folder to this many pixels square", untrained=True)
     channels: int = option(16, "channels of the first cell")
-    layers: int = option(8, "number of cells in the network")
-    ntk_images: int = option(50, "images of the robust proxies' NTK term")
-    curvature_images: int = option(8, "images of the robust proxies' curvature term")
-    robust_t: float = option(1e6, "t of the proxy 'robust': training time in the exponent")
-    robust_h: float = option(50.0, "h of the proxy 'robust': length (L2) of the step the curvature is taken over")
-    robust_function: Literal["logits", "loss"] = option("logits", "what the NTK of the proxy 'robust' differentiates")
-    robust_norm: Literal["eval", "train"] = option("eval", "statistics of batch norms in the proxy 'robust'")
+    layers: int | None = option(None, "number of cells in the network (default: the space's own, such as 8 of darts)")
+    ntk_images: int = option(50, "images of the robust proxies' NTK term", untrained=True)
+    curvature_images: int = option(8, "images of the robust proxies' curvature term", untrained=True)
+    robust_t: float = option(1e6, "t of the proxy 'robust': training time in the exponent", untrained=True)
+    robust_h: float = option(
+        50.0, "h of the proxy 'robust': length (L2) of the step the curvature is taken over", untrained=True
+    )
+    robust_function: Literal["logits", "loss"] = option(
+        "logits", "what the NTK of the proxy 'robust' differentiates", untrained=True
+    )
+    robust_norm: Literal["eval", "train"] = option(
+        "eval", "statistics of batch norms in the proxy 'robust'", untrained=True
+    )
     sampler: Literal["uniform", "published"] = option(
         "uniform", "random search: uniform, or the space's published sampler, one seed a cell counting up from --seed"
     )
@@ -56,14 +71,46 @@ class SearchConfig:
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
 
     def __post_init__(self) -> None:
+        self._fill_in()
         for name in ("proxy", "require"):
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
-        if not self.proxy:
+        if self.table is not None:
+            self._check_table()
+        elif not self.proxy:
             raise UserError("--proxy must name at least one proxy, got none")
         if len(set(self.proxy)) < len(self.proxy):
             raise UserError(f"--proxy must name each proxy once, got {', '.join(self.proxy)}")
         self._check_bounds()
+
+    def _fill_in(self) -> None:
+        """What is not given follows from the rest."""
+        space, proxy = "darts", [*DEFAULT_PROXIES]
+        if self.table is not None:
+            from nas.tabular import find_benchmark
+
+            space, proxy = find_benchmark(self.table).space, []
+        for name, value in (("space", space), ("proxy", proxy)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.metric is not None and self.table is None:
+            raise UserError(f"--metric {self.metric} needs --table, got none")
+
+    def _check_table(self) -> None:
+        """Refuse what a search on a table has no use for."""
+        from nas.tabular import find_benchmark
+
+        assert self.table is not None
+        measured = find_benchmark(self.table).space
+        if self.space != measured:
+            raise UserError(f"--space must be {measured}, the space of --table {self.table}, got {self.space}")
+        if self.proxy:
+            raise UserError(
+                f"--proxy {self.proxy[0]} and --table {self.table} both rank the cells, expected one of them"
+            )
+        for field in dataclasses.fields(self):
+            if field.metadata.get("untrained") and getattr(self, field.name) != field.default:
+                raise UserError(f"{flag(field.name)} has no use with --table: no network is built, no image is read")
 
     def _check_bounds(self) -> None:
         for name in (

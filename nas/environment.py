@@ -24,8 +24,6 @@ def versions() -> dict[str, str]:
 
 def hardware(device: str) -> dict[str, str]:
     """Processor, cores, memory and, where one is used, the accelerator."""
-    import torch
-
     found = {"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())}
     try:
         cpu = Path("/proc/cpuinfo").read_text()
@@ -37,6 +35,8 @@ def hardware(device: str) -> dict[str, str]:
     except (OSError, StopIteration, ValueError):
         found["processor"] = platform.processor()
     if device.startswith("cuda"):
+        import torch
+
         found["accelerator"] = torch.cuda.get_device_name(device)
     found["device"] = device
     return found

@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from nas.candidates import Candidate, CandidateScorer, candidate_seed
 from nas.errors import SearchStopped, UserError
 from nas.executors.base import Executor
-from nas.scoring import Candidate, Scorer, candidate_seed
 from searchers.base import NoFeasibleCandidate, Searcher, Trial
 
 G = TypeVar("G")
@@ -27,7 +27,7 @@ class Loop(Generic[G]):
     def __init__(
         self,
         searcher: Searcher[G],
-        scorer: Scorer[G],
+        scorer: CandidateScorer[G],
         executor: Executor,
         *,
         budget: int,
@@ -100,12 +100,12 @@ class Loop(Generic[G]):
 
     def check(self, stored: Sequence[Trial[G]]) -> None:
         """:raises UserError: a stored trial that this search cannot have written."""
-        proxies = {proxy.name for proxy in self.scorer.proxies}
+        names = set(self.scorer.names)
         for trial in stored:
             if trial.id >= self.budget:
                 raise UserError(f"the run holds a trial {trial.id}, expected {self.budget} trials from 0")
-            if trial.status == "ok" and set(trial.scores) != proxies:
-                got, expected = (", ".join(sorted(names)) or "none" for names in (trial.scores, proxies))
+            if trial.status == "ok" and set(trial.scores) != names:
+                got, expected = (", ".join(sorted(each)) or "none" for each in (trial.scores, names))
                 raise UserError(f"trial {trial.id} of the run has the scores {got}, expected {expected}")
 
     def _keep(self, trial: Trial[G], finished: dict[int, Trial[G]]) -> None:

@@ -16,14 +16,14 @@ from nas.config import SearchConfig
 from searchers.base import Fitness, Trial
 
 if TYPE_CHECKING:
+    from nas.score_source import ScoreSource
     from nas.search import SearchResult
-    from search_spaces.base import SearchSpace
 
 
 class SearchProgress:
     """A bar on the error stream with rate, best score and time left; ``update`` takes each finished trial."""
 
-    def __init__(self, budget: int, fitness: Fitness[Any], proxies: Sequence[str], *, show: bool):
+    def __init__(self, budget: int, fitness: Fitness[Any], names: Sequence[str], *, show: bool):
         self._progress = Progress(
             TextColumn("searching"),
             BarColumn(),
@@ -38,7 +38,7 @@ class SearchProgress:
         )
         self._task = self._progress.add_task("search", total=budget, rate="", best="-")
         self._fitness = fitness
-        self._proxy = proxies[0] if len(proxies) == 1 else None
+        self._score = names[0] if len(names) == 1 else None
         self._best: Trial[Any] | None = None
         self._failed = 0
         self._started = False
@@ -56,10 +56,10 @@ class SearchProgress:
             self._progress.start()
             self._started = True
         self._failed += trial.status == "failed"
-        if trial.status == "ok" and self._proxy is not None:
+        if trial.status == "ok" and self._score is not None:
             contenders = [each for each in (self._best, trial) if each is not None]
             self._best = contenders[int(self._fitness(contenders).argmax())]
-        best = "-" if self._best is None or self._proxy is None else format_score(self._best.scores[self._proxy])
+        best = "-" if self._best is None or self._score is None else format_score(self._best.scores[self._score])
         speed = self._progress.tasks[0].speed
         rate = f"{speed:.2f}/s" if speed else ""
         if self._failed:
@@ -72,30 +72,32 @@ def format_score(score: float) -> str:
     return f"{score:,.0f}" if score == math.floor(score) and abs(score) < 1e15 else f"{score:.6g}"
 
 
-def print_result(result: SearchResult, space: SearchSpace[Any], config: SearchConfig) -> None:
+def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig) -> None:
     """The best cells as a table, what was counted, and where the run lies."""
     console = Console()
     table = Table(title=f"best of {result.summary['trials']} {config.space} cells", title_justify="left")
     table.add_column("", justify="right")
-    for proxy in config.proxy:
-        table.add_column(proxy, justify="right", no_wrap=True)
+    for name in source.names:
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("params", justify="right", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)
     table.add_column("genotype", overflow="fold")
     for rank, trial in enumerate(result.top, start=1):
-        scores = [format_score(trial.scores[proxy]) for proxy in config.proxy]
-        genotype = escape(space.format(trial.genotype))
+        scores = [format_score(trial.scores[name]) for name in source.names]
+        genotype = escape(source.space.format(trial.genotype))
         table.add_row(str(rank), *scores, f"{trial.params:,}", f"{trial.macs / 1e6:.1f} M", genotype)
     console.print(table)
-    best = f"best:   {space.format(result.best.genotype)}"  # once more in one piece, to be copied
-    for line in [best, *_notes(result, config)]:
+    best = f"best:   {source.space.format(result.best.genotype)}"  # once more in one piece, to be copied
+    about = [f"table:  {source.about}"] if source.about else []
+    for line in [best, *about, *_notes(result, config)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _notes(result: SearchResult, config: SearchConfig) -> list[str]:
     counts = result.summary
     notes = [f"parameters and MACs at {config.channels} channels, {config.layers} layers"]
-    told = {"failed": "failed", "reused": "met again, scored once", "rejected": "draws rejected by the constraints"}
+    rejected = "draws rejected by the constraints" + (" or missing from the table" if config.table else "")
+    told = {"failed": "failed", "reused": "met again, scored once", "rejected": rejected}
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
     lines = [", ".join(notes), f"run:    {result.path}"]
     return [*lines, f"report: {result.report}"] if result.report else lines

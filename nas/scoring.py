@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from nas.candidates import Candidate, candidate_seed
 from proxies.base import Probe, Proxy
 from search_spaces.base import NetworkSpec, SearchSpace
 from searchers.base import Trial
@@ -21,21 +20,6 @@ G = TypeVar("G")
 
 # Weights are drawn from torch's global generator; threads take turns.
 _GLOBAL_GENERATOR = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Candidate(Generic[G]):
-    """What is to be scored: its place in the history, its canonical key, its genotype as proposed."""
-
-    id: int
-    key: str
-    genotype: G
-
-
-def candidate_seed(run_seed: int, key: str) -> int:
-    """What a candidate's weights are drawn from: a function of the run's seed and the canonical key, in [0, 2^63)."""
-    digest = hashlib.sha256(f"{run_seed}:{key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Scorer(Generic[G]):
@@ -67,6 +51,14 @@ class Scorer(Generic[G]):
         self.labels = labels.to(self.device)
         self.seed = seed
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(proxy.name for proxy in self.proxies)
+
+    @property
+    def parallel(self) -> bool:
+        return self.device.type == "cpu"
+
     def __call__(self, candidate: Candidate[G]) -> Trial[G]:
         """The finished trial; a network that raises, runs out of memory or has no finite score gives a failed one."""
         started = time.perf_counter()
@@ -96,7 +88,8 @@ class Scorer(Generic[G]):
         with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self.space.build(genotype, self.spec)
-        return network.to(self.device)
+        network.eval()  # once, instead of in every pass
+        return network if self.device.type == "cpu" else network.to(self.device)
 
 
 def _finite_score(proxy: Proxy, probe: Probe) -> float:

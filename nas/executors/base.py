@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from nas.scoring import Candidate, Scorer
+from nas.candidates import Candidate, CandidateScorer
 from searchers.base import Trial
 
 G = TypeVar("G")
@@ -16,5 +16,5 @@ class Executor(ABC):
     """Runs a scorer over candidates."""
 
     @abstractmethod
-    def run(self, scorer: Scorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
+    def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         """Finished trials in any order, one for each candidate."""

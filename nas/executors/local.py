@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import torch
 
+from nas.candidates import Candidate, CandidateScorer
 from nas.executors.allocator import keep_freed_memory
 from nas.executors.base import Executor
-from nas.scoring import Candidate, Scorer
 from searchers.base import Trial
 
 G = TypeVar("G")
@@ -29,8 +29,8 @@ class LocalExecutor(Executor):
     def __init__(self, threads: int | None = None):
         self.threads = threads if threads is not None else available_cores()
 
-    def run(self, scorer: Scorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
-        workers = min(self.threads, len(candidates)) if scorer.device.type == "cpu" else 1
+    def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
+        workers = min(self.threads, len(candidates)) if scorer.parallel else 1
         keep_freed_memory()
         with _one_thread_per_operation(), _settled_objects():
             if workers <= 1:

@@ -127,7 +127,7 @@ def _axes(x: str, y: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:
 
 
 def _score_axis(proxy: ScoredBy) -> str:
-    return f"{plain(proxy.name)}, {'higher' if proxy.sign > 0 else 'lower'} is better"
+    return f"{plain(proxy.name)}, {plain(proxy.unit) or ('higher' if proxy.sign > 0 else 'lower') + ' is better'}"
 
 
 def _points(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:

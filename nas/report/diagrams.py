@@ -17,7 +17,7 @@ from search_spaces.notation import format_compact, parse
 KINDS = {
     "separable": ("separable convolution", re.compile(r"sep_conv_\dx\d")),
     "dilated": ("dilated convolution", re.compile(r"dil_conv_\dx\d")),
-    "convolution": ("other convolution", re.compile(r"(nor_)?conv_[\dx_]+")),
+    "convolution": ("plain convolution", re.compile(r"(nor_)?conv_[\dx_]+")),
     "pooling": ("pooling", re.compile(r"(max|avg)_pool_\dx\d")),
     "skip": ("skip connection", re.compile(r"skip_connect")),
     "none": ("no connection", re.compile(r"none")),
@@ -95,8 +95,10 @@ def _nasbench201(text: str) -> tuple[Diagram, ...]:
 
 
 def short_lines(genotype: str, length: int = 64) -> tuple[str, ...]:
-    """For a table: the compact notation, a line a cell; of any other text the first ``length`` characters."""
+    """For a table: the compact notation, a line a cell; NAS-Bench-201's, a line a node; else a text's beginning."""
     try:
         return tuple(format_compact(parse(genotype)).split("/"))
     except (GenotypeError, KeyError):  # no cells; or an operation without a short name
+        if _nasbench201(genotype) and len(genotype) <= 4 * length:
+            return tuple(genotype.strip().split("+"))
         return (genotype if len(genotype) <= length else f"{genotype[: length - 1]}\N{HORIZONTAL ELLIPSIS}",)

@@ -40,6 +40,7 @@ def render(record: RunRecord) -> str:
     template = _environment().get_template("template.html")
     return template.render(
         record=record,
+        table=_table(record),
         space=record.section("configuration").get("space"),
         searcher=record.section("configuration").get("searcher"),
         best=best,
@@ -81,6 +82,13 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+def _table(record: RunRecord) -> dict[str, str]:
+    """What the page says of the table that the run was scored by; empty where proxies scored it."""
+    table = record.section("table")
+    names = ("metric", "description", "source") if table else ()
+    return {name: str(table.get(name, "not recorded")) for name in names}
+
+
 def _images(record: RunRecord) -> str:
     """How many images the scores are from, where the configuration says so: ``ntk 16, curvature 32``."""
     suffix = "_images"
@@ -114,17 +122,25 @@ def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     if best is not None:
         for proxy in record.proxies[:CHARTED]:
             if proxy.name in best.scores:
-                better = "higher is better" if proxy.sign > 0 else "lower is better"
-                facts.append((f"score, {proxy.name}", wording.score(best.scores[proxy.name]), better))
-        facts.append(("parameters", wording.amount(best.params), "of the network as scored"))
+                facts.append(_score_fact(proxy, best.scores[proxy.name]))
+        network = "of the network as trained" if record.section("table") else "of the network as scored"
+        facts.append(("parameters", wording.amount(best.params), network))
         facts.append(("MACs", wording.amount(best.macs), "multiply-accumulates for one image"))
     ok = sum(trial.status == "ok" for trial in record.trials)
     facts.append(("candidates", f"{len(record.trials):,}", f"{ok:,} scored, {len(ranked):,} of them distinct"))
     seconds = wording.finite(record.manifest.get("seconds"))
     facts.append(("wall time", "not recorded" if seconds is None else wording.duration(seconds), "start to end"))
-    days, unit = wording.search_cost(record)
-    facts.append((f"search, {unit}", days, "wall times of the candidates added up, each on one thread"))
+    if not record.section("table"):  # looking up costs nothing
+        days, unit = wording.search_cost(record)
+        facts.append((f"search, {unit}", days, "wall times of the candidates added up, each on one thread"))
     return facts
+
+
+def _score_fact(proxy: ScoredBy, score: float) -> tuple[str, str, str]:
+    better = "higher is better" if proxy.sign > 0 else "lower is better"
+    if proxy.unit == "percent":
+        return proxy.name, f"{score:.2f} %", f"measured, {better}"
+    return f"score, {proxy.name}", wording.score(score), better
 
 
 def _drawings(best: Trial[str] | None) -> list[Any]:
@@ -219,6 +235,7 @@ def _tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
         "Configuration": record.section("configuration"),
         "Run": {name: value for name, value in times.items() if value is not None},
         "Data": record.section("data"),
+        "Table": record.section("table"),
         "Versions": record.section("versions"),
         "Hardware": record.section("hardware"),
     }

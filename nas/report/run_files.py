@@ -20,11 +20,15 @@ from searchers.fitness import Direction
 
 @dataclass(frozen=True)
 class ScoredBy:
-    """A proxy of the run. ``recorded`` is False where the manifest does not state its direction."""
+    """A proxy of the run, or the metric of its table.
+
+    ``recorded`` is False where the manifest does not state its direction; ``unit`` is empty where it has none.
+    """
 
     name: str
     direction: Direction
     recorded: bool = True
+    unit: str = ""
 
     @property
     def sign(self) -> int:
@@ -155,6 +159,9 @@ def _score(name: str, got: Any, where: str) -> float:
 def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...]) -> tuple[ScoredBy, ...]:
     """From the manifest; where it names none, from the scores, higher taken as better and marked as not recorded."""
     entries = manifest.get("proxies")
+    table = manifest.get("table")
+    if isinstance(table, dict) and "metric" in table:
+        entries = [{**table, "name": table["metric"]}]
     if not entries:
         names = dict.fromkeys(name for trial in trials for name in trial.scores)
         return tuple(ScoredBy(name, "maximize", recorded=False) for name in names)
@@ -167,5 +174,6 @@ def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...
             raise UserError(
                 f"{path}: proxy '{entry['name']}' has direction {direction!r:.40}, expected maximize or minimize"
             )
-        proxies.append(ScoredBy(entry["name"], direction, recorded="direction" in entry))
+        unit = str(entry.get("unit", ""))
+        proxies.append(ScoredBy(entry["name"], direction, recorded="direction" in entry, unit=unit))
     return tuple(proxies)

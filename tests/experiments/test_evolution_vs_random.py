@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.evolution_vs_random import Comparison, compare, main
+from experiments.known_values import SignTest
 
 
 def comparison(baseline: tuple[int, ...], challenger: tuple[int, ...]) -> Comparison:
@@ -15,13 +16,13 @@ def comparison(baseline: tuple[int, ...], challenger: tuple[int, ...]) -> Compar
 
 def test_sign_test_by_hand() -> None:
     found = comparison((1, 1, 1, 1, 5), (2, 2, 2, 0, 5))
-    assert (found.wins, found.losses) == (3, 1)
-    assert found.p_value == pytest.approx(5 / 16)  # 3 or 4 heads of 4
+    assert found.sign_test == SignTest(wins=3, losses=1)
+    assert found.sign_test.p_value == pytest.approx(5 / 16)  # 3 or 4 heads of 4
 
 
 def test_ties_alone_decide_nothing() -> None:
     found = comparison((1, 2), (1, 2))
-    assert (found.wins, found.losses, found.p_value) == (0, 0, 1.0)
+    assert found.sign_test == SignTest(0, 0) and found.sign_test.p_value == 1.0
 
 
 def test_both_begin_with_the_same_candidates() -> None:
@@ -33,7 +34,7 @@ def test_both_begin_with_the_same_candidates() -> None:
 def test_evolution_finds_more_at_300_candidates() -> None:
     found = compare(budget=300, seeds=10)
     assert statistics.median(found.challenger) > statistics.median(found.baseline)
-    assert found.p_value < 0.05
+    assert found.sign_test.p_value < 0.05
 
 
 def test_prints_a_table_and_writes_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -527,6 +527,7 @@ def test_kind_of(operation: str, kind: str) -> None:
 
 def test_short_lines() -> None:
     assert short_lines(PUBLISHED["DARTS_V2"])[0] == "s3.0+s3.1|s3.0+s3.1|s3.1+sk.0|sk.0+d3.2>2,3,4,5"
+    assert short_lines(NASBENCH201) == tuple(NASBENCH201.split("+"))
     assert len(short_lines("x" * 500)[0]) == 64
 
 

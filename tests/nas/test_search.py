@@ -108,6 +108,27 @@ def test_the_same_search_gives_the_same_bytes(threads: int, robust: SearchResult
     assert (again.path / "best.json").read_bytes() == (robust.path / "best.json").read_bytes()
 
 
+@pytest.mark.parametrize(("space", "layers"), [("darts", 8), ("nasbench201", 15)])
+def test_the_space_decides_on_the_layers_unless_told(space: str, layers: int, tmp_path: Path) -> None:
+    result = search(tmp_path / "run", space=space, layers=None, budget=3)
+    manifest = json.loads((result.path / "manifest.json").read_text())
+    assert manifest["configuration"]["layers"] == layers
+    known = get_space(space)
+    spec = NetworkSpec(channels=4, layers=layers, image_channels=3)
+    assert result.best.params == known.cost(known.parse(result.best.key), spec).params
+    for given in (None, layers):
+        again = search(result.path, space=space, layers=given, budget=3, resume=True)
+        assert [trial.key for trial in again.trials] == [trial.key for trial in result.trials]
+    with pytest.raises(UserError, match=rf"--layers 3 \(was {layers}\)"):
+        search(result.path, space=space, layers=3, budget=3, resume=True)
+
+
+def test_layers_that_the_space_cannot_build_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="layers must be a multiple of 3 in the space 'nasbench201'.*, got 8"):
+        search(tmp_path / "run", space="nasbench201", layers=8)
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_seed_gives_another_history(tmp_path: Path) -> None:
     first, second = search(tmp_path / "1"), search(tmp_path / "2", seed=2)
     assert not {trial.key for trial in first.trials} & {trial.key for trial in second.trials}

@@ -1,0 +1,210 @@
+"""Which searcher finds the best measured cell with the fewest evaluations?
+
+    python -m experiments.searchers_on_table --table nas_robbench_201 --metric cifar10/autoattack \\
+        [--budget 300] [--seeds 10] [--searchers random regularized_evolution] [--data-dir DIR] [--out FOLDER]
+
+Every searcher looks for the greatest accuracy of a table; cells that the table does not hold are drawn again. At each
+number of evaluations the median and the quartiles over seeds of the best so far. The first searcher is the baseline of
+a one-sided sign test for each other one, paired by seed. ``--out`` gets comparison.json, curves.csv and curves.png.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table as Drawn
+
+from experiments.arguments import Parser, positive
+from experiments.known_values import BATCH, SignTest, best_so_far
+from nas.errors import UserError, as_user_error
+from nas.tabular import load_table
+from nas.tabular.base import Table
+from search_spaces import get_space
+from searchers import SEARCHERS, get_searcher
+
+QUARTILES = (25, 50, 75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """``curves``: by searcher ``(seeds, budget)``, the best accuracy so far, percent. ``optimum``: the table's best."""
+
+    table: Table
+    metric: str
+    curves: dict[str, np.ndarray]
+    optimum: float
+
+    @property
+    def baseline(self) -> str:
+        """The searcher that the others are held against: the first."""
+        return next(iter(self.curves))
+
+    def quartiles(self, searcher: str) -> np.ndarray:
+        """``(3, budget)``: 25 %, median, 75 % over the seeds."""
+        return np.asarray(np.percentile(self.curves[searcher], QUARTILES, axis=0))
+
+    def sign_test(self, searcher: str) -> SignTest:
+        """Of a searcher against the baseline at the full budget."""
+        return SignTest.of(self.curves[self.baseline][:, -1].tolist(), self.curves[searcher][:, -1].tolist())
+
+    def reached(self, searcher: str) -> int:
+        """Seeds at which the table's best was found."""
+        return int((self.curves[searcher][:, -1] >= self.optimum).sum())
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, and what they are of."""
+        seeds, budget = self.curves[self.baseline].shape
+        return {
+            "table": self.table.description,
+            "files": dict(self.table.files),
+            "metric": self.metric,
+            "unit": "percent",
+            "optimum": self.optimum,
+            "budget": budget,
+            "batch": BATCH,
+            "seeds": seeds,
+            "best": {name: curves[:, -1].tolist() for name, curves in self.curves.items()},
+            "reached_optimum": {name: self.reached(name) for name in self.curves},
+            "sign_tests": {
+                name: {**dataclasses.asdict(self.sign_test(name)), "p": self.sign_test(name).p_value}
+                for name in self.curves
+                if name != self.baseline
+            },
+        }
+
+
+def compare(
+    table: Table,
+    metric: str,
+    searchers: Sequence[str],
+    *,
+    budget: int,
+    seeds: int,
+    console: Console | None = None,
+) -> Comparison:
+    """Each searcher at the seeds 0, 1, ...; progress goes to ``console``.
+
+    :raises UserError: unknown metric or searcher.
+    """
+    optimum = max(table.measured(key, metric) or 0.0 for key in table.keys)
+    for name in searchers:
+        as_user_error(lambda: get_searcher(name))  # noqa: B023  # called at once
+    space = get_space(table.space)
+
+    def value(genotype: Any) -> float | None:
+        return table.measured(space.canonical(genotype), metric)
+
+    found: dict[str, list[np.ndarray]] = {name: [] for name in searchers}
+    for seed in track(range(seeds), "searching", console=console, disable=console is None, transient=True):
+        for name, curves in found.items():
+            curves.append(
+                best_so_far(
+                    name,
+                    space,
+                    lambda genotype: value(genotype) or 0.0,
+                    seed=seed,
+                    budget=budget,
+                    feasible=lambda genotype: value(genotype) is not None,
+                )
+            )
+    stacked = {name: np.stack(curves) for name, curves in found.items()}
+    return Comparison(table=table, metric=metric, curves=stacked, optimum=optimum)
+
+
+def drawn(comparison: Comparison) -> Drawn:
+    """One row a searcher: the median best at a few budgets, the spread at the end, the sign test."""
+    budget = comparison.curves[comparison.baseline].shape[1]
+    shown = sorted({n for n in (10, 30, 100, 300, 1000, 3000) if n < budget} | {budget})
+    table = Drawn(title=f"Best {comparison.metric} in percent, median over seeds (quartiles at the end)")
+    table.add_column("searcher")
+    for n in shown:
+        table.add_column(f"{n:,}", justify="right")
+    table.add_column("found the best", justify="right")
+    table.add_column(f"against {comparison.baseline}", justify="right")
+    for name, curves in comparison.curves.items():
+        low, median, high = comparison.quartiles(name)
+        figures = [f"{median[n - 1]:.2f}" for n in shown]
+        figures[-1] += f" ({low[-1]:.2f} to {high[-1]:.2f})"
+        test = comparison.sign_test(name)
+        said = "" if name == comparison.baseline else f"{test.wins} more, {test.losses} less, p = {test.p_value:.2g}"
+        table.add_row(name, *figures, f"{comparison.reached(name)} of {len(curves)}", said)
+    return table
+
+
+def write(comparison: Comparison, folder: Path) -> None:
+    """``comparison.json``, ``curves.csv`` and ``curves.png`` in ``folder``, which is made where it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.json").write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
+    with open(folder / "curves.csv", "w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["searcher", "evaluations", "quartile_25", "median", "quartile_75"])
+        for name in comparison.curves:
+            for n, figures in enumerate(comparison.quartiles(name).T.tolist(), start=1):
+                rows.writerow([name, n, *(f"{figure:.4f}" for figure in figures)])
+    _picture(comparison, folder / "curves.png")
+
+
+def _picture(comparison: Comparison, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for name in comparison.curves:
+        low, median, high = comparison.quartiles(name)
+        evaluations = np.arange(1, len(median) + 1)
+        (line,) = axes.plot(evaluations, median, label=name)
+        axes.fill_between(evaluations, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.axhline(comparison.optimum, color="0.3", linestyle="--", linewidth=1, label="best of the table")
+    start = min(comparison.quartiles(name)[0][min(9, len(evaluations) - 1)] for name in comparison.curves)
+    axes.set_ylim(start, comparison.optimum + 0.05 * (comparison.optimum - start or 1))
+    axes.set_xlabel("evaluations")
+    axes.set_ylabel(f"best {comparison.metric} so far, percent", parse_math=False)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = Parser(prog="searchers_on_table", description="Searchers on the measured accuracies of a table.")
+    parser.add_argument("--table", required=True, help="nas_robbench_201 or nas_bench_201_r")
+    parser.add_argument("--metric", required=True, help="such as cifar10/autoattack")
+    parser.add_argument("--data-dir", default="data", help="where the table's files are (default data)")
+    parser.add_argument("--budget", type=positive, default=300, help="candidates a search (default 300)")
+    parser.add_argument("--seeds", type=positive, default=10, help="searches of each kind (default 10)")
+    parser.add_argument(
+        "--searchers", nargs="+", default=["random", "regularized_evolution"], metavar="NAME",
+        help=f"the baseline first (default random regularized_evolution); any of {', '.join(SEARCHERS)}",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the figures and the picture")
+    options = parser.parse_args(arguments)
+    try:
+        table = load_table(options.table, options.data_dir)
+        if table.sampled:
+            parser.error(f"{table.title} has too few cells of its space for a search, expected another table")
+        comparison = compare(
+            table, options.metric, list(dict.fromkeys(options.searchers)),
+            budget=options.budget, seeds=options.seeds, console=Console(stderr=True),
+        )  # fmt: skip
+    except UserError as error:
+        parser.error(str(error))
+    console = Console()
+    console.print(drawn(comparison))
+    console.print(f"best of the table: {comparison.optimum:.2f}; {table.description}", highlight=False)
+    if options.out is not None:
+        try:
+            write(comparison, options.out)
+        except OSError as error:
+            parser.error(f"cannot write to {options.out}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()

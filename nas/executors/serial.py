@@ -1,0 +1,19 @@
+"""One candidate after another in this process, for scorers that have nothing to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from nas.candidates import Candidate, CandidateScorer
+from nas.executors.base import Executor
+from searchers.base import Trial
+
+G = TypeVar("G")
+
+
+class SerialExecutor(Executor):
+    """Trials in the order of the candidates."""
+
+    def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
+        return map(scorer, candidates)

@@ -1,0 +1,97 @@
+"""The command line of ``python -m nas.search``: options, output, what is printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.config import SearchConfig, option
+from nas.errors import UserError
+
+if TYPE_CHECKING:
+    from nas.search import SearchResult
+    from search_spaces.base import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where a search's output goes."""
+
+    out: str | None = option(None, "run directory (default: runs/SPACE-SEARCHER-seedN, with a number if it exists)")
+    resume: str | None = option(
+        None, "go on with the run in --out, or in the directory given here; options not given are the run's", const=""
+    )
+    quiet: bool = option(False, "no progress and no table: print the best genotype only")
+    json: bool = option(False, "no table: print the result as one JSON object")
+    no_report: bool = option(False, "write no report.html")
+
+
+def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
+    """Options from the command line; those of a resumed run are its manifest's unless given."""
+    from nas.cli import check_config_files, join_repeated, make_parser, pick
+    from nas.runs import read_manifest
+
+    words = join_repeated(argv, ("--proxy", "--require"))
+    parser = make_parser(
+        "python -m nas.search",
+        "Search a cell space for the cell whose untrained network a zero-cost proxy ranks best, or a table of measured"
+        " accuracies for its best cell.",
+        ("search", SearchConfig),
+        ("output", OutputOptions),
+    )
+    check_config_files(words, parser.expected)
+    values = parser.parse_args(words)
+    output = pick(OutputOptions, values)
+    if output.resume is None:
+        return pick(SearchConfig, values), output
+    if output.resume and output.out and Path(output.resume) != Path(output.out):
+        raise UserError(f"--resume {output.resume} and --out {output.out} name two run directories, expected one")
+    path = output.resume or output.out
+    if not path:
+        raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
+    stored = read_manifest(Path(path))["configuration"]
+    known = {field.name for field in dataclasses.fields(SearchConfig)}
+    parser.set_defaults({name: value for name, value in stored.items() if name in known})
+    return pick(SearchConfig, parser.parse_args(words)), dataclasses.replace(output, out=path)
+
+
+def command(argv: Sequence[str]) -> int:
+    """The command's work after the name of the program."""
+    config, output = _parse(argv)
+    from nas import progress
+    from nas.search import Search
+
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    search = Search(
+        options.pop("space"), options.pop("searcher"), options.pop("proxy"),
+        out=output.out, resume=output.resume is not None, report=not output.no_report, **options,
+    )  # fmt: skip
+    source = search.source
+    with progress.SearchProgress(
+        config.budget, source.fitness, source.names, show=not (output.quiet or output.json)
+    ) as bar:
+        result = search.run(watch=bar.update)
+    if output.json:
+        print(json.dumps(result_to_json(result, source.space)))
+    elif output.quiet:
+        print(source.space.format(result.best.genotype))
+    else:
+        progress.print_result(result, source, search.config)
+    return 0
+
+
+def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    from nas.search import best_to_json
+
+    return {
+        "run": str(result.path),
+        "report": None if result.report is None else str(result.report),
+        "best": best_to_json(result.best, space),
+        "top": [best_to_json(trial, space) for trial in result.top],
+        "summary": result.summary,
+    }

@@ -1,0 +1,69 @@
+"""Measured accuracies of trained cells, published by others: ground truth that a search can be run on.
+
+``load_table(name, directory)`` reads the published files; nothing is downloaded, extracted or executed.
+Accuracies are in percent, 0 to 100, in every table, rounded to 0.0001 (the published fractions are single precision).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.errors import unknown
+
+if TYPE_CHECKING:
+    from nas.tabular.base import Table
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A table that can be loaded: the name of its search space, and what reads it from a directory."""
+
+    space: str
+    load: Callable[[Path], Table]
+
+
+def _tiny_robustbench(directory: Path) -> Table:
+    from nas.tabular.tiny_robustbench import load
+
+    return load(directory)
+
+
+def _nas_robbench_201(directory: Path) -> Table:
+    from nas.tabular.nas_robbench_201 import load_adversarial
+
+    return load_adversarial(directory)
+
+
+def _nas_bench_201_r(directory: Path) -> Table:
+    from nas.tabular.nas_robbench_201 import load_standard
+
+    return load_standard(directory)
+
+
+#: name -> its loader, which imports what it needs; a new table is one row
+TABLES = {
+    "nas_robbench_201": Benchmark("nasbench201", _nas_robbench_201),
+    "nas_bench_201_r": Benchmark("nasbench201", _nas_bench_201_r),
+    "tiny_robustbench": Benchmark("darts", _tiny_robustbench),
+}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The row of :data:`TABLES`.
+
+    :raises UserError: unknown name; the message lists the nearest.
+    """
+    if name not in TABLES:
+        raise unknown("table", name, TABLES)
+    return TABLES[name]
+
+
+def load_table(name: str, directory: str | Path) -> Table:
+    """The table ``name`` from its published files, in ``directory/name`` or in ``directory``.
+
+    :raises UserError: unknown name; a file that is missing, cut off or altered.
+    """
+    return find_benchmark(name).load(Path(directory).expanduser())

@@ -1,0 +1,116 @@
+"""Scores of untrained networks: proxies, and the images that they look at."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from nas.config import SearchConfig, flag
+from nas.data import ImageData, fingerprint, load_data, probe_batch
+from nas.errors import UserError, as_user_error
+from nas.executors.base import Executor
+from nas.executors.local import LocalExecutor
+from nas.score_source import ScoreSource
+from nas.scoring import Scorer
+from proxies import get_network_proxy
+from proxies.base import Proxy
+from search_spaces.base import NetworkSpec, SearchSpace
+from searchers.fitness import RankSum, SingleScore
+
+
+class UntrainedNetworks(ScoreSource):
+    """Each candidate's network, freshly initialised, seen by every proxy on one batch of the data set's images."""
+
+    def __init__(self, config: SearchConfig, space: SearchSpace[Any], given: dict[str, Proxy]):
+        self.config = config
+        self.space = space
+        self.device = torch_device(config.device)
+        self.proxies = [
+            given.get(name) or as_user_error(partial(get_network_proxy, name, **proxy_options(name, config)))
+            for name in config.proxy
+        ]
+        self.names = tuple(proxy.name for proxy in self.proxies)
+        first = self.proxies[0]
+        self.fitness = (
+            SingleScore(first.name, first.direction)
+            if len(self.proxies) == 1
+            else RankSum({proxy.name: proxy.direction for proxy in self.proxies})
+        )
+        self.spec = as_user_error(lambda: checked_spec(space, config))
+
+    def prepare(self) -> None:
+        config = self.config
+        self.data: ImageData = load_data(
+            config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
+        )
+        larger = "ntk_images" if config.ntk_images >= config.curvature_images else "curvature_images"
+        try:
+            self.images, self.labels = probe_batch(self.data.train, getattr(config, larger), config.seed)
+        except UserError as error:
+            raise UserError(f"{flag(larger)}: {error}") from None
+        self.spec = NetworkSpec(
+            channels=self.spec.channels,
+            layers=self.spec.layers,
+            classes=len(self.data.classes),
+            image_size=(self.images.shape[2], self.images.shape[3]),
+            image_channels=self.images.shape[1],
+        )
+
+    def scorer(self) -> Scorer[Any]:
+        return Scorer(
+            self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device
+        )
+
+    def executor(self) -> Executor:
+        return LocalExecutor(self.config.threads)
+
+    def facts(self) -> dict[str, Any]:
+        images = self.data.train
+        return {
+            "proxies": [{"name": proxy.name, "direction": proxy.direction} for proxy in self.proxies],
+            "data": {
+                "name": self.data.name,
+                "fingerprint": fingerprint(images),
+                "classes": len(self.data.classes),
+                "image_size": list(images.images.shape[2:]),
+                "images": len(images.labels),
+            },
+        }
+
+    def identity(self, manifest: dict[str, Any]) -> dict[str, str]:
+        return {"data set": manifest["data"]["fingerprint"], "device": manifest["hardware"]["device"]}
+
+
+def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
+    """Channels and layers of the configuration; the layers, where they are not given, are the space's own.
+
+    :raises ValueError: the space has no networks of that size.
+    """
+    layers = space.default_layers if config.layers is None else config.layers
+    spec = NetworkSpec(channels=config.channels, layers=layers)
+    space.check_spec(spec)
+    return spec
+
+
+def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
+    """What the configuration says to the proxy ``name``."""
+    images = {"ntk_images": config.ntk_images, "curvature_images": config.curvature_images}
+    own = {
+        "t": config.robust_t, "h": config.robust_h, "function": config.robust_function, "norm": config.robust_norm,
+    }  # fmt: skip
+    options: dict[str, dict[str, Any]] = {"robust": {**images, **own}, "robust_released": dict(images)}
+    return options.get(name, {})
+
+
+def torch_device(name: str) -> str:
+    """The torch device of ``--device``, checked to be there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise UserError(f"--device must be cpu, cuda, cuda:N or auto, got '{name}'")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+    return name
