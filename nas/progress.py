@@ -77,18 +77,19 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
     console = Console()
     table = Table(title=f"best of {result.summary['trials']} {config.space} cells", title_justify="left")
     table.add_column("", justify="right")
-    for name in source.names:
+    for name in source.shown:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("params", justify="right", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)
     table.add_column("genotype", overflow="fold")
     for rank, trial in enumerate(result.top, start=1):
-        scores = [format_score(trial.scores[name]) for name in source.names]
+        scores = [format_score(trial.scores[name]) for name in source.shown]
         genotype = escape(source.space.format(trial.genotype))
         table.add_row(str(rank), *scores, f"{trial.params:,}", f"{trial.macs / 1e6:.1f} M", genotype)
     console.print(table)
     best = f"best:   {source.space.format(result.best.genotype)}"  # once more in one piece, to be copied
     about = [f"table:  {source.about}"] if source.about else []
+    about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
     for line in [best, *about, *_notes(result, config)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from nas.config import SearchConfig
     from nas.executors.base import Executor
     from proxies.base import Proxy
+    from proxies.population import PopulationProxy
     from search_spaces.base import NetworkSpec, SearchSpace
     from searchers.base import Fitness
+    from searchers.fitness import PopulationScore
 
 
 class ScoreSource(ABC):
     """Made from the configuration alone; :meth:`prepare` then reads what scoring needs.
 
-    ``names`` are the scores of a trial, ``fitness`` makes one number of them. ``spec`` are the networks whose
+    ``names`` are the scores of a trial, ``fitness`` makes one number of them; ``relative`` are scores that the trials
+    have among each other only. ``spec`` are the networks whose
     parameters and MACs are given; before :meth:`prepare` only its channels and layers hold. ``about`` is a line for the
     user, empty where there is nothing to add.
     """
@@ -26,8 +29,14 @@ class ScoreSource(ABC):
     spec: NetworkSpec
     names: tuple[str, ...]
     fitness: Fitness[Any]
+    relative: tuple[PopulationScore, ...] = ()
     device = "cpu"
     about = ""
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The scores that the user asked for."""
+        return self.names
 
     @abstractmethod
     def prepare(self) -> None:
@@ -60,7 +69,9 @@ class ScoreSource(ABC):
         """
 
 
-def make_source(config: SearchConfig, space: SearchSpace[Any], proxies: dict[str, Proxy]) -> ScoreSource:
+def make_source(
+    config: SearchConfig, space: SearchSpace[Any], proxies: dict[str, Proxy | PopulationProxy]
+) -> ScoreSource:
     """The source that the configuration asks for.
 
     :param proxies: those given as objects, by name.

@@ -69,6 +69,7 @@ class Scorer(Generic[G]):
             cost = self.space.cost(representative, self.spec)
             result = {"params": cost.params, "macs": cost.macs}
             probe = Probe(lambda: self._build(representative, seed), self.images, self.labels, counted=result)
+            probe.plan(self.proxies)
             result = {**result, "scores": {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}}
             result["status"] = "ok"
         except Exception as error:  # the candidate's fault must not end the search; its reason is kept

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nas.loop import Loop
     from nas.runs import RunDirectory
     from proxies.base import Proxy
+    from proxies.population import PopulationProxy
     from search_spaces.base import SearchSpace
     from searchers.base import Trial
 
@@ -39,7 +40,10 @@ TOP = 5
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search found: ``top`` is best first, ``trials`` in order of proposal."""
+    """What a search found: ``top`` is best first, ``trials`` in order of proposal.
+
+    ``best`` and ``top`` have the scores that compare candidates as well, among all of the run.
+    """
 
     best: Trial[Any]
     top: list[Trial[Any]]
@@ -54,7 +58,8 @@ class Search:
 
     :param space: a name, or a :class:`~search_spaces.base.SearchSpace`; by default ``darts``, or that of a table.
     :param searcher: a name; further options are :class:`~nas.config.SearchConfig`'s.
-    :param proxies: a name, a :class:`~proxies.base.Proxy` object, or several of them; several are combined by rank.
+    :param proxies: a name, a :class:`~proxies.base.Proxy` or :class:`~proxies.population.PopulationProxy` object, or
+        several of them; several are combined by rank.
         By default ``robust``, with ``table`` and ``metric`` among the options none: the table's accuracies count.
     :param out: run directory, by default a new one in ``runs/``.
     :param resume: go on with the run in ``out``.
@@ -66,14 +71,14 @@ class Search:
         self,
         space: str | SearchSpace[Any] | None = None,
         searcher: str = "regularized_evolution",
-        proxies: str | Proxy | Sequence[str | Proxy] | None = None,
+        proxies: str | Proxy | PopulationProxy | Sequence[str | Proxy | PopulationProxy] | None = None,
         *,
         out: str | Path | None = None,
         resume: bool = False,
         report: bool = True,
         **options: Any,
     ):
-        self._given_proxies: dict[str, Proxy] = {}
+        self._given_proxies: dict[str, Proxy | PopulationProxy] = {}
         if proxies is not None:
             given = proxies if isinstance(proxies, Sequence) and not isinstance(proxies, str) else (proxies,)
             self._given_proxies = {each.name: each for each in given if not isinstance(each, str)}
@@ -146,12 +151,13 @@ class Search:
         manifest: dict[str, Any],
         stored: list[Trial[Any]],
     ) -> SearchResult:
+        from nas.population import with_scores
         from searchers.fitness import best
 
         started, before, status = time.perf_counter(), manifest["seconds"], "failed"
         try:
             trials = loop.run(stored)
-            top = best(trials, self.source.fitness, TOP)
+            top = best(with_scores(trials, self.source.relative), self.source.fitness, TOP)
             if not top:
                 raise SearchStopped(
                     f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"

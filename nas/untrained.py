@@ -10,32 +10,30 @@ from nas.data import ImageData, fingerprint, load_data, probe_batch
 from nas.errors import UserError, as_user_error
 from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor
+from nas.population import components, fitness_of, population_scores
 from nas.score_source import ScoreSource
 from nas.scoring import Scorer
-from proxies import get_network_proxy
+from proxies import get_proxy
 from proxies.base import Proxy
+from proxies.population import PopulationProxy
 from search_spaces.base import NetworkSpec, SearchSpace
-from searchers.fitness import RankSum, SingleScore
 
 
 class UntrainedNetworks(ScoreSource):
     """Each candidate's network, freshly initialised, seen by every proxy on one batch of the data set's images."""
 
-    def __init__(self, config: SearchConfig, space: SearchSpace[Any], given: dict[str, Proxy]):
+    def __init__(self, config: SearchConfig, space: SearchSpace[Any], given: dict[str, Proxy | PopulationProxy]):
         self.config = config
         self.space = space
         self.device = torch_device(config.device)
-        self.proxies = [
-            given.get(name) or as_user_error(partial(get_network_proxy, name, **proxy_options(name, config)))
+        self.asked = [
+            given.get(name) or as_user_error(partial(get_proxy, name, **proxy_options(name, config)))
             for name in config.proxy
         ]
+        self.proxies = components(self.asked)
         self.names = tuple(proxy.name for proxy in self.proxies)
-        first = self.proxies[0]
-        self.fitness = (
-            SingleScore(first.name, first.direction)
-            if len(self.proxies) == 1
-            else RankSum({proxy.name: proxy.direction for proxy in self.proxies})
-        )
+        self.fitness = fitness_of(self.asked)
+        self.relative = population_scores(self.asked)
         self.spec = as_user_error(lambda: checked_spec(space, config))
 
     def prepare(self) -> None:
@@ -67,7 +65,7 @@ class UntrainedNetworks(ScoreSource):
     def facts(self) -> dict[str, Any]:
         images = self.data.train
         return {
-            "proxies": [{"name": proxy.name, "direction": proxy.direction} for proxy in self.proxies],
+            "proxies": [self._described(proxy) for proxy in self.asked],
             "data": {
                 "name": self.data.name,
                 "fingerprint": fingerprint(images),
@@ -76,6 +74,16 @@ class UntrainedNetworks(ScoreSource):
                 "images": len(images.labels),
             },
         }
+
+    def _described(self, proxy: Proxy | PopulationProxy) -> dict[str, Any]:
+        described: dict[str, Any] = {"name": proxy.name, "direction": proxy.direction}
+        if isinstance(proxy, PopulationProxy):
+            described["components"] = [{"name": part.name, "direction": part.direction} for part in proxy.components]
+        return described
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        return tuple(proxy.name for proxy in self.asked)
 
     def identity(self, manifest: dict[str, Any]) -> dict[str, str]:
         return {"data set": manifest["data"]["fingerprint"], "device": manifest["hardware"]["device"]}

@@ -1,6 +1,6 @@
 """Exact replacements for gradients that torch computes slowly on a CPU.
 
-Each is a differentiable function of its own; differentiated twice, it falls back to torch's kernels.
+Each is a differentiable function of its own, and so are its gradients.
 """
 
 from __future__ import annotations
@@ -12,55 +12,89 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def depthwise(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
-    """A depthwise convolution of stride 1 that keeps the resolution, ``(N, C, H, W)``, weight ``(C, 1, k, k)``, k odd.
+def depthwise(x: Tensor, weight: Tensor, dilation: int = 1, stride: int = 1) -> Tensor:
+    """A depthwise convolution padded by ``dilation (k // 2)``, ``(N, C, H, W)``, weight ``(C, 1, k, k)``, k odd.
 
-    torch is fast forward; of its gradients on a CPU these are not, and are computed otherwise:
+    Either the stride or the dilation is 1. torch is fast forward; of its gradients on a CPU these are not, and are, at
+    stride 1, computed otherwise:
 
     * the weight's, of kernels wider than 3: as that of kernels of 3 columns (:func:`weight_gradient`);
     * the input's, of dilation 2: the same convolution with the kernel turned round;
     * the weight's, of dilation 2: that of undilated convolutions on the phases of the image (the pixels whose row and
       column leave equal remainders modulo the dilation), or, for phases smaller than the kernel, a few matrix products.
     """
-    out: Tensor = _Depthwise.apply(x, weight, dilation)
+    if stride > 1 and dilation > 1:
+        raise ValueError(f"expected a stride or a dilation of 1, got {stride} and {dilation}")
+    out: Tensor = _Depthwise.apply(x, weight, dilation, stride)
     return out
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.dilation = dilation
-        return _convolved(x, weight, dilation)
+        ctx.steps = dilation, stride
+        return _convolved(x, weight, dilation, stride)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        (x, weight), dilation = ctx.saved_tensors, ctx.dilation
-        wants_x, wants_weight = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():  # to be differentiated again
-            return *_torch_gradients(grad, x, weight, dilation, (wants_x, wants_weight)), None
+        (x, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad[:2]
+        return *_DepthwiseGradients.apply(grad, x, weight, ctx.steps, wanted), None, None
+
+
+class _DepthwiseGradients(torch.autograd.Function):
+    """The gradients of :class:`_Depthwise` by the image and the weight, which are linear in each of their arguments.
+
+    torch's second derivatives of a grouped convolution go group by group.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, steps: tuple[int, int], wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        ctx.save_for_backward(grad, x, weight)
+        ctx.set_materialize_grads(False)
+        ctx.steps = dilation, stride = steps
+        if stride > 1:
+            return _torch_gradients(grad, x, weight, stride, wanted)
         grad_x = grad_weight = None
-        if wants_x and dilation > 1:
+        if wanted[0] and dilation > 1:
             grad_x = _convolved(grad, weight.flip(2, 3), dilation)
-        elif wants_x:
+        elif wanted[0]:
             grad_x = _torch_gradients(grad, x, weight, 1, (True, False))[0]
-        if wants_weight and dilation > 1:
+        if wanted[1] and dilation > 1:
             grad_weight = dilated_weight_gradient(grad, x, weight, dilation)
-        elif wants_weight:
+        elif wanted[1]:
             grad_weight = weight_gradient(grad, x, weight)
-        return grad_x, grad_weight, None
+        return grad_x, grad_weight
+
+    @staticmethod
+    def backward(ctx: Any, by_grad_x: Tensor | None, by_grad_weight: Tensor | None) -> Any:
+        (grad, x, weight), steps = ctx.saved_tensors, ctx.steps
+        wants_grad, wants_x, wants_weight = ctx.needs_input_grad[:3]
+        by_grad = by_x = by_weight = None
+        if by_grad_x is not None:
+            by_grad = depthwise(by_grad_x, weight, *steps) if wants_grad else None
+            by_weight = _DepthwiseGradients.apply(grad, by_grad_x, weight, steps, (False, wants_weight))[1]
+        if by_grad_weight is not None:
+            if wants_grad:
+                convolved = depthwise(x, by_grad_weight, *steps)
+                by_grad = convolved if by_grad is None else by_grad + convolved
+            by_x = _DepthwiseGradients.apply(grad, x, by_grad_weight, steps, (wants_x, False))[0]
+        return by_grad, by_x, by_weight, None, None
 
 
-def _convolved(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    return F.conv2d(x, weight, None, 1, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])
+def _convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tensor:
+    return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])
 
 
 def _torch_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, dilation: int, wanted: tuple[bool, bool]
+    grad: Tensor, x: Tensor, weight: Tensor, stride: int, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    padding, dilations = (dilation * (weight.shape[-1] // 2),) * 2, (dilation,) * 2
+    """torch's own, without a dilation."""
+    strides, padding = (stride,) * 2, (weight.shape[-1] // 2,) * 2
     gradients: tuple[Tensor | None, Tensor | None, None] = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, (1, 1), padding, dilations, False, (0, 0), weight.shape[0], (*wanted, False)
+        grad, x, weight, None, strides, padding, (1, 1), False, (0, 0), weight.shape[0], (*wanted, False)
     )
     return gradients[:2]
 

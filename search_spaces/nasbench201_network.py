@@ -101,3 +101,11 @@ class EdgeNetwork(FoldingNetwork):
             features = block(features)
         logits: Tensor = self.classifier(self.activation(self.norm(features)).mean(dim=(2, 3)))
         return logits
+
+    def feature_modules(self) -> list[nn.Module]:
+        """The modules whose outputs are the features of each depth: the stem, cells and reductions, in order."""
+        return [self.stem, *self.blocks]
+
+    def pooled_module(self) -> nn.Module:
+        """The module whose output the global pooling is given."""
+        return self.activation

@@ -43,7 +43,7 @@ def pad_to_even(x: Tensor) -> Tensor:
     return F.pad(x, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution, ``(N, C, H, W)`` -> ``(N, O, H, W)``, weight ``(O, C, 1, 1)``.
 
     On a CPU it is one matrix product: in channels_last that has the faster gradients.
@@ -58,6 +58,16 @@ def hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
+class PointwiseConv(nn.Conv2d):
+    """A bias-free 1x1 convolution."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__(c_in, c_out, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pointwise(x, self.weight)
+
+
 class ConvNorm(Foldable):
     """A bias-free convolution and its batch norm; in eval mode one convolution (see the module's docstring)."""
 
@@ -70,7 +80,11 @@ class ConvNorm(Foldable):
         padding: int | tuple[int, int] = 0,
     ):
         super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, padding, bias=False)
+        self.conv: nn.Conv2d = (
+            PointwiseConv(c_in, c_out)
+            if kernel_size == stride == 1
+            else nn.Conv2d(c_in, c_out, kernel_size, stride, padding, bias=False)
+        )
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def fold(self) -> tuple[Tensor, ...] | None:
@@ -105,8 +119,8 @@ class FactorizedReduce(Foldable):
         super().__init__()
         if c_out % 2:
             raise ValueError(f"a factorized reduction needs an even number of output channels, got {c_out}")
-        self.conv_even = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
-        self.conv_odd = nn.Conv2d(c_in, c_out // 2, 1, bias=False)
+        self.conv_even = PointwiseConv(c_in, c_out // 2)
+        self.conv_odd = PointwiseConv(c_in, c_out // 2)
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def fold(self) -> tuple[Tensor, ...] | None:
@@ -136,11 +150,10 @@ class DepthwiseConv(nn.Conv2d):
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        narrow = self.dilation == (1, 1) and (self.kernel_size[0] <= 3 or self.stride != (1, 1))
-        if narrow or x.device.type != "cpu":
+        if x.device.type != "cpu":
             return super().forward(x)
-        if self.stride == (1, 1):
-            return depthwise(x, self.weight, self.dilation[0])
+        if self.stride == (1, 1) or self.dilation == (1, 1):
+            return depthwise(x, self.weight, self.dilation[0], self.stride[0])
         # dilation 2, stride 2: every output reads pixels of even row and column only
         return depthwise(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), self.weight)
 

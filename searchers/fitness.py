@@ -1,13 +1,14 @@
 """Fitness: how the proxy scores of trials become one number each, higher is better.
 
-``RankSum`` is the Borda count: each proxy ranks the trials, the ranks are averaged. It is relative to the trials it is
-given, so values of different calls do not compare.
+``RankSum`` is the Borda count: each proxy ranks the trials, the ranks are averaged; ``MeanRank`` is the same of any
+fitnesses. ``PopulationScore`` is what a proxy makes of the scores of all trials together. These are relative to the
+trials they are given, so values of different calls do not compare.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -59,9 +60,53 @@ class RankSum:
 
         :raises ValueError: a trial lacks one of the scores, or it is NaN.
         """
-        columns = [_signed_scores(trials, proxy, direction) for proxy, direction in self.directions.items()]
-        ranks = [rankdata(column) / max(len(trials), 1) for column in columns]
-        return np.asarray(np.mean(ranks, axis=0))
+        return _mean_rank([_signed_scores(trials, proxy, direction) for proxy, direction in self.directions.items()])
+
+
+@dataclass(frozen=True)
+class PopulationScore:
+    """The score of a proxy that compares trials, negated where lower is better.
+
+    :param proxy: its name. :param components: names of the scores that it looks at.
+    :param combine: from columns ``(n,)`` by component to ``(n,)``, for n of at least 2.
+    """
+
+    proxy: str
+    direction: Direction
+    components: tuple[str, ...]
+    combine: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+
+    def __post_init__(self) -> None:
+        _check_direction(self.proxy, self.direction)
+
+    def values(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n,)``, one score a trial; fewer than two trials have nothing to be compared with and get 0.
+
+        :raises ValueError: a trial lacks one of the components, or it is NaN; or ``combine`` refuses them.
+        """
+        if len(trials) < 2:
+            return np.zeros(len(trials))
+        return self.combine({name: _signed_scores(trials, name, "maximize") for name in self.components})
+
+    def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n,)``, one value a trial."""
+        values = self.values(trials)
+        return values if self.direction == "maximize" else -values
+
+
+@dataclass(frozen=True)
+class MeanRank:
+    """The mean over fitnesses of ``rank / n``, as of :class:`RankSum`."""
+
+    parts: tuple[Fitness[Any], ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("a mean rank needs at least one fitness, got none")
+
+    def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n,)``, one value a trial."""
+        return _mean_rank([part(trials) for part in self.parts])
 
 
 def best(trials: Sequence[Trial[G]], fitness: Fitness[G], k: int) -> list[Trial[G]]:
@@ -71,15 +116,24 @@ def best(trials: Sequence[Trial[G]], fitness: Fitness[G], k: int) -> list[Trial[
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    compared = distinct(trials)
+    if not compared:
+        return []
+    order = np.argsort(-fitness(compared), kind="stable")
+    return [compared[index] for index in order[:k]]
+
+
+def distinct(trials: Sequence[Trial[G]]) -> list[Trial[G]]:
+    """The trials of status ok in id order, of those with one key only the first."""
     first: dict[str, Trial[G]] = {}
     for trial in sorted(trials, key=lambda trial: trial.id):
         if trial.status == "ok":
             first.setdefault(trial.key, trial)
-    distinct = list(first.values())
-    if not distinct:
-        return []
-    order = np.argsort(-fitness(distinct), kind="stable")
-    return [distinct[index] for index in order[:k]]
+    return list(first.values())
+
+
+def _mean_rank(columns: Sequence[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.mean([rankdata(column) / max(len(column), 1) for column in columns], axis=0))
 
 
 def _check_direction(proxy: str, direction: str) -> None:

@@ -113,6 +113,8 @@ def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     for proxy in record.proxies:
         if not proxy.recorded:
             notes.append(f"The run does not record which direction of {proxy.name} is better; higher is assumed.")
+        if proxy.relative:
+            notes.append(f"{proxy.name} compares the candidates of this run: among others they have another score.")
     return notes
 
 

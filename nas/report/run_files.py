@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nas.errors import UserError
+from nas.report.population import known_components, with_population_scores
 from nas.runs import BEST, MANIFEST, TRIALS, read_manifest
 from searchers.base import Status, Trial
 from searchers.fitness import Direction
@@ -22,13 +23,15 @@ from searchers.fitness import Direction
 class ScoredBy:
     """A proxy of the run, or the metric of its table.
 
-    ``recorded`` is False where the manifest does not state its direction; ``unit`` is empty where it has none.
+    ``recorded`` is False where the manifest does not state its direction; ``unit`` is empty where it has none;
+    ``relative`` says that it compares the candidates of the run.
     """
 
     name: str
     direction: Direction
     recorded: bool = True
     unit: str = ""
+    relative: bool = False
 
     @property
     def sign(self) -> int:
@@ -60,6 +63,7 @@ def read_run(run: Path) -> RunRecord:
     """
     manifest = read_manifest(run)
     trials, torn = _read_trials(run / TRIALS)
+    trials = with_population_scores(trials, manifest)
     best = _read_object(run / BEST)
     return RunRecord(
         name=run.resolve().name,
@@ -166,7 +170,7 @@ def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...
         names = dict.fromkeys(name for trial in trials for name in trial.scores)
         return tuple(ScoredBy(name, "maximize", recorded=False) for name in names)
     proxies = []
-    for entry in entries if isinstance(entries, list) else [entries]:
+    for entry in _expanded(entries if isinstance(entries, list) else [entries]):
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise UserError(f"{path}: proxy {entry!r:.60}, expected an object with a name and a direction")
         direction: Direction = entry.get("direction", "maximize")
@@ -175,5 +179,19 @@ def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...
                 f"{path}: proxy '{entry['name']}' has direction {direction!r:.40}, expected maximize or minimize"
             )
         unit = str(entry.get("unit", ""))
-        proxies.append(ScoredBy(entry["name"], direction, recorded="direction" in entry, unit=unit))
+        relative = bool(known_components(entry))
+        proxies.append(ScoredBy(entry["name"], direction, "direction" in entry, unit, relative))
     return tuple(proxies)
+
+
+def _expanded(entries: list[Any]) -> list[Any]:
+    """A proxy that compares candidates in a way that is not known here gives way to what it compares them by."""
+    return [
+        part
+        for entry in entries
+        for part in (
+            entry["components"]
+            if isinstance(entry, dict) and isinstance(entry.get("components"), list) and not known_components(entry)
+            else [entry]
+        )
+    ]

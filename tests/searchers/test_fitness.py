@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searchers.base import Status, Trial
-from searchers.fitness import RankSum, SingleScore, best
+from searchers.fitness import MeanRank, PopulationScore, RankSum, SingleScore, best, distinct
 
 
 def trial(number: int, key: str | None = None, status: Status = "ok", **scores: float) -> Trial[str]:
@@ -35,7 +35,45 @@ def test_rank_sum_takes_infinite_scores_as_ranks() -> None:
     np.testing.assert_allclose(RankSum({"a": "maximize"})(trials), [1 / 3, 2 / 3, 1])
 
 
-@pytest.mark.parametrize("fitness", [SingleScore("a", "maximize"), RankSum({"a": "maximize", "b": "minimize"})])
+#: a above its mean, plus b
+RELATIVE = PopulationScore("p", "maximize", ("a", "b"), lambda scores: scores["a"] - scores["a"].mean() + scores["b"])
+
+
+def test_a_population_score_is_made_of_all_trials_together() -> None:
+    assert RELATIVE(TRIALS).tolist() == [4.0, 6.0, 1.0]
+    assert RELATIVE(TRIALS[:2]).tolist() == [4.0, 6.0] and RELATIVE(TRIALS[1:]).tolist() == [5.5, 0.5]
+    fewer = PopulationScore("p", "minimize", RELATIVE.components, RELATIVE.combine)
+    assert fewer(TRIALS).tolist() == [-4.0, -6.0, -1.0] and fewer.values(TRIALS).tolist() == [4.0, 6.0, 1.0]
+
+
+def test_a_single_trial_has_nothing_to_be_compared_with() -> None:
+    assert RELATIVE(TRIALS[:1]).tolist() == [0.0]
+    assert best(TRIALS[:1], RELATIVE, 3) == TRIALS[:1]
+
+
+def test_the_mean_rank_of_single_scores_is_the_rank_sum() -> None:
+    parts = MeanRank((SingleScore("a", "maximize"), SingleScore("b", "minimize")))
+    np.testing.assert_array_equal(parts(TRIALS), RankSum({"a": "maximize", "b": "minimize"})(TRIALS))
+    mixed = MeanRank((RELATIVE, SingleScore("a", "minimize")))
+    np.testing.assert_allclose(mixed(TRIALS), [(2 + 3) / 6, (3 + 1) / 6, (1 + 2) / 6])
+    with pytest.raises(ValueError, match="a mean rank needs at least one fitness, got none"):
+        MeanRank(())
+
+
+def test_a_component_that_is_missing() -> None:
+    with pytest.raises(ValueError, match="trial 1 has no score 'b', got a"):
+        RELATIVE([TRIALS[0], trial(1, a=1.0)])
+
+
+def test_distinct_trials_are_the_first_of_each_key() -> None:
+    trials = [trial(2, "x"), trial(0, "y", "failed"), trial(1, "x"), trial(3, "z")]
+    assert [each.id for each in distinct(trials)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "fitness",
+    [SingleScore("a", "maximize"), RankSum({"a": "maximize", "b": "minimize"}), RELATIVE, MeanRank((RELATIVE,))],
+)
 def test_no_trials_have_no_values(fitness: Any) -> None:
     assert fitness([]).shape == (0,)
 

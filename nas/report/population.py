@@ -1,0 +1,38 @@
+"""The scores of a run that compare its candidates: not in trials.jsonl, made anew of those that are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nas.population import population_scores, with_scores
+from proxies import POPULATION_PROXIES, get_proxy
+from searchers.base import Trial
+
+
+def known_components(entry: Any) -> list[str]:
+    """The components of a manifest's proxy that compares candidates and that this program knows, else none."""
+    if not isinstance(entry, dict) or entry.get("name") not in POPULATION_PROXIES:
+        return []
+    parts = entry.get("components")
+    names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return [name for name in names if isinstance(name, str)]
+
+
+def with_population_scores(trials: tuple[Trial[str], ...], manifest: dict[str, Any]) -> tuple[Trial[str], ...]:
+    """The trials, with the scores that those of them have which have all finite components."""
+    entries = manifest.get("proxies")
+    for entry in entries if isinstance(entries, list) else []:
+        if not (names := known_components(entry)):
+            continue
+        (score,) = population_scores([get_proxy(entry["name"])])
+        if set(score.components) != set(names):
+            continue
+        usable = [
+            trial
+            for trial in trials
+            if trial.status == "ok" and all(math.isfinite(trial.scores.get(name, math.nan)) for name in names)
+        ]
+        scored = {trial.id: trial for trial in with_scores(usable, [score])}
+        trials = tuple(scored.get(trial.id, trial) for trial in trials)
+    return trials

@@ -1,0 +1,88 @@
+"""Scores that exist only within a population: what a network is worth compared with others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from proxies.base import Direction, Probe, Proxy
+from proxies.passes import ProxyError
+
+Scores: TypeAlias = npt.NDArray[np.float64]
+Population: TypeAlias = Sequence[nn.Module] | Sequence[Mapping[str, float]]
+
+
+class PopulationProxy(ABC):
+    """What each network of a population is worth, from its scores by the ``components``.
+
+    Values of different populations do not compare.
+    """
+
+    name: ClassVar[str]
+    direction: ClassVar[Direction]
+    components: tuple[Proxy, ...]
+
+    def combine(self, scores: Mapping[str, npt.ArrayLike]) -> Scores:
+        """``(n,)``, float64: a value for each network, in the order of the scores.
+
+        :param scores: by component name, ``(n,)`` with n of at least 2; other names are ignored.
+        :raises ProxyError: a component is missing, the lengths differ, there is one network only, or a score or the
+            value is no finite number.
+        """
+        columns: dict[str, Scores] = {}
+        for component in self.components:
+            if component.name not in scores:
+                raise ProxyError(f"{self.name} needs the scores of {component.name}, got {', '.join(scores) or 'none'}")
+            columns[component.name] = np.asarray(scores[component.name], dtype=np.float64)
+        shapes = {column.shape for column in columns.values()}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            raise ProxyError(f"{self.name} needs one score of each kind for each network, got shapes {sorted(shapes)}")
+        (n,) = next(iter(shapes))
+        if n < 2:
+            raise ProxyError(f"{self.name} compares networks: expected at least 2, got {n}")
+        for name, column in columns.items():
+            _check_finite(column, name)
+        return _check_finite(self._combined(columns), self.name)
+
+    @abstractmethod
+    def _combined(self, columns: Mapping[str, Scores]) -> Scores:
+        """The values, from complete and finite columns of two networks or more."""
+
+
+def _check_finite(column: Scores, name: str) -> Scores:
+    wrong = np.flatnonzero(~np.isfinite(column))
+    if wrong.size:
+        raise ProxyError(f"{name} of network {wrong[0]} is {column[wrong[0]]}, expected a finite number")
+    return column
+
+
+def combine_all(
+    proxies: Sequence[PopulationProxy], population: Population, images: Tensor | None, labels: Tensor | None
+) -> dict[str, Scores]:
+    """``(n,)`` by name of proxy; see :func:`proxies.score_population`."""
+    components = {each.name: each for proxy in proxies for each in proxy.components}
+    rows = [
+        network_scores(each, list(components.values()), images, labels) if isinstance(each, nn.Module) else each
+        for each in population
+    ]
+    for i, row in enumerate(rows):
+        if missing := [name for name in components if name not in row]:
+            raise ProxyError(f"network {i} has no score '{missing[0]}', got {', '.join(row) or 'none'}")
+    columns = {name: [row[name] for row in rows] for name in components}
+    return {proxy.name: proxy.combine(columns) for proxy in proxies}
+
+
+def network_scores(
+    network: nn.Module, components: Sequence[Proxy], images: Tensor | None, labels: Tensor | None
+) -> dict[str, float]:
+    """The scores of one network by its components."""
+    if images is None or labels is None:
+        raise ValueError("networks are scored on images and labels, got none")
+    probe = Probe(network, images, labels)
+    probe.plan(components)
+    return {component.name: component.score(probe) for component in components}

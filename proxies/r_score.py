@@ -1,0 +1,191 @@
+"""``r_score``: how many activation patterns a network has, and how little its features change under a perturbation.
+
+Yang, Zhu, Luo, Wong, Lin, Li: "TRNAS: A Training-Free Robust Neural Architecture Search", ICCV 2025, by the authors'
+program:
+
+* ``snap``: the number of distinct activation patterns. A pattern is what one ReLU's output is, on or off, over the
+  images (SWAP: Peng, Song, Fayek, Ciesielski, Chang, ICLR 2024). Weights ~ N(0, 1), biases 0, norms reset and on the
+  statistics of the batch; mean over repetitions.
+* ``con_js``: mean over the distinct features of 1 / (1 + JS(z, z_r)), JS the Jensen-Shannon divergence in nats of their
+  softmax over images, channels and pixels; z and z_r as in CRoZe (:mod:`proxies.perturbation`).
+* ``r_score``: sqrt(n(log snap)) n(log con_js), n a linear map of the population's values to 1 ... 100.
+
+``con_js`` follows the description as a consistency of features. ``variant="program"`` is what the program sums up: over
+convolutions and linear layers, 1 / (1 + JS) of the features times 1 / (1 + JS) of the weights, with 1e-8 added to each
+probability and the divergences taken from the mixture, (KL(m, p) + KL(m, q)) / 2; the sum grows with the number of
+layers.
+
+Departures: the program multiplies activations by 1 + 0.05 N(0, 1) before it looks which are on, which changes none of
+them in practice; that is left out. It repeats ``snap`` 32 times, which would cost more than all other proxies together:
+once by default here. Its networks have no stem and 3 channels; here they are as they stand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from proxies.base import Probe, Proxy, ProxyError
+from proxies.drawn_weights import called_with, check_counts, check_seed, drawn_parameters, standard
+from proxies.passes import norm_mode
+from proxies.perturbation import BETA, EPSILON, Perturbation, Side, Variant
+from proxies.population import PopulationProxy, Scores
+from proxies.robust import finite
+
+SNAP_IMAGES = 16  # published
+MAX_IMAGES = 62  # a pattern is one integer
+TABLE_IMAGES = 20  # up to here a table of all patterns is small
+LOWEST, HIGHEST = 1.0, 100.0  # the program's, so that the least value does not make the product zero
+
+
+class Snap(Proxy):
+    """Higher is better.
+
+    :param images: from the start of the probe's batch; by default 16, or all where it holds fewer.
+    :param repeats: draws of the weights whose counts are averaged. :param seed: of the weights.
+    """
+
+    name = "snap"
+    direction = "maximize"
+    cost = "forward"
+
+    def __init__(self, *, images: int | None = None, repeats: int = 1, seed: int = 0):
+        check_counts(images=images, repeats=repeats)
+        if images is not None and images > MAX_IMAGES:
+            raise ValueError(f"images must be at most {MAX_IMAGES}, got {images}")
+        check_seed(seed)
+        self.images = images
+        self.repeats = repeats
+        self.seed = seed
+
+    def score(self, probe: Probe) -> float:
+        generator = torch.Generator().manual_seed(self.seed)
+        network, (x, _) = probe.network, probe.first(self.images, SNAP_IMAGES)
+        with norm_mode(network, "train"), torch.no_grad():
+            counts = [
+                distinct_patterns(network, drawn_parameters(network, standard, generator), x)
+                for _ in range(self.repeats)
+            ]
+        return sum(counts) / self.repeats
+
+
+class ConJs(Proxy):
+    """Higher is better; at most 1 but for the program's variant. The options are the perturbation's."""
+
+    name = "con_js"
+    direction = "maximize"
+    cost = "backward"
+
+    def __init__(
+        self, *, images: int | None = None, beta: float = BETA, epsilon: float = EPSILON, variant: Variant = "paper"
+    ):
+        self.perturbation = Perturbation(images=images, beta=beta, epsilon=epsilon, variant=variant)
+
+    def score(self, probe: Probe) -> float:
+        clean, copy = self.perturbation.sides(probe)
+        if self.perturbation.variant == "program":
+            return finite(sum(program_term(name, clean, copy) for name in clean.features), "the consistency")
+        pairs = {clean.features[name]: copy.features[name] for name in clean.features}  # layers of a block share them
+        terms = [1 / (1 + jensen_shannon(*pair)) for pair in pairs.items()]
+        return finite(sum(terms) / len(terms), "the consistency")
+
+
+class RScore(PopulationProxy):
+    """Higher is better, from 1 to 1000. Where all values of a component are equal, its n is 1.
+
+    :param repeats: of ``snap``; 32 in the paper. :param seed: of its weights.
+    :param variant: of ``con_js``.
+    """
+
+    name = "r_score"
+    direction = "maximize"
+
+    def __init__(self, *, repeats: int = 1, seed: int = 0, variant: Variant = "paper"):
+        self.components = (Snap(repeats=repeats, seed=seed), ConJs(variant=variant))
+
+    def _combined(self, columns: Mapping[str, Scores]) -> Scores:
+        snap, con_js = (scaled_logarithm(columns[each.name], each.name) for each in self.components)
+        return np.asarray(np.sqrt(snap) * con_js)
+
+
+def scaled_logarithm(values: Scores, name: str) -> Scores:
+    """``(n,)``: the logarithms, mapped linearly to 1 ... 100."""
+    if (values <= 0).any():
+        raise ProxyError(f"{name} of network {int(np.argmin(values))} is {values.min()}, expected a positive number")
+    logarithms = np.log(values)
+    lowest, spread = logarithms.min(), np.ptp(logarithms)
+    if spread == 0:
+        return np.full_like(values, LOWEST)
+    return np.asarray(LOWEST + (HIGHEST - LOWEST) * (logarithms - lowest) / spread)
+
+
+def distinct_patterns(network: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> int:
+    """How many distinct patterns over the images the outputs of the network's ReLU modules have, with these weights."""
+    patterns = Patterns(len(x))
+    handles = [
+        module.register_forward_hook(patterns.hear)
+        for module in network.modules()
+        if isinstance(module, nn.ReLU | nn.ReLU6)
+    ]
+    try:
+        called_with(network, parameters, x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return patterns.count()
+
+
+class Patterns:
+    """The patterns met so far, of ``images`` images each."""
+
+    def __init__(self, images: int):
+        self._images = images
+        self._seen: Tensor | None = None  # a table, or the patterns themselves
+
+    def hear(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Takes in the output of a ReLU, ``(N, ...)``."""
+        on = output > 0
+        codes = torch.zeros_like(on[0], dtype=torch.int32 if self._images <= TABLE_IMAGES else torch.int64)
+        for image in range(self._images):
+            codes.add_(on[image], alpha=1 << image)
+        codes = codes.flatten().long()
+        if self._images <= TABLE_IMAGES:
+            if self._seen is None:
+                self._seen = torch.zeros(1 << self._images, dtype=torch.bool, device=on.device)
+            self._seen[codes] = True
+        else:
+            known = [codes] if self._seen is None else [self._seen, codes]
+            self._seen = torch.unique(torch.cat(known))
+
+    def count(self) -> int:
+        """How many there are."""
+        if self._seen is None:
+            raise ProxyError("the network calls no nn.ReLU module")
+        return int(self._seen.sum().item()) if self._images <= TABLE_IMAGES else len(self._seen)
+
+
+def jensen_shannon(a: Tensor, b: Tensor) -> float:
+    """Of the softmax of the flattened tensors, in nats."""
+    log_p, log_q = (each.flatten().log_softmax(0) for each in (a, b))
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    terms = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
+    return terms.double().sum().item() / 2
+
+
+def program_term(layer: str, clean: Side, copy: Side) -> float:
+    """One layer's product in the program's variant."""
+    weights = from_mixture(clean.weights[layer], copy.weights[layer])
+    features = from_mixture(clean.features[layer], copy.features[layer])
+    return 1 / ((1 + weights) * (1 + features))
+
+
+def from_mixture(a: Tensor, b: Tensor) -> float:
+    """(KL(m, p) + KL(m, q)) / 2 of the softmax of the flattened tensors, 1e-8 added to each probability."""
+    p, q = (each.flatten().softmax(0) + 1e-8 for each in (a, b))
+    m = (p + q) / 2
+    return (m * (2 * m.log() - p.log() - q.log())).sum().item() / 2
