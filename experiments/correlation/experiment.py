@@ -1,0 +1,272 @@
+"""One correlation from the table to its files, resumable at every moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from experiments.correlation import cells as choice
+from experiments.correlation.analysis import REFERENCE, Analysis, Column, Finding, columns, in_order
+from experiments.correlation.cells import Cells
+from experiments.correlation.config import PROGRAM, CorrelationConfig
+from experiments.correlation.score_log import NAME, ScoreLog
+from experiments.correlation.scoring import Batch, Job, Record, Task, seconds_alone
+from experiments.correlation.workers import one_thread, scored
+from experiments.rank_statistics import Floats
+from nas import environment
+from nas.data import fingerprint, load_data, probe_batch
+from nas.errors import SearchStopped, UserError
+from nas.executors.local import available_cores
+from nas.runs import RunDirectory, holds_run, read_manifest, write_json
+from nas.tabular import load_table
+from search_spaces import get_space
+from search_spaces.base import NetworkSpec
+
+WORTH_A_PROCESS_SECONDS = 10.0  # of scoring; below, starting a process takes longer than it saves
+SAME = {"data": "data set", "table": "table"}  # whose fingerprints a resumed run must share
+
+
+class Watch(Protocol):
+    """Is told of the progress."""
+
+    def begin(self, what: str, total: int, done: int = 0) -> None: ...
+
+    def step(self, name: str = "") -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """``findings``: best first, the measured reference last. ``facts``: what they depend on."""
+
+    findings: list[Finding]
+    facts: dict[str, Any]
+
+
+class Correlation:
+    """:param path: output directory. :param resume: go on with what it holds.
+
+    :raises UserError: a table, metric or proxy that does not exist, in one line.
+    """
+
+    def __init__(self, config: CorrelationConfig, path: Path, *, resume: bool = False):
+        self.config = config
+        self.path = path
+        self.resume = resume
+        self._check_path()
+        self.table = load_table(config.table, config.data_dir)
+        self.spec = self.table.spec_for(config.metric)
+        self._job({}).proxies(config.seed)  # an unknown name shows before images are read
+
+    def run(self, watch: Watch) -> Result:
+        """Score what is missing, judge, write the files.
+
+        :raises SearchStopped: a worker process was lost; what is finished is kept.
+        :raises KeyboardInterrupt: with a message that says how to resume.
+        """
+        job, facts = self._prepare()
+        with RunDirectory(self.path, get_space(self.table.space)) as run:
+            self._check_path()  # once more: nobody else can write now
+            stored = read_manifest(self.path) if self.resume else {}
+            facts = {**facts, **self._stored_facts(stored, facts)}
+            log = ScoreLog(self.path)
+            try:
+                if "seconds_alone" not in facts:
+                    facts["seconds_alone"] = self._timed(job, watch)
+                chosen = self._cells(facts["seconds_alone"])
+                run.write_manifest(facts)
+                records = self._score(job, chosen, facts["seconds_alone"], log, watch)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"interrupted; {self._how_to_go_on(log)}") from None
+            except SearchStopped as error:
+                raise SearchStopped(f"{error}; {self._how_to_go_on(log)}") from None
+            facts["seconds"] = round(facts["seconds"] + time.perf_counter() - self._started, 1)
+            run.write_manifest(facts)
+            return self._finish(job, chosen, records, facts, watch)
+
+    def _how_to_go_on(self, log: ScoreLog) -> str:
+        kept = len(log.read())
+        if not kept:
+            return "nothing was scored yet"
+        return f"{kept:,} networks scored are kept; to go on: {PROGRAM} --resume {shlex.quote(str(self.path))}"
+
+    def _check_path(self) -> None:
+        """Refuse a directory that holds something else."""
+        if not self.resume:
+            if holds_run(self.path) or (self.path / NAME).exists():
+                raise UserError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out")
+            return
+        manifest = read_manifest(self.path)
+        if manifest.get("command") != "correlation":
+            raise UserError(f"{self.path} holds no correlation, but a {manifest.get('command', 'run')}")
+        differing = self.config.differences(manifest["configuration"])
+        if differing:
+            raise UserError(f"cannot resume {self.path} with another configuration: {', '.join(differing)}")
+
+    def _job(self, batches: Mapping[int, Batch]) -> Job:
+        return Job(
+            space=self.table.space, spec=self.spec, names=self.config.proxy, images=self.config.images, batches=batches
+        )
+
+    def _prepare(self) -> tuple[Job, dict[str, Any]]:
+        """What scoring needs, and the facts of this run."""
+        self._started = time.perf_counter()
+        config, table = self.config, self.table
+        trained = self.spec
+        batches, data, words = self._images()
+        facts: dict[str, Any] = {
+            "command": "correlation",
+            "configuration": config.to_json(),
+            "command_line": config.command_line,
+            "table": {
+                "name": table.name,
+                "metric": config.metric,
+                "unit": "percent",
+                "description": table.description,
+                "source": table.source,
+                "fingerprint": table.fingerprint,
+                "files": dict(table.files),
+            },
+            "data": data,
+            "images_in_words": words,
+            "network": dataclasses.asdict(self.spec),
+            "versions": environment.versions(),
+            "hardware": environment.hardware("cpu"),
+            "git_commit": environment.git_commit(),
+            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+        }
+        warnings = []
+        if self.spec != trained:
+            warnings.append(
+                f"The networks scored take {_images_in_words(self.spec)}, those of the table were trained on"
+                f" {_images_in_words(trained)}."
+            )
+        if "without adversarial examples" in table.training:
+            warnings.append(
+                "The networks were trained without adversarial examples: no robustness proxy should be judged on them."
+            )
+        return self._job(batches), {**facts, "warning": " ".join(warnings)}
+
+    def _images(self) -> tuple[dict[int, Batch], dict[str, Any] | None, str]:
+        """A batch for each seed; one blank image where all proxies only count."""
+        config, spec = self.config, self.spec
+        if all(proxy.cost == "count" for proxy in self._job({}).network_proxies(self.config.seed)):
+            blank = np.zeros((1, spec.image_channels, *spec.image_size), np.float32), np.zeros(1, np.int64)
+            return {seed: blank for seed in config.all_seeds}, None, "No images: all proxies only count"
+        data = load_data(
+            config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
+        )
+        batches: dict[int, Batch] = {}
+        try:
+            for seed in config.all_seeds:
+                images, labels = probe_batch(data.train, config.images, seed)
+                batches[seed] = images.numpy(), labels.numpy()
+        except UserError as error:
+            raise UserError(f"--images: {error}") from None
+        shape = images.shape
+        self.spec = NetworkSpec(
+            channels=spec.channels, layers=spec.layers, classes=len(data.classes),
+            image_size=(shape[2], shape[3]), image_channels=shape[1],
+        )  # fmt: skip
+        facts = {"name": data.name, "fingerprint": fingerprint(data.train), "images": len(data.train.labels)}
+        return batches, facts, f"Scored on {config.images} images of {data.name.partition(':')[0]}"
+
+    def _stored_facts(self, stored: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+        """What a resumed run keeps of its beginning; it must be of the same data."""
+        if not stored:
+            return {}
+        try:
+            for name, words in SAME.items():
+                now, then = ((each[name] or {}).get("fingerprint") for each in (facts, stored))
+                if now != then:
+                    raise UserError(f"cannot resume {self.path} with another {words}: got {now}, expected {then}")
+            alone = {str(name): value for name, value in stored["seconds_alone"].items()}
+            return {"seconds_alone": alone, "started": str(stored["started"]), "seconds": float(stored["seconds"])}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"the manifest of {self.path} is damaged: {type(error).__name__} {error}") from None
+
+    def _timed(self, job: Job, watch: Watch) -> dict[str, float | None]:
+        entries = choice.spread(self.table, self.config.metric)
+        watch.begin("timing", len(job.names))
+        with one_thread():
+            return seconds_alone(job, [entry.key for entry in entries], watch.step)
+
+    def _cells(self, alone: Mapping[str, float | None]) -> Cells:
+        n = self.config.cells
+        if n is None and not self._cheap(alone):
+            n = choice.MANY_CELLS
+        return choice.choose(self.table, self.config.metric, n, self.config.seed)
+
+    def _cheap(self, alone: Mapping[str, float | None]) -> bool:
+        counting = all(proxy.cost == "count" for proxy in self._job({}).network_proxies(self.config.seed))
+        return counting or all((each or 0.0) < choice.CHEAP_SECONDS for each in alone.values())
+
+    def _score(
+        self, job: Job, chosen: Cells, alone: Mapping[str, float | None], log: ScoreLog, watch: Watch
+    ) -> list[Record]:
+        """The stored records, and those that were missing."""
+        wanted: dict[Task, None] = dict.fromkeys((key, seed) for seed in self.config.all_seeds for key in chosen.keys)
+        records = {(record.key, record.seed): record for record in log.read()}
+        missing = [task for task in wanted if task not in records]
+        work_seconds = len(missing) * sum(each or 0.0 for each in alone.values())
+        workers = self.config.workers or (available_cores() if work_seconds > WORTH_A_PROCESS_SECONDS else 1)
+        watch.begin("scoring", len(wanted), len(wanted) - len(missing))
+        for record in scored(job, missing, workers) if missing else ():
+            log.append(record)
+            records[record.key, record.seed] = record
+            watch.step()
+        return [records[task] for task in wanted]
+
+    def _finish(
+        self, job: Job, chosen: Cells, records: Iterable[Record], facts: dict[str, Any], watch: Watch
+    ) -> Result:
+        from experiments.correlation import tables
+        from experiments.correlation.picture import write_picture
+
+        config = self.config
+        accuracy = choice.accuracies(self.table, config.metric, chosen.entries)
+        judged = columns(
+            job.proxies(config.seed), list(records), [entry.key for entry in chosen.entries], config.all_seeds
+        )
+        clean = choice.clean_metric(self.table, config.metric)
+        reference = [] if clean is None else [self._reference(clean, chosen)]
+        params = next(column.goodness for column in judged if column.name == "params")
+        analysis = Analysis(accuracy, params, resamples=config.bootstrap, seed=config.seed)
+        watch.begin("bootstrap", len(judged) + len(reference))
+        findings: list[Finding] = []
+        for column in [*judged, *reference]:
+            watch.step(column.name)
+            findings.append(analysis.judge(column, facts["seconds_alone"].get(column.name)))
+        findings = [*in_order(findings[: len(judged)]), *findings[len(judged) :]]
+        facts["cells"] = {
+            "count": len(chosen.entries),
+            "networks": len(chosen.keys),
+            "rule": chosen.rule,
+            "ids": [entry.id for entry in chosen.entries],
+            "accuracy": accuracy.tolist(),
+        }
+        goodness: dict[str, Floats] = {column.name: column.goodness for column in [*judged, *reference]}
+        try:
+            write_json(self.path / "correlation.json", {**facts, "results": [each.to_json() for each in findings]})
+            (self.path / "correlation.csv").write_text(tables.as_csv(findings), encoding="utf-8")
+            (self.path / "table.md").write_text(tables.as_markdown(findings, facts), encoding="utf-8")
+            write_picture(self.path / "correlation.png", findings, goodness, accuracy, config.metric)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path}: {error.strerror or error}") from None
+        return Result(findings=findings, facts=facts)
+
+    def _reference(self, metric: str, chosen: Cells) -> Column:
+        values = choice.accuracies(self.table, metric, chosen.entries)
+        return Column(name=REFERENCE, direction="maximize", scores=np.tile(values, (self.config.seeds, 1)))
+
+
+def _images_in_words(spec: NetworkSpec) -> str:
+    return f"{spec.image_size[0]}x{spec.image_size[1]} images of {spec.classes} classes"

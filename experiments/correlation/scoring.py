@@ -1,0 +1,153 @@
+"""Every proxy's score of one cell at one seed; a proxy that fails takes no other's score with it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nas.candidates import candidate_seed
+from nas.config import SearchConfig
+from nas.errors import as_user_error
+from nas.population import components
+from nas.scoring import Scorer
+from nas.untrained import proxy_options
+from proxies import get_proxy
+from proxies.base import Probe, Proxy
+from proxies.population import PopulationProxy
+from search_spaces import get_space
+from search_spaces.base import NetworkSpec
+
+Task: TypeAlias = tuple[str, int]  # canonical key, seed
+Batch: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one network at one seed is worth: a score or an error for each proxy, and the seconds each took.
+
+    A pass that several proxies share is charged to the first that asks for it.
+    """
+
+    key: str
+    seed: int
+    scores: Mapping[str, float]
+    errors: Mapping[str, str]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that scoring depends on, in values that travel to another process.
+
+    :param names: proxies, population-relative ones among them. :param images: in the batches.
+    :param batches: by seed: images ``(N, C, H, W)`` in [0, 1] and labels ``(N,)``.
+    """
+
+    space: str
+    spec: NetworkSpec
+    names: tuple[str, ...]
+    images: int
+    batches: Mapping[int, Batch]
+
+    def proxies(self, seed: int) -> list[Proxy | PopulationProxy]:
+        """The seed goes to those that draw weights or images of their own.
+
+        :raises UserError: an unknown name.
+        """
+        limits = SearchConfig(ntk_images=min(50, self.images), curvature_images=min(8, self.images))
+        return [as_user_error(partial(_proxy, name, seed, proxy_options(name, limits))) for name in self.names]
+
+    def network_proxies(self, seed: int) -> list[Proxy]:
+        """Those of a single network: what was asked for and the components of the others, each once."""
+        return components(self.proxies(seed))
+
+    def scorer(self) -> Callable[[Task], Record]:
+        """Scores tasks in this process."""
+        scorers = {seed: (_ProbeMaker(self, seed), self.network_proxies(seed)) for seed in self.batches}
+
+        def scored(task: Task) -> Record:
+            maker, proxies = scorers[task[1]]
+            return score(maker.probe(task[0]), proxies, task)
+
+        return scored
+
+
+def _proxy(name: str, seed: int, options: dict[str, Any]) -> Proxy | PopulationProxy:
+    proxy = get_proxy(name, **options)
+    takes_seed = "seed" in inspect.signature(type(proxy)).parameters
+    return get_proxy(name, seed=seed, **options) if takes_seed else proxy
+
+
+class _ProbeMaker(Scorer[Any]):
+    """Networks whose weights are those that a search of the same seed draws."""
+
+    def __init__(self, job: Job, seed: int):
+        images, labels = (torch.from_numpy(each) for each in job.batches[seed])
+        super().__init__(get_space(job.space), job.spec, (), images, labels, seed=seed)
+
+    def probe(self, key: str) -> Probe:
+        """Counts parameters and MACs at once; the network is built when a proxy asks for it."""
+        genotype = self.space.parse(key)
+        cost = self.space.cost(genotype, self.spec)
+        counted = {"params": cost.params, "macs": cost.macs}
+        seed = candidate_seed(self.seed, key)
+        return Probe(lambda: self._build(genotype, seed), self.images, self.labels, counted=counted)
+
+
+def score(probe: Probe, proxies: Sequence[Proxy], task: Task) -> Record:
+    """Each proxy asked in turn, after all said what they will ask for."""
+    scores: dict[str, float] = {}
+    errors: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+    for proxy in proxies:
+        _attempt(proxy, lambda: probe.plan([proxy]), errors)  # noqa: B023  # called at once
+    for proxy in proxies:
+        if proxy.name in errors:
+            continue
+        started = time.perf_counter()
+        value = _attempt(proxy, lambda: float(proxy.score(probe)), errors)  # noqa: B023
+        seconds[proxy.name] = round(time.perf_counter() - started, 6)
+        if value is not None and math.isfinite(value):
+            scores[proxy.name] = value
+        elif value is not None:
+            errors[proxy.name] = f"the score is {value}, expected a finite number"
+    return Record(key=task[0], seed=task[1], scores=scores, errors=errors, seconds=seconds)
+
+
+def _attempt(proxy: Proxy, call: Callable[[], Any], errors: dict[str, str]) -> Any:
+    """What ``call`` gives; the reason goes to ``errors`` where it fails, as one cell must not end the experiment."""
+    try:
+        return call()
+    except Exception as error:
+        errors[proxy.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return None
+
+
+def seconds_alone(job: Job, keys: Sequence[str], watch: Callable[[str], None]) -> dict[str, float | None]:
+    """By name, the median over a few cells of the seconds that a proxy takes by itself: counts, network and score.
+
+    None for a proxy that has a score for none of them. ``watch`` is told each name.
+    """
+    maker = _ProbeMaker(job, min(job.batches))
+    found: dict[str, float | None] = {}
+    for proxy in job.proxies(maker.seed):
+        watch(proxy.name)
+        parts = components([proxy])
+        taken = []
+        for key in keys:
+            started = time.perf_counter()
+            record = score(maker.probe(key), parts, (key, maker.seed))
+            if not record.errors:
+                taken.append(time.perf_counter() - started)
+        found[proxy.name] = statistics.median(taken) if taken else None
+    return found

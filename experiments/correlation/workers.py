@@ -1,0 +1,129 @@
+"""Cells scored in several processes, of one thread each.
+
+A worker is handed a task when it has finished the one before, so what is lost with a worker is the task it was at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import cast
+
+import torch
+
+from experiments.correlation.scoring import Job, Record, Task
+from nas.errors import SearchStopped
+from nas.executors.allocator import keep_freed_memory
+
+
+def scored(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
+    """A record for each task as it is finished; one worker is this process.
+
+    :raises SearchStopped: a worker process came to its end.
+    """
+    workers = min(workers, len(tasks))
+    return _in_processes(job, list(tasks), workers) if workers > 1 else _in_this_process(job, tasks)
+
+
+def _in_this_process(job: Job, tasks: Sequence[Task]) -> Iterator[Record]:
+    keep_freed_memory()
+    with one_thread():
+        yield from map(job.scorer(), tasks)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, every operation runs on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _in_processes(job: Job, tasks: list[Task], workers: int) -> Iterator[Record]:
+    crew: dict[Connection, SpawnProcess] = {}
+    waiting = iter(tasks)
+    try:
+        with _interrupts_ignored():  # as workers inherit it: Ctrl-C is for this process
+            for _ in range(workers):
+                connection, process = _start(job)
+                crew[connection] = process
+        at_work = {connection for connection in crew if _hand_out(connection, crew, waiting)}
+        while at_work:
+            ready = [cast(Connection, each) for each in wait(list(at_work))]
+            ended = []
+            for connection in ready:
+                try:
+                    yield connection.recv()
+                except (EOFError, OSError):
+                    ended.append(connection)  # the others' records first
+            for connection in ended:
+                raise _obituary(crew[connection])
+            at_work.difference_update(each for each in ready if not _hand_out(each, crew, waiting))
+    finally:
+        for connection, process in crew.items():
+            process.terminate()
+            connection.close()
+        for process in crew.values():
+            process.join()
+
+
+def _start(job: Job) -> tuple[Connection, SpawnProcess]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(there, job), daemon=True)
+    process.start()
+    there.close()  # so that the end of the worker ends the connection
+    return here, process
+
+
+def _hand_out(connection: Connection, crew: Mapping[Connection, SpawnProcess], waiting: Iterator[Task]) -> bool:
+    """Whether there was a task left for the worker."""
+    task = next(waiting, None)
+    if task is None:
+        return False
+    try:
+        connection.send(task)
+    except OSError:
+        raise _obituary(crew[connection]) from None
+    return True
+
+
+def _work(connection: Connection, job: Job) -> None:
+    """What a worker does until the other end is closed."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    score = job.scorer()
+    gc.freeze()  # nothing that exists by now is ever collected
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            connection.send(score(connection.recv()))
+
+
+def _obituary(process: SpawnProcess) -> SearchStopped:
+    process.join(10)
+    code = process.exitcode
+    if code is None or code >= 0:
+        return SearchStopped(f"a worker process ended with exit code {code}")
+    hint = " (out of memory? fewer --workers need less)" if -code == signal.SIGKILL else ""
+    return SearchStopped(f"a worker process was killed by {signal.Signals(-code).name}{hint}")
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone is interrupted
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
