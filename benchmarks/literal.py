@@ -16,10 +16,19 @@ from torch import Tensor, nn
 from search_spaces import cell_network, operations
 
 
-def strided(conv: nn.Conv2d) -> nn.Conv2d:
-    """A 1x1 convolution of stride 2 with the same weight."""
+def torchs_own(conv: nn.Conv2d, stride: int | None = None) -> nn.Conv2d:
+    """torch's convolution with the same weight, at another stride if given."""
     with torch.device("meta"):
-        made = nn.Conv2d(conv.in_channels, conv.out_channels, 1, stride=2, bias=False)
+        made = nn.Conv2d(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            stride or conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            bias=False,
+        )
     made.weight = conv.weight
     return made
 
@@ -27,7 +36,7 @@ def strided(conv: nn.Conv2d) -> nn.Conv2d:
 class LiteralReduce(nn.Module):
     def __init__(self, fast: operations.FactorizedReduce):
         super().__init__()
-        self.conv_even, self.conv_odd, self.norm = strided(fast.conv_even), strided(fast.conv_odd), fast.norm
+        self.conv_even, self.conv_odd, self.norm = torchs_own(fast.conv_even, 2), torchs_own(fast.conv_odd, 2), fast.norm
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(torch.cat([self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])], dim=1))
@@ -70,11 +79,11 @@ class LiteralNetwork(nn.Module):
 def literal_module(module: nn.Module) -> nn.Module:
     """The literal form of one fast module, around the same parameters; other modules stay as they are."""
     if isinstance(module, operations.ConvNorm):
-        return nn.Sequential(module.conv, module.norm)
+        return nn.Sequential(torchs_own(module.conv), module.norm)
     if isinstance(module, operations.FactorizedReduce):
         return LiteralReduce(module)
     if isinstance(module, operations.SeparableConv):
-        return nn.Sequential(module.depthwise, module.pointwise.conv, module.pointwise.norm)
+        return nn.Sequential(torchs_own(module.depthwise), *literal_module(module.pointwise))
     if isinstance(module, operations.AvgPool):
         return nn.AvgPool2d(3, module.stride, padding=1, count_include_pad=False)
     for name, child in list(module.named_children()):

@@ -15,33 +15,74 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from proxies.base import Proxy
+    from proxies.population import Population, PopulationProxy, Scores
 
 _MODULES = {
     "robust": ("proxies.robust", "Robust"),
     "robust_released": ("proxies.robust_released", "RobustReleased"),
     "grad_norm": ("proxies.grad_norm", "GradNorm"),
     "snip": ("proxies.snip", "Snip"),
+    "plain": ("proxies.plain", "Plain"),
+    "l2_norm": ("proxies.l2_norm", "L2Norm"),
+    "grasp": ("proxies.grasp", "Grasp"),
+    "fisher": ("proxies.fisher", "Fisher"),
+    "jacob_cov": ("proxies.jacob_cov", "JacobCov"),
     "synflow": ("proxies.synflow", "Synflow"),
+    "synflow_bn": ("proxies.synflow_bn", "SynflowBn"),
+    "naswot": ("proxies.naswot", "Naswot"),
+    "zico": ("proxies.zico", "Zico"),
+    "zen": ("proxies.zen", "Zen"),
+    "az_expressivity": ("proxies.az_nas", "AzExpressivity"),
+    "az_progressivity": ("proxies.az_nas", "AzProgressivity"),
+    "az_trainability": ("proxies.az_nas", "AzTrainability"),
+    "az_complexity": ("proxies.az_nas", "AzComplexity"),
+    "croze": ("proxies.croze", "Croze"),
+    "snap": ("proxies.r_score", "Snap"),
+    "con_js": ("proxies.r_score", "ConJs"),
+    "diverse_capacity": ("proxies.diverse_capacity", "DiverseCapacity"),
     "params": ("proxies.baselines", "Params"),
     "macs": ("proxies.baselines", "Macs"),
     "conv_count": ("proxies.baselines", "ConvCount"),
 }
 
-#: Names of all proxies.
+_POPULATION_MODULES = {
+    "az_nas": ("proxies.az_nas", "AzNas"),
+    "r_score": ("proxies.r_score", "RScore"),
+}
+
+#: Names of all proxies of a network.
 PROXIES = tuple(_MODULES)
 
+#: Names of all proxies that compare the networks of a population.
+POPULATION_PROXIES = tuple(_POPULATION_MODULES)
 
-def get_proxy(name: str, **options: Any) -> Proxy:
-    """The proxy of that name.
+
+def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
+    """The proxy of that name: a :class:`~proxies.population.PopulationProxy` if it is one of ``POPULATION_PROXIES``.
 
     :raises ValueError: unknown name (with the nearest ones) or an option out of range.
     """
-    if name not in _MODULES:
-        near = difflib.get_close_matches(name.lower(), PROXIES, n=3, cutoff=0.5)
+    modules = {**_MODULES, **_POPULATION_MODULES}
+    if name not in modules:
+        near = difflib.get_close_matches(name.lower(), modules, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ValueError(f"unknown proxy '{name}'; {hint}expected one of {', '.join(PROXIES)}")
-    module, attribute = _MODULES[name]
-    proxy: Proxy = getattr(importlib.import_module(module), attribute)(**options)
+        raise ValueError(f"unknown proxy '{name}'; {hint}expected one of {', '.join(modules)}")
+    module, attribute = modules[name]
+    proxy: Proxy | PopulationProxy = getattr(importlib.import_module(module), attribute)(**options)
+    return proxy
+
+
+def get_network_proxy(name: str, **options: Any) -> Proxy:
+    """The proxy of that name, of a single network.
+
+    :raises ValueError: as :func:`get_proxy`, or the proxy compares networks.
+    """
+    from proxies.base import Proxy
+
+    proxy = get_proxy(name, **options)
+    if not isinstance(proxy, Proxy):
+        parts = ", ".join(each.name for each in proxy.components)
+        raise ValueError(f"'{name}' compares networks: score_population takes it; a single network has {parts}")
     return proxy
 
 
@@ -50,13 +91,41 @@ def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]
 
     :param model: ``(N, C, H, W)`` -> ``(N, classes)``; left as it is found.
     :param images: ``(N, C, H, W)`` in [0, 1]. Proxies of more than N images by default use N.
-    :param labels: ``(N,)``, int64.
+    :param labels: ``(N,)``, int64, of the model's classes.
+    :raises ValueError: an unknown name, or a batch that is none.
     :raises proxies.base.ProxyError: a proxy has no finite value for this network.
     """
     from proxies.base import Probe
+    from proxies.batch import check_images, check_labels, count_classes
 
     names = [names] if isinstance(names, str) else names
     probe = Probe(model, images, labels)
     limits = {"ntk_images": min(50, len(images)), "curvature_images": min(8, len(images))}
-    options = {name: limits if name.startswith("robust") else {} for name in names}
-    return {name: get_proxy(name, **options[name]).score(probe) for name in names}
+    proxies = [get_network_proxy(name, **(limits if name.startswith("robust") else {})) for name in names]
+    check_images(images)
+    if any(proxy.cost != "count" for proxy in proxies):
+        check_labels(labels, count_classes(model, images))
+    probe.plan(proxies)
+    return {name: proxy.score(probe) for name, proxy in zip(names, proxies, strict=True)}
+
+
+def score_population(
+    population: Population,
+    images: Tensor | None = None,
+    labels: Tensor | None = None,
+    names: Sequence[str] = POPULATION_PROXIES,
+) -> dict[str, Scores]:
+    """What each of several networks is worth compared with the others, ``(n,)`` by proxy name.
+
+    :param population: networks, which are left as they are found, or what is known of each: its scores by name of the
+        components. :param images: as in :func:`score`, for networks only. :param labels: likewise.
+    :raises proxies.base.ProxyError: fewer than two networks, or one without a finite score.
+    """
+    from proxies.population import PopulationProxy, combine_all
+
+    names = [names] if isinstance(names, str) else names
+    found = [get_proxy(name) for name in names]
+    for proxy in found:
+        if not isinstance(proxy, PopulationProxy):
+            raise ValueError(f"'{proxy.name}' scores a single network: score takes it, with one network")
+    return combine_all([each for each in found if isinstance(each, PopulationProxy)], population, images, labels)

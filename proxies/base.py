@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
 
@@ -18,6 +18,8 @@ from proxies.passes import run_requests
 
 Direction = Literal["maximize", "minimize"]
 Cost = Literal["count", "forward", "backward"]
+
+T = TypeVar("T")
 
 
 class Proxy(ABC):
@@ -48,7 +50,8 @@ class Probe:
     What one proxy asks for is computed by itself, unless :meth:`plan` was told of others before: then all that one pass
     through the network can give is taken from one.
 
-    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it on first use.
+    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it, the same whenever
+        it is called.
     :param images: ``(N, C, H, W)`` in [0, 1], on the network's device.
     :param labels: ``(N,)``, int64.
     :param counted: ``params`` and ``macs`` where they are known already; otherwise they are counted on the network.
@@ -73,6 +76,7 @@ class Probe:
         self._counted = dict(counted or {})
         self._planned: dict[Request, None] = {}  # an ordered set
         self._found: dict[Request, Any] = {}
+        self._made: dict[Hashable, Any] = {}
 
     @cached_property
     def network(self) -> nn.Module:
@@ -81,7 +85,9 @@ class Probe:
 
     def copy(self) -> nn.Module:
         """A fresh copy of the network, to be changed at will."""
-        return copy.deepcopy(self.network)
+        if isinstance(self._network, nn.Module):
+            return copy.deepcopy(self._network)
+        return self._network()  # at half the cost of a deep copy
 
     @cached_property
     def layer_weights(self) -> dict[str, Tensor]:
@@ -109,20 +115,54 @@ class Probe:
         flops: int = counter.get_total_flops()
         return flops // 2
 
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """``make()``, called the first time only: what several proxies of one family look at."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
+    def first(self, images: int | None, default: int) -> tuple[Tensor, Tensor]:
+        """The first images of the batch, and their labels.
+
+        :param images: how many; None: ``default``, or all where the batch holds fewer.
+        """
+        n = min(default, len(self.images)) if images is None else self._end(images)
+        return self.images[:n], self.labels[:n]
+
     def plan(self, proxies: Iterable[Proxy]) -> None:
         """Take what these proxies will ask for from as few passes as can be."""
-        self._planned.update((request, None) for proxy in proxies for request in proxy.requests(self))
+        requests = [request for proxy in proxies for request in proxy.requests(self)]
+        self._planned.update((request, None) for request in requests if 0 < request.stop <= len(self.images))
 
     def weight_gradients(
-        self, function: Function, norm: NormMode, stop: int | None = None, start: int = 0
+        self,
+        function: Function,
+        norm: NormMode,
+        stop: int | None = None,
+        start: int = 0,
+        *,
+        image_weights: tuple[float, ...] | None = None,
+        tensors: int | None = None,
     ) -> dict[str, Tensor]:
         """Gradient by parameter name of the sum, over the images ``start`` to ``stop``, of all logits or of the losses.
 
         The loss is the cross-entropy. Parameters that the function does not reach are left out. ``norm`` is what batch
         norms use: their running statistics, or those of these images. Only with running statistics is this the sum of
         the single images' gradients.
+
+        :param image_weights: a factor for each image of the sum. :param tensors: only the gradients of that many of the
+            first parameters that require one, which is cheaper.
         """
-        found: dict[str, Tensor] = self._get(Request("weight_gradients", norm, self._end(stop), start, function))
+        end = self._end(stop)
+        if not 0 <= start < end:
+            raise ValueError(f"a sum over the images up to {end} begins below it, got {start}")
+        if image_weights is not None and len(image_weights) != end - start:
+            raise ValueError(f"expected a weight for each of {end - start} images, got {len(image_weights)}")
+        request = Request(
+            "weight_gradients", norm, end, start, function, image_weights=image_weights, tensors=tensors
+        )
+        found: dict[str, Tensor] = self._get(request)
         return found
 
     def input_gradients(self, function: Function, norm: NormMode, stop: int | None = None) -> Tensor:
@@ -131,6 +171,14 @@ class Probe:
         With running statistics in the batch norms that is each image's own gradient.
         """
         found: Tensor = self._get(Request("input_gradients", norm, self._end(stop), 0, function))
+        return found
+
+    def gradient_change(self, function: Function, norm: NormMode, step: float, stop: int | None = None) -> Tensor:
+        """``(N, C, H, W)``: by how much :meth:`input_gradients` differ a step along their sign away from the image.
+
+        :param step: its length (L2) for each image, in pixel units.
+        """
+        found: Tensor = self._get(Request("gradient_change", norm, self._end(stop), 0, function, step))
         return found
 
     def activation_agreement(self, norm: NormMode, stop: int | None = None) -> Tensor:
@@ -161,7 +209,10 @@ class Probe:
                 [request, *(each for each in self._planned if each not in self._found and each.shares_with(request))]
             )
             self._found.update(run_requests(self.network, self.images, self.labels, list(together)))
-        return self._found[request]
+        found = self._found[request]
+        if isinstance(found, ProxyError):
+            raise ProxyError(str(found))
+        return found
 
 
 def layer_weights(network: nn.Module) -> dict[str, Tensor]:

@@ -1,30 +1,21 @@
-"""``grad_norm``: the sum over layers of the Euclidean norm of the loss gradient.
+"""``grad_norm``: the sum over layers of the Euclidean norm of the loss gradient, ||dL/dW||_2.
 
-Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021. One batch, mean cross-entropy,
-weights of convolutions and linear layers only. Batch norms use the batch's statistics, as in the published program.
+Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021; see
+:mod:`proxies.loss_gradient`.
 """
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
-from proxies.base import NormMode, Probe, Proxy
-from proxies.robust import check_norm, finite
+from proxies.loss_gradient import LossGradientProxy
 
 
-class GradNorm(Proxy):
+class GradNorm(LossGradientProxy):
     """Higher is better."""
 
     name = "grad_norm"
-    direction = "maximize"
-    cost = "backward"
+    what = "the gradient norm"
 
-    def __init__(self, *, norm: NormMode = "train"):
-        check_norm(norm)
-        self.norm: NormMode = norm
-
-    def score(self, probe: Probe) -> float:
-        gradients = probe.weight_gradients("loss", self.norm)
-        norms = [gradients[name].norm() for name in probe.layer_weights if name in gradients]
-        total = torch.stack(norms).double().sum().item() if norms else 0.0
-        return finite(total / len(probe.images), "the gradient norm")
+    def of_layer(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        return gradient.norm()

@@ -8,17 +8,19 @@ statistics a request is one pass over exactly its images.
 from __future__ import annotations
 
 import itertools
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from proxies.errors import ProxyError as ProxyError
+from proxies.observers import AgreementObserver, Observer, SaliencyObserver
+from proxies.shared_weights import SharedWeights, shared_weights
 
 Function = Literal["logits", "loss"]
 NormMode = Literal["eval", "train"]
@@ -27,17 +29,24 @@ Quantity = Literal["weight_gradients", "input_gradients", "gradient_change", "ac
 #: Images a backward pass takes at a time on the CPU; it bounds memory (about 7 MB an image at 16 channels, 8 layers).
 CPU_CHUNK = 21
 
+OBSERVERS: dict[Quantity, type[Observer]] = {
+    "activation_agreement": AgreementObserver,
+    "output_saliency": SaliencyObserver,
+}
+OF_WEIGHTS: tuple[Quantity, ...] = ("weight_gradients", "output_saliency")
+OF_IMAGES: tuple[Quantity, ...] = ("input_gradients", "gradient_change")
 
-class ProxyError(ValueError):
-    """A network that this proxy has no finite value for, and why."""
+#: What one backward pass differentiates: the function, a factor for each image (None: 1) and the first image's number.
+Differentiated: TypeAlias = tuple[Function, tuple[float, ...] | None, int]
 
 
 @dataclass(frozen=True)
 class Request:
     """One quantity of a pass over the images ``start`` to ``stop``; :class:`~proxies.base.Probe` describes each.
 
-    ``function`` is what is differentiated: the sum over images of all logits, or of the cross-entropies. ``step`` is the
-    length (L2) of the step that a gradient changes over.
+    ``function`` is what is differentiated: the sum over images of all logits, or of the cross-entropies, where
+    ``image_weights`` gives each image a factor. ``step`` is the length (L2) of the step that a gradient changes over.
+    ``tensors``: gradients of that many of the first parameters only.
     """
 
     quantity: Quantity
@@ -46,11 +55,17 @@ class Request:
     start: int = 0
     function: Function = "loss"
     step: float = 0.0
+    image_weights: tuple[float, ...] | None = None
+    tensors: int | None = None
 
     @property
     def exact(self) -> bool:
         """Whether it takes a pass over exactly these images, all at once."""
-        return self.norm == "train" or self.quantity in ("activation_agreement", "output_saliency")
+        return self.norm == "train" or self.quantity in OBSERVERS
+
+    @property
+    def differentiated(self) -> Differentiated:
+        return self.function, self.image_weights, 0 if self.image_weights is None else self.start
 
     def shares_with(self, other: Request) -> bool:
         """Whether one sweep can serve both."""
@@ -60,37 +75,28 @@ class Request:
 
 
 def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: Sequence[Request]) -> dict[Request, Any]:
-    """The value of every request, from one sweep; any two of them share.
-
-    :raises ProxyError: gradients of weights are asked for, and no parameter requires one.
-    """
+    """The value of every request, or the ProxyError that says why there is none; any two requests share."""
+    learned = [name for name, each in network.named_parameters() if each.requires_grad]
+    if not learned and any(each.quantity in OF_WEIGHTS for each in requests):
+        frozen_error = ProxyError("no parameter of the network requires a gradient")
+        others = [each for each in requests if each.quantity not in OF_WEIGHTS]
+        found = run_requests(network, images, labels, others) if others else {}
+        return {**dict.fromkeys(requests, frozen_error), **found}
     asked = {each.quantity for each in requests}
-    wants_weights = bool(asked & {"weight_gradients", "output_saliency"})
-    if wants_weights and not any(each.requires_grad for each in network.parameters()):
-        raise ProxyError("no parameter of the network requires a gradient")
     with ExitStack() as scopes:
         scopes.enter_context(norm_mode(network, requests[0].norm))
         scopes.enter_context(torch.set_grad_enabled(asked != {"activation_agreement"}))
-        if not wants_weights:
+        if asked.isdisjoint(OF_WEIGHTS):
             scopes.enter_context(frozen(network))
         observers: dict[Quantity, Observer] = {
             quantity: scopes.enter_context(observer(network))
             for quantity, observer in OBSERVERS.items()
             if quantity in asked
         }
-        weights = scopes.enter_context(shared_weights(network))
-        gathered: dict[Request, list[Any]] = {request: [] for request in requests}
+        sweep = _Sweep(network, requests, scopes.enter_context(shared_weights(network)), observers, learned)
         for start, stop in segments(requests, images.device.type):
-            active = [each for each in requests if each.start <= start and stop <= each.stop]
-            _one_pass(network, images[start:stop], labels[start:stop], active, weights.leaves, observers, gathered)
-        return {
-            request: observers[request.quantity].value()
-            if request.quantity in observers
-            else weights.gradients(gathered[request])
-            if request.quantity == "weight_gradients"
-            else torch.cat(gathered[request])
-            for request in requests
-        }
+            sweep.run(start, images[start:stop].detach(), labels[start:stop])
+        return {request: sweep.value(request) for request in requests}
 
 
 def segments(requests: Sequence[Request], device: str) -> Iterator[tuple[int, int]]:
@@ -104,169 +110,114 @@ def segments(requests: Sequence[Request], device: str) -> Iterator[tuple[int, in
         yield from itertools.pairwise(bounds)
 
 
-def _one_pass(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    requests: Sequence[Request],
-    leaves: Sequence[Tensor],
-    observers: Mapping[Quantity, Observer],
-    gathered: dict[Request, list[Any]],
-) -> None:
-    """One forward pass, and one backward pass for each function that is differentiated; the same for each step."""
-    images = images.detach()
-    by_images = ("input_gradients", "gradient_change")
-    if any(each.quantity in by_images for each in requests):
-        images.requires_grad_()
-    logits = network(images)
-    functions: dict[Function, list[Request]] = {}
-    for request in requests:
-        if request.quantity != "activation_agreement":
-            functions.setdefault(request.function, []).append(request)
-    for i, (function, wanted) in enumerate(functions.items()):
-        scalar = logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
-        by_weights = any(each.quantity not in by_images for each in wanted)
-        inputs = [*(leaves if by_weights else ()), *([images] if images.requires_grad else [])]
-        if saliency := observers.get("output_saliency"):
-            saliency.listening = any(each.quantity == "output_saliency" for each in wanted)
-        found = torch.autograd.grad(scalar, inputs, retain_graph=i + 1 < len(functions), allow_unused=True)
+class _Sweep:
+    """Passes over parts of the batch, and what each request has gathered from them so far."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        requests: Sequence[Request],
+        weights: SharedWeights,
+        observers: Mapping[Quantity, Observer],
+        learned: Sequence[str],
+    ):
+        self.network = network
+        self.weights = weights
+        self.observers = observers
+        self.learned = learned
+        self.gathered: dict[Request, list[Any]] = {request: [] for request in requests}
+        self.wrong_logit: float | None = None
+
+    def run(self, start: int, images: Tensor, labels: Tensor) -> None:
+        """One forward pass, and one backward pass for whatever is differentiated; the same for each step."""
+        requests = [each for each in self.gathered if each.start <= start and start + len(images) <= each.stop]
+        if any(each.quantity in OF_IMAGES for each in requests):
+            images.requires_grad_()
+        self._listen(*self.observers)
+        logits = self.network(images)
+        backward: dict[Differentiated, list[Request]] = {}
+        for request in requests:
+            if request.quantity == "activation_agreement":
+                wrong = logits[~logits.isfinite()]
+                self.wrong_logit = wrong[0].item() if len(wrong) else None
+            else:
+                backward.setdefault(request.differentiated, []).append(request)
+        for i, (what, wanted) in enumerate(backward.items()):
+            scalar = _scalar(what, logits, labels, start)
+            self._differentiate(scalar, images, wanted, keep_graph=i + 1 < len(backward))
+        self._listen()
+        for request in requests:
+            if request.quantity == "gradient_change":
+                before = self.gathered[request].pop()
+                self.gathered[request].append(self._gradient_after(start, images, labels, before, request) - before)
+
+    def value(self, request: Request) -> Any:
+        """What the request was for, once all passes are through."""
+        if request.quantity == "activation_agreement" and self.wrong_logit is not None:
+            return ProxyError(f"a logit is {self.wrong_logit}, expected a finite number")
+        if request.quantity in self.observers:
+            return self.observers[request.quantity].value()
+        if request.quantity != "weight_gradients":
+            return torch.cat(self.gathered[request])
+        found = self.weights.gradients(self.gathered[request])
+        names = self.learned[: request.tensors]
+        return found if request.tensors is None else {name: found[name] for name in names if name in found}
+
+    def _differentiate(self, scalar: Tensor, images: Tensor, wanted: Sequence[Request], *, keep_graph: bool) -> None:
+        """Gathers for requests that differentiate the same."""
+        leaves = self.weights.leaves
+        positions = self._positions(wanted)
+        by_images = any(each.quantity in OF_IMAGES for each in wanted)
+        inputs = [*(leaves[i] for i in positions), *([images] if by_images else [])]
+        self._listen(*(each.quantity for each in wanted))
+        found = torch.autograd.grad(scalar, inputs, retain_graph=keep_graph, allow_unused=True)
+        by_leaf: list[Tensor | None] = [None] * len(leaves)
+        for position, gradient in zip(positions, found, strict=False):
+            by_leaf[position] = gradient
         for request in wanted:
             if request.quantity == "weight_gradients":
-                gathered[request] = _summed(gathered[request], found[: len(leaves)])
-            elif request.quantity in by_images:
-                gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
-    for request in requests:
-        if request.quantity == "gradient_change":
-            before = gathered[request].pop()
-            gathered[request].append(_gradient_after(network, images, labels, before, request, leaves) - before)
+                self.gathered[request] = _summed(self.gathered[request], by_leaf)
+            elif request.quantity in OF_IMAGES:
+                self.gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
+
+    def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
+        """Of the leaves to differentiate by."""
+        of_weights = [each for each in wanted if each.quantity not in OF_IMAGES]
+        if any(each.tensors is None for each in of_weights):
+            return range(len(self.weights.leaves))
+        first = max((each.tensors or 0 for each in of_weights), default=0)
+        return self.weights.leaves_of(self.learned[:first])
+
+    def _gradient_after(
+        self, start: int, images: Tensor, labels: Tensor, before: Tensor, request: Request
+    ) -> Tensor:
+        """The gradient by the images of the summed function, a step along the sign of ``before`` away."""
+        sign = before.sign()
+        lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # at least one pixel moves, or none
+        moved = (images.detach() + request.step * sign / lengths.view(-1, 1, 1, 1)).requires_grad_()
+        with without_gradients(self.weights.leaves):
+            scalar = _scalar(request.differentiated, self.network(moved), labels, start)
+            return torch.autograd.grad(scalar, moved, materialize_grads=True)[0]
+
+    def _listen(self, *quantities: Quantity) -> None:
+        """Only the observers of these listen from now on."""
+        for quantity, observer in self.observers.items():
+            observer.listening = quantity in quantities
 
 
-def _gradient_after(
-    network: nn.Module, images: Tensor, labels: Tensor, before: Tensor, request: Request, leaves: Sequence[Tensor]
-) -> Tensor:
-    """The gradient by the images of the summed function, a step along the sign of ``before`` away."""
-    sign = before.sign()
-    lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # at least one pixel moves, or none
-    moved = (images.detach() + request.step * sign / lengths.view(-1, 1, 1, 1)).requires_grad_()
-    with without_gradients(leaves):
-        logits = network(moved)
-        scalar = logits.sum() if request.function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
-        return torch.autograd.grad(scalar, moved, materialize_grads=True)[0]
+def _scalar(what: Differentiated, logits: Tensor, labels: Tensor, start: int) -> Tensor:
+    """The function of the images from number ``start`` on, summed."""
+    function, factors, first = what
+    if factors is None:
+        return logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
+    each = logits.sum(1) if function == "logits" else F.cross_entropy(logits, labels, reduction="none")
+    return (each * each.new_tensor(factors[start - first : start - first + len(each)])).sum()
 
 
 def _summed(so_far: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
     if not so_far:
         return list(more)
     return [a if b is None else b if a is None else a + b for a, b in zip(so_far, more, strict=True)]
-
-
-class Observer(ABC):
-    """Inside, listens to the modules of a network."""
-
-    def __init__(self, network: nn.Module):
-        self.listening = True
-        self._handles = [
-            module.register_forward_hook(partial(self._heard, name))
-            for name, module in network.named_modules()
-            if isinstance(module, self.kinds)
-        ]
-
-    kinds: ClassVar[tuple[type[nn.Module], ...]]
-
-    def __enter__(self) -> Observer:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    @abstractmethod
-    def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None: ...
-
-    @abstractmethod
-    def value(self) -> Any:
-        """What was asked for."""
-
-
-class AgreementObserver(Observer):
-    """Of how many ReLU inputs two images have the same sign, ``(N, N)``."""
-
-    kinds = (nn.ReLU, nn.ReLU6)
-
-    def __init__(self, network: nn.Module):
-        super().__init__(network)
-        self._agreement: Tensor | None = None
-
-    def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        codes = (output.detach() > 0).flatten(1).to(torch.float32)  # exact: there are fewer than 2^24 of a layer
-        on = codes.sum(1)
-        agreement = (codes.shape[1] - on - on.unsqueeze(1) + 2 * codes @ codes.t()).double()
-        self._agreement = agreement if self._agreement is None else self._agreement + agreement
-
-    def value(self) -> Tensor:
-        if self._agreement is None:
-            raise ProxyError("the network calls no nn.ReLU module")
-        return self._agreement
-
-
-class SaliencyObserver(Observer):
-    """The sum over pixels of a layer's output times its gradient, ``(N, channels)`` by layer."""
-
-    kinds = (nn.Conv2d, nn.Linear)
-
-    def __init__(self, network: nn.Module):
-        super().__init__(network)
-        self._saliency: dict[str, Tensor] = {}
-
-    def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.requires_grad:
-            output.register_hook(partial(self._gradient, name, output.detach()))
-
-    def _gradient(self, name: str, output: Tensor, gradient: Tensor) -> None:
-        if self.listening:
-            saliency = (output * gradient).flatten(2).sum(2) if output.ndim > 2 else output * gradient
-            self._saliency[name] = self._saliency[name] + saliency if name in self._saliency else saliency
-
-    def value(self) -> dict[str, Tensor]:
-        return self._saliency
-
-
-OBSERVERS: dict[Quantity, type[Observer]] = {
-    "activation_agreement": AgreementObserver,
-    "output_saliency": SaliencyObserver,
-}
-
-
-class SharedWeights(Protocol):
-    """What a network computes with while several passes share its parameters."""
-
-    @property
-    def leaves(self) -> list[Tensor]:
-        """What to differentiate by."""
-
-    def gradients(self, leaf_gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """From one gradient a leaf (None: not reached) to the gradients of the parameters, by name."""
-
-
-class _Parameters:
-    """The parameters themselves."""
-
-    def __init__(self, network: nn.Module):
-        self._named = {name: each for name, each in network.named_parameters() if each.requires_grad}
-        self.leaves = list(self._named.values())
-
-    def gradients(self, leaf_gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        return {name: each for name, each in zip(self._named, leaf_gradients, strict=True) if each is not None}
-
-
-@contextmanager
-def shared_weights(network: nn.Module) -> Iterator[SharedWeights]:
-    """The network's own ``folded()`` where it has one, else its parameters."""
-    if hasattr(network, "folded"):
-        with network.folded() as folded:
-            yield folded
-    else:
-        yield _Parameters(network)
 
 
 @contextmanager

@@ -19,11 +19,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from proxies.base import Probe, Proxy, ProxyError
-from proxies.passes import norm_mode
+from proxies.base import Probe, Proxy, Request
 from proxies.robust import RobustTerms, check_options, finite, log_or_error
 
 
@@ -77,17 +75,24 @@ class RobustReleased(Proxy):
         except OverflowError:
             return -math.inf
 
+    def requests(self, probe: Probe) -> list[Request]:
+        return [
+            Request("gradient_change", "eval", self.curvature_images, step=self.h),
+            Request(
+                "weight_gradients", "eval", self.ntk_images, image_weights=self._remaining, tensors=self.tensors
+            ),
+        ]
+
+    @property
+    def _remaining(self) -> tuple[float, ...]:
+        """In how many snapshots each image's gradient is."""
+        return tuple(float(each) for each in range(self.ntk_images, 0, -1))
+
     def _summed_snapshots(self, probe: Probe) -> Tensor:
         """``sum_i snapshot_i`` of the coordinates that enter, float64."""
-        n = self.ntk_images
-        if n > len(probe.images):
-            raise ValueError(f"the probe holds {len(probe.images)} images, got a request for {n}")
-        parameters = [each for each in probe.network.parameters() if each.requires_grad][: self.tensors]
-        if not parameters:
-            raise ProxyError("no parameter of the network requires a gradient")
-        remaining = torch.arange(n, 0, -1, device=probe.images.device)
-        with norm_mode(probe.network, "eval"), torch.enable_grad():
-            losses = F.cross_entropy(probe.network(probe.images[:n]), probe.labels[:n], reduction="none")
-            total = (losses * remaining.to(losses.dtype)).sum()
-            gradients = torch.autograd.grad(total, parameters, materialize_grads=True)
+        probe.plan([self])
+        n, weights = self.ntk_images, self._remaining
+        found = probe.weight_gradients("loss", "eval", n, image_weights=weights, tensors=self.tensors)
+        learned = [(name, each) for name, each in probe.network.named_parameters() if each.requires_grad]
+        gradients = [found.get(name, torch.zeros_like(each)) for name, each in learned[: self.tensors]]
         return torch.cat([each.flatten()[: self.coordinates].double() for each in gradients])

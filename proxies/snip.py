@@ -1,35 +1,21 @@
 """``snip``: the sum over weights of |W dL/dW|.
 
 Lee, Ajanthan, Torr: "SNIP: Single-shot network pruning based on connection sensitivity", ICLR 2019; as a proxy in
-Abdelfattah et al., ICLR 2021. One batch, mean cross-entropy, weights of convolutions and linear layers only. Batch
-norms use the batch's statistics, as in the published program.
+Abdelfattah et al., ICLR 2021, see :mod:`proxies.loss_gradient`.
 """
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
-from proxies.base import NormMode, Probe, Proxy
-from proxies.robust import check_norm, finite
+from proxies.loss_gradient import LossGradientProxy
 
 
-class Snip(Proxy):
+class Snip(LossGradientProxy):
     """Higher is better."""
 
     name = "snip"
-    direction = "maximize"
-    cost = "backward"
+    what = "the saliency"
 
-    def __init__(self, *, norm: NormMode = "train"):
-        check_norm(norm)
-        self.norm: NormMode = norm
-
-    def score(self, probe: Probe) -> float:
-        gradients = probe.weight_gradients("loss", self.norm)
-        saliencies = [
-            (weight.detach() * gradients[name]).abs().sum()
-            for name, weight in probe.layer_weights.items()
-            if name in gradients
-        ]
-        total = torch.stack(saliencies).double().sum().item() if saliencies else 0.0
-        return finite(total / len(probe.images), "the saliency")
+    def of_layer(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        return (weight * gradient).abs().sum()

@@ -55,6 +55,13 @@ def smooth_mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5), nn.Tanh(), nn.Linear(5, CLASSES)).double()
 
 
+def relu_cnn() -> nn.Module:
+    """No batch norm."""
+    torch.manual_seed(5)
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, CLASSES)]
+    return nn.Sequential(*layers).double()
+
+
 def randomised(module: nn.Module) -> nn.Module:
     """``module`` in float64 with batch norms that are no identity."""
     for norm in module.modules():

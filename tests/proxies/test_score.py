@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import proxies
 from proxies.base import Probe, ProxyError
-from tests.proxies.networks import IMAGES
+from tests.proxies.networks import IMAGES, darts_network, plain_cnn, relu_cnn
 
 
 def test_scores_by_name(network: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -23,8 +24,53 @@ def test_scores_by_name(network: nn.Module, images: Tensor, labels: Tensor) -> N
         assert value == pytest.approx(proxies.get_proxy(name, **options).score(Probe(network, images, labels)))
 
 
-def test_by_default_all_of_them(network: nn.Module, images: Tensor, labels: Tensor) -> None:
-    assert tuple(proxies.score(network, images, labels)) == proxies.PROXIES
+@pytest.mark.parametrize("build", [plain_cnn, darts_network, relu_cnn])
+def test_by_default_all_of_them(build: Callable[[], nn.Module], images: Tensor, labels: Tensor) -> None:
+    assert tuple(proxies.score(build(), images, labels)) == proxies.PROXIES
+
+
+@pytest.mark.parametrize("images_n", [2, 3, 7])
+def test_all_of_them_on_fewer_images_than_they_use_by_default(images_n: int) -> None:
+    images, labels = torch.rand(images_n, 3, 8, 8, dtype=torch.float64), torch.zeros(images_n, dtype=torch.int64)
+    assert tuple(proxies.score(darts_network(), images, labels)) == proxies.PROXIES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images: images * 255, r"images must lie in \[0, 1\], got values from .* to 25\d"),
+        (lambda images: images - 0.5, r"images must lie in \[0, 1\], got values from -0\.\d+ to 0\.\d"),
+        (lambda images: images / 0, r"images must be finite, got 1920 values that are not, such as inf"),
+        (lambda images: (images * 255).to(torch.uint8), r"images must be floating-point .* got torch\.uint8"),
+    ],
+    ids=["bytes", "centred", "infinite", "integers"],
+)
+def test_images_that_cannot_be(
+    network: nn.Module, images: Tensor, labels: Tensor, change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        proxies.score(network, change(images), labels, names=["params"])
+
+
+@pytest.mark.parametrize(
+    ("label", "dtype", "message"),
+    [
+        (3, torch.int64, "labels must be from 0 to 2, as the network has 3 classes, got 3"),
+        (-1, torch.int64, "labels must be from 0 to 2, as the network has 3 classes, got -1"),
+        (1, torch.float64, r"labels must be int64 of shape \(N,\), got torch\.float64"),
+    ],
+)
+def test_labels_that_cannot_be(
+    network: nn.Module, images: Tensor, label: int, dtype: torch.dtype, message: str
+) -> None:
+    labels = torch.full((IMAGES,), label, dtype=dtype)
+    with pytest.raises(ValueError, match=message):
+        proxies.score(network, images, labels, names=["snip"])
+
+
+def test_what_is_no_classifier(images: Tensor, labels: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"the network must give logits \(N, classes\), got \(1, 4, 8, 8\) for one"):
+        proxies.score(nn.Conv2d(3, 4, 3, padding=1).double(), images, labels, names=["snip"])
 
 
 @pytest.mark.parametrize("images_n", [1, 5])
@@ -53,7 +99,7 @@ def test_a_network_without_a_value_is_an_error(network: nn.Module, images: Tenso
     ("name", "message"),
     [
         ("robst", r"unknown proxy 'robst'; did you mean robust.*\? expected one of robust, .*conv_count"),
-        ("SynFlow", r"unknown proxy 'SynFlow'; did you mean synflow\?"),
+        ("SynFlow", r"unknown proxy 'SynFlow'; did you mean synflow.*\?"),
         ("xyz", "unknown proxy 'xyz'; expected one of robust"),
     ],
 )

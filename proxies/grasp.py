@@ -1,0 +1,54 @@
+"""``grasp``: -sum W (H g), how much a step along the gradient flow would gain by each weight.
+
+Wang, Zhang, Grosse: "Picking Winning Tickets Before Training by Preserving Gradient Flow", ICLR 2020; as a proxy in
+Abdelfattah et al., ICLR 2021. g is the gradient of the mean cross-entropy and H its Hessian, both in the weights of
+convolutions and linear layers (frozen ones do not count). H g is the gradient of <stop(g), g>: a backward pass through
+the backward pass, in the precision of the network.
+
+The sign is that of the proxy's published program. Departures: its temperature of the softmax is 1, so it has no option
+here; its two passes over one batch are a single one, which has the same value; and it takes the whole batch, where the
+default here is a few images. The paper prunes with 10 images a class and a temperature of 200.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from proxies.base import NormMode, Probe, Proxy, ProxyError
+from proxies.drawn_weights import check_counts
+from proxies.passes import norm_mode
+from proxies.robust import check_norm, finite
+
+IMAGES = 2  # an image costs several times what a gradient does
+
+
+class Grasp(Proxy):
+    """Higher is better.
+
+    :param norm: statistics of the batch norms.
+    :param images: images from the start of the probe's batch; by default 4, or all where it holds fewer.
+    """
+
+    name = "grasp"
+    direction = "maximize"
+    cost = "backward"
+
+    def __init__(self, *, norm: NormMode = "train", images: int | None = None):
+        check_norm(norm)
+        check_counts(images=images)
+        self.norm: NormMode = norm
+        self.images = images
+
+    def score(self, probe: Probe) -> float:
+        images, labels = probe.first(self.images, IMAGES)
+        weights = [each for each in dict.fromkeys(probe.layer_weights.values()) if each.requires_grad]
+        if not weights:
+            raise ProxyError("no weight of a convolution or linear layer requires a gradient")
+        with norm_mode(probe.network, self.norm), torch.enable_grad():
+            loss = F.cross_entropy(probe.network(images), labels)
+            gradients = torch.autograd.grad(loss, weights, create_graph=True, materialize_grads=True)
+            product = torch.stack([(each.detach() * each).sum() for each in gradients]).sum()
+            curved = torch.autograd.grad(product, weights, materialize_grads=True)
+        terms = [(weight.detach() * each).sum().double() for weight, each in zip(weights, curved, strict=True)]
+        return finite(-torch.stack(terms).sum().item(), "the gradient signal")

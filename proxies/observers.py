@@ -1,0 +1,89 @@
+"""What is read off the modules of a network while a pass goes through it (:mod:`proxies.passes`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from proxies.errors import ProxyError
+
+
+class Observer(ABC):
+    """Inside, listens to the modules of a network, while ``listening``."""
+
+    kinds: ClassVar[tuple[type[nn.Module], ...]]
+
+    def __init__(self, network: nn.Module):
+        self.listening = True
+        self._handles = [
+            module.register_forward_hook(partial(self._heard, name))
+            for name, module in network.named_modules()
+            if isinstance(module, self.kinds)
+        ]
+
+    def __enter__(self) -> Observer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    @abstractmethod
+    def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None: ...
+
+    @abstractmethod
+    def value(self) -> Any:
+        """What was asked for, or the ProxyError that says why there is none."""
+
+
+class AgreementObserver(Observer):
+    """Of how many ReLU inputs two images have the same sign, ``(N, N)``."""
+
+    kinds = (nn.ReLU, nn.ReLU6)
+
+    def __init__(self, network: nn.Module):
+        super().__init__(network)
+        self._agreement: Tensor | None = None
+
+    def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not self.listening:
+            return
+        output = output.detach()
+        units_last = output.permute(0, 2, 3, 1) if output.ndim == 4 else output  # no copy in channels_last
+        codes = (units_last.flatten(1) > 0).to(torch.float32)  # exact: there are fewer than 2^24 of a layer
+        on = codes.sum(1)
+        agreement = (codes.shape[1] - on - on.unsqueeze(1) + 2 * codes @ codes.t()).double()
+        self._agreement = agreement if self._agreement is None else self._agreement + agreement
+
+    def value(self) -> Tensor | ProxyError:
+        if self._agreement is None:
+            return ProxyError("the network calls no nn.ReLU module; functional relus cannot be observed")
+        return self._agreement
+
+
+class SaliencyObserver(Observer):
+    """The sum over pixels of a layer's output times its gradient, ``(N, channels)`` by layer."""
+
+    kinds = (nn.Conv2d, nn.Linear)
+
+    def __init__(self, network: nn.Module):
+        super().__init__(network)
+        self._saliency: dict[str, Tensor] = {}
+
+    def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if self.listening and output.requires_grad:
+            output.register_hook(partial(self._gradient, name, output.detach()))
+
+    def _gradient(self, name: str, output: Tensor, gradient: Tensor) -> None:
+        if self.listening:
+            saliency = output * gradient
+            if output.ndim > 2:
+                saliency = saliency.sum(tuple(range(2, output.ndim)))
+            self._saliency[name] = self._saliency[name] + saliency if name in self._saliency else saliency
+
+    def value(self) -> dict[str, Tensor]:
+        return self._saliency

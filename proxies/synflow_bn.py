@@ -1,0 +1,44 @@
+"""``synflow_bn``: ``synflow`` with the batch norms kept, log sum |W dR/dW|.
+
+Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, whose program has it beside
+``synflow`` (:mod:`proxies.synflow`): every parameter is replaced by its absolute value, those of the batch norms too,
+and one image of ones goes through in float64. There the copy is in training mode, so a batch norm normalises by the mean
+and variance over the pixels of that one image: what comes out is no longer positive, and the flow no longer conserved.
+``norm="eval"`` uses the running statistics, with which an untrained network has the value of ``synflow`` but for the
+norm's epsilon.
+
+Departures: the logarithm, as in ``synflow``; dropouts are silent; running statistics keep their sign. A batch norm of a
+single pixel has no variance in training mode: no value.
+"""
+
+from __future__ import annotations
+
+from proxies.base import NormMode, Probe, Proxy, ProxyError
+from proxies.passes import norm_mode
+from proxies.robust import check_norm
+from proxies.synflow import log_flow, shared_copy
+
+
+class SynflowBn(Proxy):
+    """Higher is better.
+
+    :param norm: statistics of the batch norms.
+    """
+
+    name = "synflow_bn"
+    direction = "maximize"
+    cost = "backward"
+
+    def __init__(self, *, norm: NormMode = "train"):
+        check_norm(norm)
+        self.norm: NormMode = norm
+
+    def score(self, probe: Probe) -> float:
+        network = shared_copy(probe)
+        with norm_mode(network, self.norm):
+            try:
+                return log_flow(network, probe)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):  # torch's words
+                    raise
+                raise ProxyError("a batch norm sees a single pixel, whose variance in training mode is none") from None
