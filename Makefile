@@ -25,3 +25,4 @@ format:
 
 bench:
 	$(PYTHON) -m benchmarks.scoring
+	$(PYTHON) -m benchmarks.proxies

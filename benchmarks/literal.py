@@ -36,7 +36,8 @@ def torchs_own(conv: nn.Conv2d, stride: int | None = None) -> nn.Conv2d:
 class LiteralReduce(nn.Module):
     def __init__(self, fast: operations.FactorizedReduce):
         super().__init__()
-        self.conv_even, self.conv_odd, self.norm = torchs_own(fast.conv_even, 2), torchs_own(fast.conv_odd, 2), fast.norm
+        self.conv_even, self.conv_odd = torchs_own(fast.conv_even, 2), torchs_own(fast.conv_odd, 2)
+        self.norm = fast.norm
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(torch.cat([self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])], dim=1))

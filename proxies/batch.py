@@ -26,7 +26,8 @@ def check_labels(labels: Tensor, classes: int) -> None:
         raise ValueError(f"labels must be int64 of shape (N,), got {labels.dtype} of shape {tuple(labels.shape)}")
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
-        raise ValueError(f"labels must be from 0 to {classes - 1}, as the network has {classes} classes, got {wrong[0]}")
+        expected = f"from 0 to {classes - 1}, as the network has {classes} classes"
+        raise ValueError(f"labels must be {expected}, got {wrong[0]}")
 
 
 def count_classes(network: nn.Module, images: Tensor) -> int:

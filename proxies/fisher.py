@@ -3,8 +3,8 @@
 Turner, Crowley, O'Boyle, Storkey, Gray: "BlockSwap: Fisher-guided Block Substitution for Network Compression on a
 Budget", ICLR 2020; as a proxy in Abdelfattah et al., ICLR 2021. It approximates what the loss loses with a channel.
 Channels are those of convolutions and linear layers, before any batch norm; layers with frozen weights do not count.
-L is the mean cross-entropy of the batch, of which an image's own loss is a part in N: the value falls with the square of
-the number of images, as the published program's does. Batch norms use the batch's statistics, likewise.
+L is the mean cross-entropy of the batch, of which an image's own loss is a part in N: the value falls with the square
+of the number of images, as the published program's does. Batch norms use the batch's statistics, likewise.
 
 That program then shapes the channels' values like the weights, each value once for every weight of its filter, and sums
 these: it multiplies a channel by its fan-in. ``fan_in=True`` does. A layer that is called several times adds its calls

@@ -27,7 +27,7 @@ class Grasp(Proxy):
     """Higher is better.
 
     :param norm: statistics of the batch norms.
-    :param images: images from the start of the probe's batch; by default 4, or all where it holds fewer.
+    :param images: images from the start of the probe's batch; by default 2, or all where it holds fewer.
     """
 
     name = "grasp"

@@ -1,10 +1,10 @@
 """``jacob_cov``: how little the input gradients of different images correlate, -sum (log(v + k) + 1 / (v + k)).
 
-Mellor, Turner, Storkey, Crowley: "Neural Architecture Search without Training", 2020 (arXiv 2006.04647v1); as a proxy in
-Abdelfattah et al., ICLR 2021. J_n is the gradient of the sum of the logits by image n, v are the eigenvalues of the
+Mellor, Turner, Storkey, Crowley: "Neural Architecture Search without Training", 2020 (arXiv 2006.04647v1); as a proxy
+in Abdelfattah et al., ICLR 2021. J_n is the gradient of the sum of the logits by image n, v are the eigenvalues of the
 correlation matrix of the rows J_n, and k = 1e-5. The matrix is symmetric: its eigenvalues are real, in float64 here.
 
-As in the published program batch norms use the batch's statistics, so J_n also holds what image n does to the others; with
+As in the published program batch norms use the batch's statistics, so J_n also holds what image n does to others; with
 ``norm="eval"`` it is the gradient of image n alone.
 
 A gradient that is the same in all pixels, such as zero, correlates with nothing: no value.
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
-from proxies.loss_gradient import IMAGES
 from proxies.robust import check_norm, finite
 
+IMAGES = 32  # of one pass that ``naswot`` and ``diverse_capacity`` share
 K = 1e-5  # the published program's
 
 
@@ -26,7 +26,7 @@ class JacobCov(Proxy):
     """Higher is better.
 
     :param norm: statistics of the batch norms.
-    :param images: images from the start of the probe's batch, 2 at least; by default 12, or all where it holds fewer.
+    :param images: images from the start of the probe's batch, 2 at least; by default 32, or all where it holds fewer.
     """
 
     name = "jacob_cov"

@@ -1,8 +1,8 @@
 """What ``grad_norm``, ``snip`` and ``plain`` share: a sum over layers of something of a weight and its loss gradient.
 
-All three as in Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021: one batch, mean
-cross-entropy, weights of convolutions and linear layers only; frozen ones do not count. Batch norms use the batch's
-statistics, as in the published program.
+All three as in Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021: one batch,
+mean cross-entropy, weights of convolutions and linear layers only; frozen ones do not count. Batch norms use the
+batch's statistics, as in the published program.
 """
 
 from __future__ import annotations

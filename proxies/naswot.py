@@ -5,7 +5,7 @@ ReLU inputs are positive, K = X X^T + (1 - X)(1 - X)^T counts on how many two im
 published program batch norms use the batch's statistics. Higher is better.
 
 Departures: the program takes 128 training images, cropped, mirrored and standardised; here they are the probe's, in
-[0, 1], and 8 of them by default. A ReLU that a network computes once for several readers (the cell networks of this
+[0, 1], and 32 of them by default. A ReLU that a network computes once for several readers (the cell networks of this
 project do) counts once. Only modules ``nn.ReLU`` and ``nn.ReLU6`` are seen, not functions.
 
 Two images of equal codes make K singular: log |det K| is then -inf, and there is no value.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
 from proxies.drawn_weights import check_counts
-from proxies.loss_gradient import IMAGES
+from proxies.jacob_cov import IMAGES
 from proxies.robust import check_norm, finite
 
 
@@ -26,7 +26,7 @@ class Naswot(Proxy):
     """Higher is better.
 
     :param norm: statistics of the batch norms.
-    :param images: images from the start of the probe's batch; by default 8, or all where it holds fewer.
+    :param images: images from the start of the probe's batch; by default 32, or all where it holds fewer.
     """
 
     name = "naswot"

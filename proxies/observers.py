@@ -35,9 +35,13 @@ class Observer(ABC):
     @abstractmethod
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None: ...
 
+    def begin(self, start: int) -> None:
+        """A pass begins, over the images from number ``start`` on."""
+        return
+
     @abstractmethod
-    def value(self) -> Any:
-        """What was asked for, or the ProxyError that says why there is none."""
+    def value(self, start: int, stop: int) -> Any:
+        """What was asked for of these images, or the ProxyError that says why there is none."""
 
 
 class AgreementObserver(Observer):
@@ -47,22 +51,30 @@ class AgreementObserver(Observer):
 
     def __init__(self, network: nn.Module):
         super().__init__(network)
-        self._agreement: Tensor | None = None
+        self._passes: list[tuple[int, list[Tensor]]] = []  # the first image's number, codes (N, units) by call
+
+    def begin(self, start: int) -> None:
+        self._passes.append((start, []))
 
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if not self.listening:
-            return
-        output = output.detach()
-        units_last = output.permute(0, 2, 3, 1) if output.ndim == 4 else output  # no copy in channels_last
-        codes = (units_last.flatten(1) > 0).to(torch.float32)  # exact: there are fewer than 2^24 of a layer
-        on = codes.sum(1)
-        agreement = (codes.shape[1] - on - on.unsqueeze(1) + 2 * codes @ codes.t()).double()
-        self._agreement = agreement if self._agreement is None else self._agreement + agreement
+        if self.listening:
+            on = output.detach() > 0
+            units_last = on.permute(0, 2, 3, 1) if on.ndim == 4 else on  # no copy in channels_last
+            self._passes[-1][1].append(units_last.flatten(1))
 
-    def value(self) -> Tensor | ProxyError:
-        if self._agreement is None:
+    def value(self, start: int, stop: int) -> Tensor | ProxyError:
+        heard = [codes for first, codes in sorted(self._passes, key=lambda each: each[0]) if start <= first < stop]
+        agreements = [agreement(torch.cat(parts)) for parts in zip(*heard, strict=True)]
+        if not agreements:
             return ProxyError("the network calls no nn.ReLU module; functional relus cannot be observed")
-        return self._agreement
+        return torch.stack(agreements).sum(0)
+
+
+def agreement(codes: Tensor) -> Tensor:
+    """``(N, N)``, float64: on how many of the units two rows of ``codes`` ``(N, units)`` agree."""
+    codes = codes.to(torch.float32)  # exact: there are fewer than 2^24 units of a layer
+    on = codes.sum(1)
+    return (codes.shape[1] - on - on.unsqueeze(1) + 2 * codes @ codes.t()).double()
 
 
 class SaliencyObserver(Observer):
@@ -85,5 +97,5 @@ class SaliencyObserver(Observer):
                 saliency = saliency.sum(tuple(range(2, output.ndim)))
             self._saliency[name] = self._saliency[name] + saliency if name in self._saliency else saliency
 
-    def value(self) -> dict[str, Tensor]:
+    def value(self, start: int, stop: int) -> dict[str, Tensor]:
         return self._saliency

@@ -61,7 +61,7 @@ class Request:
     @property
     def exact(self) -> bool:
         """Whether it takes a pass over exactly these images, all at once."""
-        return self.norm == "train" or self.quantity in OBSERVERS
+        return self.norm == "train" or self.quantity == "output_saliency"
 
     @property
     def differentiated(self) -> Differentiated:
@@ -126,20 +126,23 @@ class _Sweep:
         self.observers = observers
         self.learned = learned
         self.gathered: dict[Request, list[Any]] = {request: [] for request in requests}
-        self.wrong_logit: float | None = None
+        self.wrong_logits: dict[Request, float] = {}
 
     def run(self, start: int, images: Tensor, labels: Tensor) -> None:
         """One forward pass, and one backward pass for whatever is differentiated; the same for each step."""
         requests = [each for each in self.gathered if each.start <= start and start + len(images) <= each.stop]
         if any(each.quantity in OF_IMAGES for each in requests):
             images.requires_grad_()
-        self._listen(*self.observers)
+        for observer in self.observers.values():
+            observer.begin(start)
+        self._listen(*(each.quantity for each in requests))
         logits = self.network(images)
         backward: dict[Differentiated, list[Request]] = {}
         for request in requests:
             if request.quantity == "activation_agreement":
                 wrong = logits[~logits.isfinite()]
-                self.wrong_logit = wrong[0].item() if len(wrong) else None
+                if len(wrong):
+                    self.wrong_logits[request] = wrong[0].item()
             else:
                 backward.setdefault(request.differentiated, []).append(request)
         for i, (what, wanted) in enumerate(backward.items()):
@@ -153,10 +156,10 @@ class _Sweep:
 
     def value(self, request: Request) -> Any:
         """What the request was for, once all passes are through."""
-        if request.quantity == "activation_agreement" and self.wrong_logit is not None:
-            return ProxyError(f"a logit is {self.wrong_logit}, expected a finite number")
+        if request in self.wrong_logits:
+            return ProxyError(f"a logit is {self.wrong_logits[request]}, expected a finite number")
         if request.quantity in self.observers:
-            return self.observers[request.quantity].value()
+            return self.observers[request.quantity].value(request.start, request.stop)
         if request.quantity != "weight_gradients":
             return torch.cat(self.gathered[request])
         found = self.weights.gradients(self.gathered[request])
@@ -188,9 +191,7 @@ class _Sweep:
         first = max((each.tensors or 0 for each in of_weights), default=0)
         return self.weights.leaves_of(self.learned[:first])
 
-    def _gradient_after(
-        self, start: int, images: Tensor, labels: Tensor, before: Tensor, request: Request
-    ) -> Tensor:
+    def _gradient_after(self, start: int, images: Tensor, labels: Tensor, before: Tensor, request: Request) -> Tensor:
         """The gradient by the images of the summed function, a step along the sign of ``before`` away."""
         sign = before.sign()
         lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # at least one pixel moves, or none

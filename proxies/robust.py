@@ -27,6 +27,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+
 from proxies.base import Function, NormMode, Probe, Proxy, ProxyError, Request
 
 

@@ -78,9 +78,7 @@ class RobustReleased(Proxy):
     def requests(self, probe: Probe) -> list[Request]:
         return [
             Request("gradient_change", "eval", self.curvature_images, step=self.h),
-            Request(
-                "weight_gradients", "eval", self.ntk_images, image_weights=self._remaining, tensors=self.tensors
-            ),
+            Request("weight_gradients", "eval", self.ntk_images, image_weights=self._remaining, tensors=self.tensors),
         ]
 
     @property

@@ -107,7 +107,12 @@ class DepthwiseProduct(nn.Conv2d):
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
         """Whether ``conv`` is such a convolution on a CPU, without anything besides."""
-        plain = conv.weight.device.type == "cpu" and conv.bias is None and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+        plain = (
+            conv.weight.device.type == "cpu"
+            and conv.bias is None
+            and conv.padding_mode == "zeros"
+            and not isinstance(conv.padding, str)
+        )
         return plain and conv.in_channels == conv.out_channels == conv.groups > 1 and not conv._forward_hooks
 
     def forward(self, x: Tensor) -> Tensor:

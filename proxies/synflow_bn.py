@@ -2,8 +2,8 @@
 
 Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, whose program has it beside
 ``synflow`` (:mod:`proxies.synflow`): every parameter is replaced by its absolute value, those of the batch norms too,
-and one image of ones goes through in float64. There the copy is in training mode, so a batch norm normalises by the mean
-and variance over the pixels of that one image: what comes out is no longer positive, and the flow no longer conserved.
+and one image of ones goes through in float64. There the copy is in training mode, so a batch norm normalises by the
+mean and variance over the pixels of that one image: what comes out is no longer positive, the flow no longer conserved.
 ``norm="eval"`` uses the running statistics, with which an untrained network has the value of ``synflow`` but for the
 norm's epsilon.
 

@@ -39,7 +39,9 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad[:2]
-        return *_DepthwiseGradients.apply(grad, x, weight, ctx.steps, wanted), None, None
+        if torch.is_grad_enabled():  # to be differentiated again
+            return *_DepthwiseGradients.apply(grad, x, weight, ctx.steps, wanted), None, None
+        return *_depthwise_gradients(grad, x, weight, ctx.steps, wanted), None, None
 
 
 class _DepthwiseGradients(torch.autograd.Function):
@@ -54,19 +56,8 @@ class _DepthwiseGradients(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None]:
         ctx.save_for_backward(grad, x, weight)
         ctx.set_materialize_grads(False)
-        ctx.steps = dilation, stride = steps
-        if stride > 1:
-            return _torch_gradients(grad, x, weight, stride, wanted)
-        grad_x = grad_weight = None
-        if wanted[0] and dilation > 1:
-            grad_x = _convolved(grad, weight.flip(2, 3), dilation)
-        elif wanted[0]:
-            grad_x = _torch_gradients(grad, x, weight, 1, (True, False))[0]
-        if wanted[1] and dilation > 1:
-            grad_weight = dilated_weight_gradient(grad, x, weight, dilation)
-        elif wanted[1]:
-            grad_weight = weight_gradient(grad, x, weight)
-        return grad_x, grad_weight
+        ctx.steps = steps
+        return _depthwise_gradients(grad, x, weight, steps, wanted)
 
     @staticmethod
     def backward(ctx: Any, by_grad_x: Tensor | None, by_grad_weight: Tensor | None) -> Any:
@@ -82,6 +73,24 @@ class _DepthwiseGradients(torch.autograd.Function):
                 by_grad = convolved if by_grad is None else by_grad + convolved
             by_x = _DepthwiseGradients.apply(grad, x, by_grad_weight, steps, (wants_x, False))[0]
         return by_grad, by_x, by_weight, None, None
+
+
+def _depthwise_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, steps: tuple[int, int], wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    dilation, stride = steps
+    if dilation == 1 and (stride > 1 or weight.shape[-1] <= 3):
+        return _torch_gradients(grad, x, weight, stride, wanted)
+    grad_x = grad_weight = None
+    if wanted[0] and dilation > 1:
+        grad_x = _convolved(grad, weight.flip(2, 3), dilation)
+    elif wanted[0]:
+        grad_x = _torch_gradients(grad, x, weight, 1, (True, False))[0]
+    if wanted[1] and dilation > 1:
+        grad_weight = dilated_weight_gradient(grad, x, weight, dilation)
+    elif wanted[1]:
+        grad_weight = weight_gradient(grad, x, weight)
+    return grad_x, grad_weight
 
 
 def _convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tensor:

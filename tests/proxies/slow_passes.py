@@ -141,9 +141,7 @@ def diverse_capacity(network: nn.Module, images: Tensor, labels: Tensor) -> floa
 def zico(norm: str, absolute: bool) -> Reference:
     def value(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         half, total = len(images) // 2, 0.0
-        batches = [
-            mean_loss_gradients(network, images[i : i + half], labels[i : i + half], norm) for i in (0, half)
-        ]
+        batches = [mean_loss_gradients(network, images[i : i + half], labels[i : i + half], norm) for i in (0, half)]
         for (_, first), (_, second) in zip(*batches, strict=True):
             both = np.stack([first.numpy(), second.numpy()])
             deviation = np.std(np.abs(both) if absolute else both, axis=0)

@@ -37,6 +37,7 @@ Reference = Callable[[nn.Module, Tensor, Tensor], float]
 NTK_IMAGES, CURVATURE_IMAGES, T, H = IMAGES, 4, 30.0, 5.0
 AZ = {"images": 5, "seed": 2}
 STEP = {"images": 3, "beta": 0.3, "epsilon": 0.1}
+WHOLE = {"images": IMAGES}
 COUNTS = ("params", "macs", "conv_count", "az_complexity")  # whatever the values of the weights
 ROBUST = {"ntk_images": NTK_IMAGES, "curvature_images": CURVATURE_IMAGES, "t": T, "h": H}
 
@@ -101,18 +102,18 @@ TABLE: dict[str, Case] = {
     "robust, loss": Case(name="robust", options={**ROBUST, "function": "loss"}, reference=robust("loss", "eval")),
     "robust, train": Case(name="robust", options={**ROBUST, "norm": "train"}, reference=robust("logits", "train")),
     "robust_released": Case(name="robust_released", options={**ROBUST, "tensors": 2}, reference=robust_released),
-    "grad_norm": Case(name="grad_norm", options={}, reference=passes.grad_norm("train")),
-    "grad_norm, eval": Case(name="grad_norm", options={"norm": "eval"}, reference=passes.grad_norm("eval")),
-    "snip": Case(name="snip", options={}, reference=passes.snip("train")),
-    "snip, eval": Case(name="snip", options={"norm": "eval"}, reference=passes.snip("eval")),
-    "plain": Case(name="plain", options={}, reference=passes.plain("train")),
-    "plain, eval": Case(name="plain", options={"norm": "eval"}, reference=passes.plain("eval")),
+    "grad_norm": Case(name="grad_norm", options=WHOLE, reference=passes.grad_norm("train")),
+    "grad_norm, eval": Case(name="grad_norm", options={**WHOLE, "norm": "eval"}, reference=passes.grad_norm("eval")),
+    "snip": Case(name="snip", options=WHOLE, reference=passes.snip("train")),
+    "snip, eval": Case(name="snip", options={**WHOLE, "norm": "eval"}, reference=passes.snip("eval")),
+    "plain": Case(name="plain", options=WHOLE, reference=passes.plain("train")),
+    "plain, eval": Case(name="plain", options={**WHOLE, "norm": "eval"}, reference=passes.plain("eval")),
     "l2_norm": Case(name="l2_norm", options={}, reference=passes.l2_norm),
-    "grasp": Case(name="grasp", options={}, reference=passes.grasp("train", 4)),
+    "grasp": Case(name="grasp", options={"images": 4}, reference=passes.grasp("train", 4)),
     "grasp, eval": Case(name="grasp", options={"norm": "eval", "images": 6}, reference=passes.grasp("eval", 6)),
-    "fisher": Case(name="fisher", options={}, reference=passes.fisher("train", False)),
-    "fisher, eval": Case(name="fisher", options={"norm": "eval"}, reference=passes.fisher("eval", False)),
-    "fisher, fan-in": Case(name="fisher", options={"fan_in": True}, reference=passes.fisher("train", True)),
+    "fisher": Case(name="fisher", options=WHOLE, reference=passes.fisher("train", False)),
+    "fisher, eval": Case(name="fisher", options={**WHOLE, "norm": "eval"}, reference=passes.fisher("eval", False)),
+    "fisher, fan-in": Case(name="fisher", options={**WHOLE, "fan_in": True}, reference=passes.fisher("train", True)),
     "jacob_cov": Case(name="jacob_cov", options={}, reference=passes.jacob_cov("train")),
     "jacob_cov, eval": Case(name="jacob_cov", options={"norm": "eval"}, reference=passes.jacob_cov("eval")),
     "synflow": Case(name="synflow", options={}, reference=passes.synflow(None)),

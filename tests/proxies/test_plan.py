@@ -16,7 +16,11 @@ OPTIONS = {name: {"ntk_images": IMAGES, "curvature_images": 4} for name in ("rob
 
 
 def proxies_of(names: Sequence[str]) -> list[Proxy]:
-    return [get_network_proxy(name, **OPTIONS.get(name, {})) for name in names]
+    """By name, or by name and mode of the batch norms."""
+    parts = [name.split(", ") for name in names]
+    return [
+        get_network_proxy(name, **OPTIONS.get(name, {}), **({"norm": norm[0]} if norm else {})) for name, *norm in parts
+    ]
 
 
 def scored(network: nn.Module, names: Sequence[str], *, planned: bool) -> tuple[list[float], int]:
@@ -34,8 +38,10 @@ def scored(network: nn.Module, names: Sequence[str], *, planned: bool) -> tuple[
 @pytest.mark.parametrize(
     ("names", "calls"),
     [
-        (["grad_norm", "snip", "plain", "fisher", "naswot", "jacob_cov"], 1),
-        (["robust", "robust_released"], 3),  # images 1 to 4, the same a step away, images 5 to 10
+        (["grad_norm", "snip", "plain", "fisher"], 1),
+        (["naswot", "jacob_cov"], 1),
+        # images 1 to 4, the same a step away, images 5 to 10
+        (["robust", "robust_released", "jacob_cov, eval", "naswot, eval"], 3),
         (["zico"], 2),
     ],
 )
