@@ -88,7 +88,12 @@ def ours(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenoty
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description="robust, two ways")
-    parser.add_argument("--cells", type=int, default=10, help="random cells, the same for both (default: 10, as many as a search proposes at a time)")
+    parser.add_argument(
+        "--cells",
+        type=int,
+        default=10,
+        help="random cells, the same for both (default: 10, as many as a search proposes at a time)",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs, in turn (default: 3)")
     parser.add_argument("--threads", type=int, nargs="*", help="thread counts (default: 1 and all cores)")
     arguments = parser.parse_args(argv)

@@ -50,8 +50,8 @@ class Probe:
     What one proxy asks for is computed by itself, unless :meth:`plan` was told of others before: then all that one pass
     through the network can give is taken from one.
 
-    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it, the same whenever
-        it is called.
+    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it, always
+        the same.
     :param images: ``(N, C, H, W)`` in [0, 1], on the network's device.
     :param labels: ``(N,)``, int64.
     :param counted: ``params`` and ``macs`` where they are known already; otherwise they are counted on the network.
@@ -159,9 +159,7 @@ class Probe:
             raise ValueError(f"a sum over the images up to {end} begins below it, got {start}")
         if image_weights is not None and len(image_weights) != end - start:
             raise ValueError(f"expected a weight for each of {end - start} images, got {len(image_weights)}")
-        request = Request(
-            "weight_gradients", norm, end, start, function, image_weights=image_weights, tensors=tensors
-        )
+        request = Request("weight_gradients", norm, end, start, function, image_weights=image_weights, tensors=tensors)
         found: dict[str, Tensor] = self._get(request)
         return found
 

@@ -3,8 +3,8 @@
     score = log P + log C + (1 / N) log |det K| - (1 / N) sum_i (log v_i + 1 / v_i - 1)
 
 P counts the parameters, C the convolutions and linear layers. K is the kernel of ReLU codes of ``naswot``
-(:mod:`proxies.naswot`), batch norms in eval mode; v are the eigenvalues of the correlation matrix of the input gradients
-of ``jacob_cov`` (:mod:`proxies.jacob_cov`), batch norms with the batch's statistics; N images for both.
+(:mod:`proxies.naswot`), batch norms in eval mode; v are the eigenvalues of the correlation matrix of the input
+gradients of ``jacob_cov`` (:mod:`proxies.jacob_cov`), batch norms with the batch's statistics; N images for both.
 
 Why: adversarial training needs capacity, more of it than training without attacks (Madry et al., "Towards Deep Learning
 Models Resistant to Adversarial Attacks", ICLR 2018), and counting parameters predicts robust accuracy better than the
@@ -12,10 +12,10 @@ published proxies do. What counting cannot see is a network whose capacity does 
 different images nearly the same activation pattern, or nearly the same input gradient. Both terms measure this per
 image and against an absolute scale, so they need no population:
 
-* log |det K| / N is the logarithm of the number of ReLU units, lowered by how much the images' codes overlap (Hadamard's
-  inequality: zero loss for codes that have nothing in common).
-* sum_i (log v_i + 1 / v_i - 1) is twice the Kullback-Leibler divergence of the Gaussian with the correlation matrix for
-  its covariance from that with independent images: zero where the input gradients do not correlate.
+* log |det K| / N is the logarithm of the number of ReLU units, lowered by how much the images' codes overlap
+  (Hadamard's inequality: nothing is lost where they have nothing in common).
+* sum_i (log v_i + 1 / v_i - 1) is twice the Kullback-Leibler divergence between Gaussians of independent images and of
+  this correlation matrix: zero where the input gradients do not correlate.
 
 No constant is fitted: all four terms are logarithms with weight one. The form was chosen on 187 random cells of
 NAS-RobBench-201 (CIFAR-10, AutoAttack) among about a thousand sums of up to four of ten such terms; docs/results says
