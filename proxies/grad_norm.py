@@ -18,4 +18,5 @@ class GradNorm(LossGradientProxy):
     what = "the gradient norm"
 
     def of_layer(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        return gradient.norm()
+        norm: Tensor = gradient.norm()
+        return norm

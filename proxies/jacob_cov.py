@@ -64,5 +64,5 @@ def correlation(rows_ND: Tensor) -> Tensor:
     constant = int((deviations <= torch.finfo(rows_ND.dtype).eps * lengths).sum())
     if constant:
         raise ProxyError(f"the input gradients of {constant} of {len(rows)} images do not vary between pixels")
-    normalised = centred / deviations.unsqueeze(1)
+    normalised: Tensor = centred / deviations.unsqueeze(1)
     return normalised @ normalised.t()

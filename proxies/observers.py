@@ -88,7 +88,7 @@ class SaliencyObserver(Observer):
 
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening and output.requires_grad:
-            output.register_hook(partial(self._gradient, name, output.detach()))
+            output.register_hook(partial(self._gradient, name, output.detach()))  # type: ignore[no-untyped-call]
 
     def _gradient(self, name: str, output: Tensor, gradient: Tensor) -> None:
         if self.listening:

@@ -198,7 +198,8 @@ class _Sweep:
         moved = (images.detach() + request.step * sign / lengths.view(-1, 1, 1, 1)).requires_grad_()
         with without_gradients(self.weights.leaves):
             scalar = _scalar(request.differentiated, self.network(moved), labels, start)
-            return torch.autograd.grad(scalar, moved, materialize_grads=True)[0]
+            after: Tensor = torch.autograd.grad(scalar, moved, materialize_grads=True)[0]
+            return after
 
     def _listen(self, *quantities: Quantity) -> None:
         """Only the observers of these listen from now on."""

@@ -28,7 +28,7 @@ class _Parameters:
 
     def __init__(self, network: nn.Module):
         self._named = {name: each for name, each in network.named_parameters() if each.requires_grad}
-        self.leaves = list(self._named.values())
+        self.leaves: list[Tensor] = list(self._named.values())
 
     def leaves_of(self, names: Collection[str]) -> list[int]:
         return [i for i, name in enumerate(self._named) if name in names]
@@ -40,8 +40,9 @@ class _Parameters:
 @contextmanager
 def shared_weights(network: nn.Module) -> Iterator[SharedWeights]:
     """The network's own ``folded()`` where it has one, else its parameters."""
-    if hasattr(network, "folded"):
-        with network.folded() as folded:
-            yield folded
+    folded = getattr(network, "folded", None)
+    if folded is not None:
+        with folded() as shared:
+            yield shared
     else:
         yield _Parameters(network)

@@ -117,6 +117,7 @@ class DepthwiseProduct(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
+        assert not isinstance(self.padding, str)
         size = [
             (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
             for length, padding, dilation, kernel, stride in zip(

@@ -119,7 +119,8 @@ def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         found = _torch_gradients(grad, x, weight, 1, (False, True))[1]
         assert found is not None
         return found
-    narrow, columns = weight.new_empty(c, 1, k, 3), []
+    narrow = weight.new_empty(c, 1, k, 3)
+    columns: list[Tensor] = []
     for first in range(0, k - 2, 2):
         left = k // 2 - first  # how far left of the output's own column the first column reads
         moved = F.pad(x, (left, 2 - left))

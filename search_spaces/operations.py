@@ -93,6 +93,7 @@ class ConvNorm(Foldable):
         return folded_norm(self.norm, self.conv.weight)
 
     def fold_parameters(self) -> tuple[Tensor, ...]:
+        assert isinstance(self.norm, nn.BatchNorm2d)  # or there was nothing to fold
         return self.conv.weight, self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,6 +131,7 @@ class FactorizedReduce(Foldable):
         return None if tensors is None else tuple(half for each in tensors for half in each.chunk(2))
 
     def fold_parameters(self) -> tuple[Tensor, ...]:
+        assert isinstance(self.norm, nn.BatchNorm2d)  # or there was nothing to fold
         return self.conv_even.weight, self.conv_odd.weight, self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
