@@ -121,6 +121,8 @@ class Search:
             self._check_path(path)  # once more: nobody else can write now
             manifest = self._manifest(path)
             stored = run.read_trials() if self.resume else []
+            if len(stored) >= config.budget and self.resume:  # nothing will be scored
+                manifest["resumed"].pop()
 
             def record(trial: Trial[Any]) -> None:
                 run.append(trial)
@@ -170,7 +172,7 @@ class Search:
             manifest = {
                 **manifest,
                 "status": status,
-                "ended": _now(),
+                "ended": _now() if len(loop.trials) > len(stored) else manifest["ended"] or _now(),
                 "seconds": round(before + time.perf_counter() - started, 3),
                 "summary": summarise(loop),
             }
@@ -234,7 +236,11 @@ class Search:
         for name in now:
             if now[name] != then[name]:
                 raise UserError(f"cannot resume {path} with another {name}: got {now[name]}, expected {then[name]}")
-        return {**manifest, **times}
+        # What scored the stored trials stays on record; what goes on stands beside it.
+        program = {name: manifest[name] for name in ("versions", "git_commit")}
+        kept = {name: stored[name] for name in program if name in stored}
+        resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
+        return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
 
 
 def summarise(loop: Loop[Any]) -> dict[str, int]:

@@ -93,9 +93,9 @@ def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]
     :param images: ``(N, C, H, W)`` in [0, 1]. Proxies of more than N images by default use N.
     :param labels: ``(N,)``, int64, of the model's classes.
     :raises ValueError: an unknown name, or a batch that is none.
-    :raises proxies.base.ProxyError: a proxy has no finite value for this network.
+    :raises proxies.base.ProxyError: a proxy, which is named, has no finite value for this network.
     """
-    from proxies.base import Probe
+    from proxies.base import Probe, ProxyError
     from proxies.batch import check_images, check_labels, count_classes
 
     names = [names] if isinstance(names, str) else names
@@ -106,7 +106,13 @@ def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]
     if any(proxy.cost != "count" for proxy in proxies):
         check_labels(labels, count_classes(model, images))
     probe.plan(proxies)
-    return {name: proxy.score(probe) for name, proxy in zip(names, proxies, strict=True)}
+    found: dict[str, float] = {}
+    for name, proxy in zip(names, proxies, strict=True):
+        try:
+            found[name] = proxy.score(probe)
+        except ProxyError as error:
+            raise ProxyError(f"{name}: {error}") from error
+    return found
 
 
 def score_population(

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 from nas import Search, SearchConfig, SearchResult, SearchStopped, UserError
+from nas.runs import read_manifest
 from proxies.base import Probe, Proxy
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -136,12 +137,30 @@ def test_another_seed_gives_another_history(tmp_path: Path) -> None:
 
 def test_a_finished_run_resumes_to_itself(robust: SearchResult) -> None:
     watched: list[int] = []
+    before = read_manifest(robust.path)
     again = Search(
         "darts", "regularized_evolution", ["robust"], out=robust.path, resume=True, report=False,
         **TINY, population=4, tournament=2,
     ).run(lambda trial: watched.append(trial.id))  # fmt: skip
     assert again.trials == [dataclasses.replace(t, seconds=round(t.seconds, 6)) for t in robust.trials]
     assert watched == list(range(BUDGET))
+    after = read_manifest(robust.path)
+    changing = ("configuration", "seconds", "resumed")  # how many threads may change
+    assert {k: v for k, v in after.items() if k not in changing} == {k: v for k, v in before.items() if k not in changing}
+    assert after["resumed"] == []
+
+
+def test_who_scored_what_stays_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"budget": 4, "report": False, **TINY}
+    monkeypatch.setattr("nas.environment.git_commit", lambda: "before")
+    Search("darts", "random", ["params"], out=tmp_path / "run", **options).run()
+    trials = tmp_path / "run" / "trials.jsonl"
+    trials.write_text("".join(trials.read_text().splitlines(keepends=True)[:2]))
+    monkeypatch.setattr("nas.environment.git_commit", lambda: "after")
+    Search("darts", "random", ["params"], out=tmp_path / "run", resume=True, **options).run()
+    manifest = read_manifest(tmp_path / "run")
+    assert manifest["git_commit"] == "before"
+    assert [each["git_commit"] for each in manifest["resumed"]] == ["after"]
 
 
 def test_no_report_is_written_where_none_is_wanted(tmp_path: Path) -> None:
