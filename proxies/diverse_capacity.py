@@ -18,8 +18,8 @@ image and against an absolute scale, so they need no population:
   this correlation matrix: zero where the input gradients do not correlate.
 
 No constant is fitted: all four terms are logarithms with weight one. The form was chosen on 187 random cells of
-NAS-RobBench-201 (CIFAR-10, AutoAttack) among about a thousand sums of up to four of ten such terms; docs/results says
-what held elsewhere.
+NAS-RobBench-201 (CIFAR-10, AutoAttack) among about a thousand sums of up to four of ten such terms, with
+Tiny-RobustBench in view; docs/results says what held on cells that had not been looked at.
 """
 
 from __future__ import annotations
