@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import subprocess
@@ -15,27 +14,18 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
 
 from nas.errors import UserError
 from nas.report import write_report
 from nas.report.__main__ import main
-from nas.report.diagrams import diagrams, kind_of, short_lines
-from nas.report.drawing import Drawing, draw
 from nas.report.ranking import (
-    _weighted_taus,
-    best_so_far,
-    correlate,
-    operation_shares,
     ranking,
     size_correlation,
-    visible_range,
 )
-from nas.report.run_files import ScoredBy, read_run
-from nas.report.wording import amount, command, duration, score, search_cost
+from nas.report.run_files import read_run
+from nas.report.wording import amount, command, score, search_cost
 from search_spaces.cells import Cell, CellGenotype
 from search_spaces.notation import format_compact
-from searchers.base import Trial
 
 OPERATIONS = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3")
 
@@ -445,168 +435,3 @@ def test_search_cost_names_the_processor(tmp_path: Path) -> None:
     assert search_cost(read_run(write_run(tmp_path, trials_of(1000, seconds=1.487), hardware=gpu))) == (
         "0.0172", "GPU-days",
     )  # fmt: skip
-
-
-# Drawings: nothing that carries a word is crossed or covered.
-
-
-def points(drawing: Drawing) -> Iterable[tuple[float, float]]:
-    for line in drawing.lines:
-        for t in np.linspace(0.0, 1.0, 41)[1:-1]:
-            middle = (line.x0 + line.x1) / 2
-            weights = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
-            x = float(np.dot(weights, (line.x0, middle, middle, line.x1)))
-            y = float(np.dot(weights, (line.y0, line.y0, line.y1, line.y1)))
-            yield x, y
-
-
-def check_drawing(drawing: Drawing) -> None:
-    boxes = drawing.vertices + drawing.labels
-    for a, b in itertools.combinations(boxes, 2):
-        apart = a.x + a.width <= b.x or b.x + b.width <= a.x or a.y + a.height <= b.y or b.y + b.height <= a.y
-        assert apart, (a, b)
-    for box in boxes:
-        assert box.x >= 0 and box.y >= 0
-        assert box.x + box.width <= drawing.width and box.y + box.height <= drawing.height
-    for x, y in points(drawing):
-        assert 0 <= y <= drawing.height
-        assert not any(
-            box.x + 0.5 < x < box.x + box.width - 0.5 and box.y + 0.5 < y < box.y + box.height - 0.5 for box in boxes
-        ), (x, y)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_cells_are_drawn_legibly(name: str, tmp_path: Path) -> None:
-    cells = diagrams(PUBLISHED[name])
-    assert [cell.title for cell in cells] == ["Normal cell", "Reduction cell"]
-    for cell in cells:
-        drawing = draw(cell)
-        check_drawing(drawing)
-        assert sorted(box.label for box in drawing.vertices) == sorted(cell.vertices)
-        assert sorted(box.label for box in drawing.labels if TIMES not in box.label) == sorted(cell.operations)
-    trials = [{"id": 0, "status": "ok", "genotype": PUBLISHED[name], "scores": {"robust": 1.0}}]
-    page = check_page(page_of(write_run(tmp_path, trials)))
-    assert (f"{TIMES}2" in " ".join(page.words)) == (name == "CROZE")
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_any_cell_is_drawn_legibly(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    cell = random_cell(rng, nodes=int(rng.integers(1, 8)), edges=int(rng.integers(1, 5)))
-    concat = tuple(int(each) for each in rng.integers(2 + len(cell.nodes), size=3))
-    genotype = CellGenotype(Cell(cell.nodes, concat), cell)
-    for each in diagrams(str(genotype)):
-        check_drawing(draw(each))
-
-
-def test_nasbench201_cell_is_drawn() -> None:
-    (cell,) = diagrams(NASBENCH201)
-    assert cell.vertices == ("input", "1", "2", "output")
-    assert len(cell.operations) == 6
-    check_drawing(draw(cell))
-    assert diagrams("|nor_conv_3x3~1|+|none~0|none~1|") == ()
-    assert diagrams("anything else") == ()
-
-
-def test_equal_cells_are_drawn_once() -> None:
-    cell = random_cell(np.random.default_rng(0))
-    assert [each.title for each in diagrams(str(CellGenotype(cell, cell)))] == ["Normal and reduction cell"]
-
-
-@pytest.mark.parametrize(
-    ("operation", "kind"),
-    [
-        ("sep_conv_7x7", "separable"), ("dil_conv_5x5", "dilated"), ("conv_7x1_1x7", "convolution"),
-        ("nor_conv_1x1", "convolution"), ("avg_pool_3x3", "pooling"), ("skip_connect", "skip"), ("none", "none"),
-        ("sep_conv_3x3\n", "other"), ("", "other"),
-    ],
-)  # fmt: skip
-def test_kind_of(operation: str, kind: str) -> None:
-    assert kind_of(operation) == kind
-
-
-def test_short_lines() -> None:
-    assert short_lines(PUBLISHED["DARTS_V2"])[0] == "s3.0+s3.1|s3.0+s3.1|s3.1+sk.0|sk.0+d3.2>2,3,4,5"
-    assert short_lines(NASBENCH201) == tuple(NASBENCH201.split("+"))
-    assert len(short_lines("x" * 500)[0]) == 64
-
-
-# Numbers.
-
-
-def trial(id: int, score: float, key: str = "") -> Trial[str]:
-    return Trial(id=id, key=key or str(id), genotype="", seed=0, status="ok", scores={"a": score})
-
-
-def test_ties_keep_the_order_of_proposal() -> None:
-    trials = [trial(0, 1.0), trial(1, 2.0), trial(2, 2.0), trial(3, 2.0, key="1")]
-    assert [each.id for each in ranking(trials, [ScoredBy("a", "maximize")])] == [1, 2, 0]
-
-
-def test_best_so_far() -> None:
-    assert best_so_far([1.0, 3.0, 2.0], 1).tolist() == [1.0, 3.0, 3.0]
-    assert best_so_far([2.0, 3.0, 1.0], -1).tolist() == [2.0, 2.0, 1.0]
-
-
-def test_correlation_of_reversed_order_is_minus_one() -> None:
-    result = correlate([1.0, 2.0, 3.0, 4.0], [4, 3, 2, 1])
-    assert result is not None
-    assert (result.tau, result.low, result.high, result.count) == (-1.0, -1.0, -1.0, 4)
-
-
-def test_correlation_is_undefined_where_a_side_is_constant() -> None:
-    assert correlate([1.0, 1.0, 1.0], [1, 2, 3]) is None
-    assert correlate([1.0, 2.0], [1, 2]) is None
-    assert correlate([], []) is None
-
-
-def test_bootstrap_equals_resampling_one_by_one() -> None:
-    rng = np.random.default_rng(3)
-    x, y = rng.integers(20, size=(2, 300)).astype(float)  # with many ties
-    drawn = rng.integers(300, size=(5, 300))
-    weights = np.stack([np.bincount(each, minlength=300) for each in drawn]).astype(float)
-    expected = [kendalltau(x[each], y[each]).statistic for each in drawn]
-    assert np.allclose(_weighted_taus(x, y, weights), expected, atol=1e-12)
-
-
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(5)
-    covered = 0
-    for _ in range(60):
-        result = correlate(rng.normal(size=60).tolist(), rng.normal(size=60).tolist())
-        assert result is not None and result.low <= result.tau <= result.high
-        covered += result.low <= 0 <= result.high
-    assert covered >= 52
-
-
-def test_operation_shares() -> None:
-    shares = operation_shares([["a", "a"], ["a", "b"], ["b", "c"], ["a", "c"]], top=1)
-    assert [(each.operation, each.top, each.all) for each in shares] == [
-        ("a", 1.0, 0.5), ("b", 0.0, 0.25), ("c", 0.0, 0.25),
-    ]  # fmt: skip
-    assert all(0.0 <= each.low <= each.high <= 1.0 for each in shares)
-
-
-def test_visible_range() -> None:
-    scores = [1.0, 2.0, 3.0, 4.0, -1e6]
-    seen = visible_range(scores, 1)
-    assert (seen.low, seen.high, seen.logarithmic, seen.outside) == (1.0, 4.0, False, 1)
-    assert visible_range(scores, -1).outside == 0  # lower is better: nothing good is left out
-    assert visible_range([1.0, 1e5, 1e9], 1).logarithmic
-    assert visible_range([2.0, 2.0], 1).high == 2.0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.25, "0.25 s"), (42.4, "42 s"), (59.9, "60 s"), (60, "1 min 0 s"), (3725, "1 h 2 min"), (200_000, "2 d 7 h")],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "not recorded"), (999, "999"), (18_578, "18.6 k"), (999_900, "1.00 M"), (537_200_000, "537 M")],
-)
-def test_amount(count: int, text: str) -> None:
-    assert amount(count).replace("\N{NO-BREAK SPACE}", " ") == text
