@@ -16,11 +16,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scoring import NTK_IMAGES
-from nas import environment
+from benchmarks.scoring import NTK_IMAGES, show
 from nas.candidates import Candidate
 from nas.data import load_data, probe_batch
 from nas.scoring import Scorer
@@ -89,11 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, seconds in sorted(alone.items(), key=lambda each: -each[1]):
         table.add_row(f"{name} alone", f"{seconds:.3f}", "", f"{seconds / statistics.median(robust):.2f}")
     table.add_row("the sum of these", f"{sum(alone.values()):.3f}", "", "")
-    console = Console(width=120)
-    console.print(table)
-    versions, hardware = environment.versions(), environment.hardware("cpu")
-    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores;", end=" ")
-    console.print(f"{arguments.cells} cells, {arguments.rounds} rounds; commit {environment.git_commit()}")
+    show(table, arguments.cells, arguments.rounds)
     return 0
 
 

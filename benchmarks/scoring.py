@@ -86,6 +86,15 @@ def ours(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenoty
     return [trial.scores["robust"] for trial in trials]
 
 
+def show(table: Table, cells: int, rounds: int) -> None:
+    """Prints the table, and under it what it was measured with."""
+    console = Console(width=120)
+    console.print(table)
+    versions, hardware = environment.versions(), environment.hardware("cpu")
+    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores;", end=" ")
+    console.print(f"{cells} cells, {rounds} rounds, medians; commit {environment.git_commit()}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scoring", description="robust, two ways")
     parser.add_argument(
@@ -131,11 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         middle = [f"{statistics.median(a):.3f}", f"{statistics.median(b):.3f}", f"{statistics.median(ratios):.1f}"]
         spread, share = f"{min(ratios):.1f}..{max(ratios):.1f}", f"{100 * rate / peak:.0f} %"
         table.add_row(str(threads), *middle, spread, f"{rate / 1e9:.1f}", share, f"{difference:.0e}")
-    console = Console(width=120)
-    console.print(table)
-    versions, hardware = environment.versions(), environment.hardware("cpu")
-    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores;", end=" ")
-    console.print(f"{arguments.cells} cells, {arguments.rounds} rounds, medians; commit {environment.git_commit()}")
+    show(table, arguments.cells, arguments.rounds)
     return 0
 
 

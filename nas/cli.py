@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 C = TypeVar("C", bound="DataclassInstance")
+Output = TypeVar("Output", bound="DataclassInstance")
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -150,6 +151,43 @@ def _as_list(value: str) -> list[str]:
 def pick(group: type[C], values: Any) -> C:
     """The dataclass from the parser's values."""
     return group(**{field.name: getattr(values, field.name) for field in dataclasses.fields(group)})
+
+
+def parse_resumable(
+    argv: Sequence[str],
+    program: str,
+    description: str,
+    groups: tuple[tuple[str, type[C]], tuple[str, type[Output]]],
+    repeated: Sequence[str],
+    default_out: Callable[[C], str] | None = None,
+) -> tuple[C, Output, Path | None]:
+    """Configuration and output options of a command with ``--out`` and ``--resume``, and the directory to go on in.
+
+    Options of a resumed run are its manifest's unless given.
+
+    :param groups: title and dataclass, first of the configuration, then of the output (with ``out`` and ``resume``).
+    :param repeated: flags that may stand several times.
+    :param default_out: the directory for a configuration where none is named.
+    """
+    from nas.runs import read_manifest
+
+    words = join_repeated(argv, repeated)
+    parser = make_parser(program, description, *groups)
+    check_config_files(words, parser.expected)
+    values = parser.parse_args(words)
+    (_, configuration), (_, output_options) = groups
+    output = pick(output_options, values)
+    if values.resume is None:
+        return pick(configuration, values), output, None
+    if values.resume and values.out and Path(values.resume) != Path(values.out):
+        raise UserError(f"--resume {values.resume} and --out {values.out} name two run directories, expected one")
+    chosen = values.resume or values.out or (default_out(pick(configuration, values)) if default_out else None)
+    if not chosen:
+        raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
+    stored = read_manifest(Path(chosen))["configuration"]
+    known = {field.name for field in dataclasses.fields(configuration)}
+    parser.set_defaults({name: value for name, value in stored.items() if name in known})
+    return pick(configuration, parser.parse_args(words)), output, Path(chosen)
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

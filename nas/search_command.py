@@ -6,11 +6,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.config import SearchConfig, option
-from nas.errors import UserError
 
 if TYPE_CHECKING:
     from nas.search import SearchResult
@@ -32,31 +30,17 @@ class OutputOptions:
 
 def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
     """Options from the command line; those of a resumed run are its manifest's unless given."""
-    from nas.cli import check_config_files, join_repeated, make_parser, pick
-    from nas.runs import read_manifest
+    from nas.cli import parse_resumable
 
-    words = join_repeated(argv, ("--proxy", "--require"))
-    parser = make_parser(
+    config, output, path = parse_resumable(
+        argv,
         "python -m nas.search",
         "Search a cell space for the cell whose untrained network a zero-cost proxy ranks best, or a table of measured"
         " accuracies for its best cell.",
-        ("search", SearchConfig),
-        ("output", OutputOptions),
+        (("search", SearchConfig), ("output", OutputOptions)),
+        ("--proxy", "--require"),
     )
-    check_config_files(words, parser.expected)
-    values = parser.parse_args(words)
-    output = pick(OutputOptions, values)
-    if output.resume is None:
-        return pick(SearchConfig, values), output
-    if output.resume and output.out and Path(output.resume) != Path(output.out):
-        raise UserError(f"--resume {output.resume} and --out {output.out} name two run directories, expected one")
-    path = output.resume or output.out
-    if not path:
-        raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
-    stored = read_manifest(Path(path))["configuration"]
-    known = {field.name for field in dataclasses.fields(SearchConfig)}
-    parser.set_defaults({name: value for name, value in stored.items() if name in known})
-    return pick(SearchConfig, parser.parse_args(words)), dataclasses.replace(output, out=path)
+    return config, output if path is None else dataclasses.replace(output, out=str(path))
 
 
 def command(argv: Sequence[str]) -> int:

@@ -29,7 +29,7 @@ import math
 import torch
 
 from proxies.base import Probe, Proxy, ProxyError, Request
-from proxies.jacob_cov import K, correlation
+from proxies.jacob_cov import IMAGES, K, correlation
 from proxies.naswot import check_regular
 from proxies.robust import finite
 
@@ -71,4 +71,4 @@ class DiverseCapacity(Proxy):
         return finite(capacity + codes - divergence, "the score")
 
     def _count(self, probe: Probe) -> int:
-        return len(probe.first(self.images, 32)[1])
+        return len(probe.first(self.images, IMAGES)[1])

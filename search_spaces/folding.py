@@ -7,6 +7,7 @@ differentiates by the folded tensors, and the sum of these gradients goes back t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,19 +15,19 @@ import torch
 from torch import Tensor, nn
 
 
-class Foldable(nn.Module):
+class Foldable(nn.Module, ABC):
     """A module that computes with tensors made of its parameters, at least in eval mode."""
 
     #: the tensors to compute with, inside :meth:`FoldingNetwork.folded`
     folded_tensors: tuple[Tensor, ...] | None = None
 
+    @abstractmethod
     def fold(self) -> tuple[Tensor, ...] | None:
         """The tensors, differentiable functions of the parameters; None where the module has to run as it stands."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fold_parameters(self) -> tuple[Tensor, ...]:
         """The parameters that the tensors are made of."""
-        raise NotImplementedError
 
 
 class Folded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.correlation import tables
 from experiments.correlation.config import PROGRAM, CorrelationConfig
-from nas.cli import check_config_files, join_repeated, make_parser, pick
+from nas.cli import parse_resumable
 from nas.config import option
-from nas.errors import UserError
-from nas.runs import read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +28,21 @@ class OutputOptions:
 
 def parse(argv: Sequence[str]) -> tuple[CorrelationConfig, Path, bool]:
     """Configuration, output directory, and whether to go on in it."""
-    words = join_repeated(argv, ("--proxy",))
-    parser = make_parser(
+    config, output, path = parse_resumable(
+        argv,
         PROGRAM,
         "How well does each proxy predict measured robust accuracy? Rank correlations with bootstrap intervals, beside"
         " the baselines that only count.",
-        ("correlation", CorrelationConfig),
-        ("output", OutputOptions),
+        (("correlation", CorrelationConfig), ("output", OutputOptions)),
+        ("--proxy",),
+        default_out,
     )
-    check_config_files(words, parser.expected)
-    values = parser.parse_args(words)
-    output = pick(OutputOptions, values)
-    if output.resume is None:
-        config = pick(CorrelationConfig, values)
-        return config, Path(output.out or f"runs/correlation-{config.table}"), False
-    if output.resume and output.out and Path(output.resume) != Path(output.out):
-        raise UserError(f"--resume {output.resume} and --out {output.out} name two directories, expected one")
-    path = Path(output.resume or output.out or f"runs/correlation-{values.table}")
-    stored = read_manifest(path)["configuration"]
-    known = {field.name for field in dataclasses.fields(CorrelationConfig)}
-    parser.set_defaults({name: value for name, value in stored.items() if name in known})
-    return pick(CorrelationConfig, parser.parse_args(words)), path, True
+    return config, path or Path(output.out or default_out(config)), path is not None
+
+
+def default_out(config: CorrelationConfig) -> str:
+    """The directory of the output where none is named."""
+    return f"runs/correlation-{config.table}"
 
 
 class Bar:

@@ -19,12 +19,12 @@ from experiments.correlation.cells import Cells
 from experiments.correlation.config import PROGRAM, CorrelationConfig
 from experiments.correlation.score_log import NAME, ScoreLog
 from experiments.correlation.scoring import Batch, Job, Record, Task, seconds_alone
-from experiments.correlation.workers import one_thread, scored
+from experiments.correlation.workers import scored
 from experiments.rank_statistics import Floats
 from nas import environment
 from nas.data import fingerprint, load_data, probe_batch
 from nas.errors import SearchStopped, UserError
-from nas.executors.local import available_cores
+from nas.executors.local import available_cores, one_thread_per_operation
 from nas.runs import RunDirectory, holds_run, read_manifest, write_json
 from nas.tabular import load_table
 from search_spaces import get_space
@@ -196,7 +196,7 @@ class Correlation:
     def _timed(self, job: Job, watch: Watch) -> dict[str, float | None]:
         entries = choice.spread(self.table, self.config.metric)
         watch.begin("timing", len(job.names))
-        with one_thread():
+        with one_thread_per_operation():
             return seconds_alone(job, [entry.key for entry in entries], watch.step)
 
     def _cells(self, alone: Mapping[str, float | None]) -> Cells:

@@ -19,6 +19,7 @@ import torch
 from experiments.correlation.scoring import Job, Record, Task
 from nas.errors import SearchStopped
 from nas.executors.allocator import keep_freed_memory
+from nas.executors.local import one_thread_per_operation
 
 
 def scored(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
@@ -32,19 +33,8 @@ def scored(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
 
 def _in_this_process(job: Job, tasks: Sequence[Task]) -> Iterator[Record]:
     keep_freed_memory()
-    with one_thread():
+    with one_thread_per_operation():
         yield from map(job.scorer(), tasks)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Inside, every operation runs on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _in_processes(job: Job, tasks: list[Task], workers: int) -> Iterator[Record]:

@@ -32,7 +32,7 @@ class LocalExecutor(Executor):
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         workers = min(self.threads, len(candidates)) if scorer.parallel else 1
         keep_freed_memory()
-        with _one_thread_per_operation(), _settled_objects():
+        with one_thread_per_operation(), _settled_objects():
             if workers <= 1:
                 yield from map(scorer, candidates)
                 return
@@ -54,7 +54,8 @@ def available_cores() -> int:
 
 
 @contextmanager
-def _one_thread_per_operation() -> Iterator[None]:
+def one_thread_per_operation() -> Iterator[None]:
+    """Inside, torch computes every operation on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
