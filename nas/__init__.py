@@ -1,6 +1,7 @@
 """The engine: candidates, scores, the best cell.
 
-``Search`` runs a search; importing this package imports neither torch nor anything else heavy.
+``Search`` runs a search, ``load`` gives a trained model; importing this package imports neither torch nor anything else
+heavy.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.config import SearchConfig
     from nas.errors import SearchStopped, UserError
+    from nas.models.checkpoint import load
     from nas.search import Search, SearchResult
 
 __version__ = "0.1.0"
-__all__ = ["Search", "SearchConfig", "SearchResult", "SearchStopped", "UserError"]
+__all__ = ["Search", "SearchConfig", "SearchResult", "SearchStopped", "UserError", "load"]
 
 _HOMES = {
     "Search": "nas.search",
@@ -21,6 +23,7 @@ _HOMES = {
     "SearchConfig": "nas.config",
     "UserError": "nas.errors",
     "SearchStopped": "nas.errors",
+    "load": "nas.models.checkpoint",
 }
 
 

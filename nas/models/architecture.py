@@ -1,0 +1,149 @@
+"""What a trained network is, in a few plain values, and the classifier built from them.
+
+Images enter a classifier as they are, float in [0, 1]: normalisation is its first layer, so that an attack's epsilon
+is in pixel units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import UserError, as_user_error, unknown
+from search_spaces import SPACES, get_space
+from search_spaces.base import NetworkSpec
+
+if TYPE_CHECKING:
+    from search_spaces.base import Cost
+
+#: names of nas.models.classic.CLASSIC, which are their own whole description
+CLASSIC_NAMES = ("resnet18", "densenet121", "wrn_28_10")
+
+#: mean and standard deviation of the training images' pixels, by data set
+PIXEL_STATISTICS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network: a genotype of a search space at a size, or one of ``CLASSIC_NAMES``.
+
+    :param family: name of a search space, or of a classic network.
+    :param genotype: in the space's notation; empty for a classic network.
+    :param classes: names of the classes, in the order of the logits.
+    :param image_size: height, width of the images. :param mean, std: per channel, of pixels in [0, 1].
+    """
+
+    family: str
+    genotype: str = ""
+    channels: int = 16
+    layers: int = 8
+    auxiliary: bool = False
+    classes: tuple[str, ...]
+    image_size: tuple[int, int] = (32, 32)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.family not in CLASSIC_NAMES and self.family not in SPACES:
+            raise unknown("model", self.family, (*CLASSIC_NAMES, *SPACES))
+        if len(self.classes) < 2:
+            raise UserError(f"a classifier needs at least 2 classes, got {len(self.classes)}")
+        if len(self.mean) != len(self.std) or not all(each > 0 for each in self.std):
+            raise UserError(f"expected a mean and a positive std for each channel, got {self.mean} and {self.std}")
+        if self.family in SPACES:
+            self._genotype()
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """The size of the network; of a classic one, what it classifies."""
+        return as_user_error(
+            lambda: NetworkSpec(
+                channels=self.channels, layers=self.layers, classes=len(self.classes), image_size=self.image_size,
+                image_channels=len(self.mean), auxiliary=self.auxiliary,
+            )
+        )  # fmt: skip
+
+    def _genotype(self) -> Any:
+        space = get_space(self.family)
+        as_user_error(lambda: space.check_spec(self.spec))
+        return as_user_error(lambda: space.parse(self.genotype))
+
+    def network(self) -> nn.Module:
+        """The network without normalisation, its weights drawn from torch's global generator."""
+        if self.family in CLASSIC_NAMES:
+            from nas.models.classic import CLASSIC
+
+            return CLASSIC[self.family](len(self.classes), len(self.mean))
+        return get_space(self.family).build(self._genotype(), self.spec)
+
+    def build(self) -> Classifier:
+        """The classifier, untrained, its weights drawn from torch's global generator."""
+        return Classifier(self.network(), self.mean, self.std)
+
+    def cost(self) -> Cost:
+        """Parameters and MACs of the network without an auxiliary head."""
+        if self.family in SPACES:
+            return get_space(self.family).cost(self._genotype(), self.spec)
+        from torch.utils.flop_counter import FlopCounterMode  # slow to import
+
+        from search_spaces.base import Cost
+
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            network = self.network().eval()
+            network(torch.empty(1, len(self.mean), *self.image_size))
+        return Cost(sum(each.numel() for each in network.parameters()), counter.get_total_flops() // 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by field name."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> Architecture:
+        """:raises UserError: ``values`` are not what :meth:`to_json` gives."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            got = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+            raise UserError(f"not an architecture: got {got}, expected {sorted(names)}")
+        hints: dict[str, tuple[type, ...]] = {
+            "family": (str,), "genotype": (str,), "channels": (int,), "layers": (int,), "auxiliary": (bool,),
+        }  # fmt: skip
+        lists: dict[str, tuple[type, ...]] = {
+            "classes": (str,), "image_size": (int,), "mean": (float, int), "std": (float, int),
+        }  # fmt: skip
+        for name, value in values.items():
+            each, kinds = ([value], hints[name]) if name in hints else (value, lists[name])
+            if not isinstance(each, (list, tuple)) or not all(isinstance(one, kinds) for one in each):
+                raise UserError(f"not an architecture: {name} is {value!r:.60}")
+        if len(values["image_size"]) != 2:
+            raise UserError(f"not an architecture: image_size is {values['image_size']!r:.60}")
+        fields: dict[str, Any] = {name: tuple(value) if name in lists else value for name, value in values.items()}
+        return cls(**fields)
+
+
+class Classifier(nn.Module):
+    """Images ``(N, C, H, W)`` in [0, 1] -> logits ``(N, classes)``: normalisation, then ``network``.
+
+    A network with an auxiliary head returns ``(logits, auxiliary logits)`` in training mode, and so does this.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network((images - self.mean) / self.std)

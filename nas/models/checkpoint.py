@@ -1,0 +1,139 @@
+"""Trained classifiers on disk: written whole or not at all, read without executing anything.
+
+A checkpoint is a ``torch.save`` file of plain values and tensors: ``format``, ``architecture``
+(:class:`~nas.models.architecture.Architecture`), ``weights`` (the classifier's state), ``facts`` (how it was trained,
+plain values) and, in a checkpoint to go on from, ``training`` (optimiser, generators, position).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.errors import UserError
+from nas.models.architecture import Architecture, Classifier
+
+FORMAT = 1
+TRAIN = "train"  # the folder of a run directory that holds what training writes
+BEST = "best.pt"
+LAST = "last.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A classifier as it was stored. ``training`` is empty unless training can go on from it."""
+
+    architecture: Architecture
+    weights: dict[str, Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Replaces the file at ``path``, whole or not at all."""
+        content = {
+            "format": FORMAT,
+            "architecture": self.architecture.to_json(),
+            "weights": self.weights,
+            "facts": self.facts,
+            "training": self.training,
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+    def classifier(self) -> Classifier:
+        """The classifier in eval mode, on the CPU.
+
+        :raises UserError: the weights are those of another network.
+        """
+        with torch.random.fork_rng(devices=[]):
+            model = self.architecture.build()
+        fit_weights(model, self.weights)
+        return model.eval()
+
+
+def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Loads ``weights`` into ``model``.
+
+    :raises UserError: they are those of another network; the first differing tensor is named.
+    """
+    own = model.state_dict()
+    for name in [*own, *weights]:
+        got = tuple(weights[name].shape) if name in weights else "no such tensor"
+        expected = tuple(own[name].shape) if name in own else "no such tensor"
+        if got != expected:
+            raise UserError(f"the checkpoint is of another architecture: {name} is {got}, expected {expected}")
+    model.load_state_dict(weights)
+
+
+def find_checkpoint(path: Path, name: str = BEST) -> Path:
+    """The checkpoint meant by a file or by a run directory, which holds it as ``train/best.pt``.
+
+    :raises UserError: there is none.
+    """
+    if path.is_dir():
+        found = next((each for each in (path / TRAIN / name, path / name) if each.is_file()), None)
+        if found is None:
+            raise UserError(
+                f"{path} holds no trained model: expected {path / TRAIN / name}; python -m nas.train makes it"
+            )
+        return found
+    if not path.exists():
+        raise UserError(f"{path} does not exist, expected a checkpoint or a run directory")
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a file. Nothing in it is executed.
+
+    :raises UserError: it is missing, truncated, of another program, or asks for code to be run.
+    """
+    try:
+        stored = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        content = torch.load(stored, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} is refused: it holds more than tensors and plain values, or is damaged") from None
+    except Exception:  # what torch raises depends on the byte that is wrong
+        raise UserError(f"{path} is not a checkpoint, or is truncated") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
+        raise UserError(f"{path} is not a checkpoint of this program: its format is {got}, expected {FORMAT}")
+    weights, facts, training = (content.get(name) for name in ("weights", "facts", "training"))
+    if (
+        not isinstance(weights, dict)
+        or not isinstance(facts, dict)
+        or not isinstance(training, dict)
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
+    ):
+        raise UserError(f"{path} is not a checkpoint of this program: weights, facts or training are damaged")
+    try:
+        architecture = Architecture.from_json(content.get("architecture"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return Checkpoint(architecture=architecture, weights=weights, facts=facts, training=training)
+
+
+def load(path: str | Path) -> Classifier:
+    """The best model of a run directory, or of a checkpoint file: images ``(N, C, H, W)`` in [0, 1] -> logits.
+
+    In eval mode, on the CPU, normalisation inside.
+
+    :raises UserError: there is none, or it cannot be read.
+    """
+    return read_checkpoint(find_checkpoint(Path(path))).classifier()
