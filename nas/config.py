@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nas.errors import UserError
+from nas.errors import UserError, unknown
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
@@ -16,7 +16,15 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 
 
 DEFAULT_PROXIES = ("robust",)
-_OPTIONAL = ("layers", "threads", "max_params", "max_macs", "image_size")  # None: no limit, or whatever there is
+_OPTIONAL = (
+    "layers",
+    "threads",
+    "workers",
+    "gpus_per_worker",
+    "max_params",
+    "max_macs",
+    "image_size",
+)  # None: no limit, or whatever there is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +77,24 @@ class SearchConfig:
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
+    executor: Literal["local", "ray"] = option(
+        "local", "where candidates are scored: in this process, or by Ray actors", free=True, untrained=True
+    )
+    workers: int | None = option(None, "ray: actors (default: as many as the machines hold)", free=True, ray=True)
+    cpus_per_worker: float = option(1.0, "ray: cores reserved by an actor", free=True, ray=True)
+    gpus_per_worker: float | None = option(
+        None,
+        "ray: GPUs reserved by an actor, such as 0.25 (default: 1 with --device cuda, else 0)",
+        free=True,
+        ray=True,
+    )
+    chunk_seconds: float = option(0.2, "ray: work handed to an actor at a time", free=True, ray=True)
+    candidate_timeout: float = option(
+        600.0, "ray: seconds after which a candidate's actor is ended; it fails the second time", free=True, ray=True
+    )
+    address: str | None = option(
+        None, "ray: a cluster to join (default: RAY_ADDRESS, else a private one on this machine)", free=True, ray=True
+    )
 
     def __post_init__(self) -> None:
         self._fill_in()
@@ -115,7 +141,7 @@ class SearchConfig:
     def _check_bounds(self) -> None:
         for name in (
             "budget", "channels", "layers", "ntk_images", "curvature_images", "population", "tournament",
-            "candidates_per_step", "max_draws", "threads", "max_params", "max_macs", "image_size",
+            "candidates_per_step", "max_draws", "threads", "workers", "max_params", "max_macs", "image_size",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
@@ -128,14 +154,45 @@ class SearchConfig:
             raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r:.60}")
         if self.tournament > self.population:
             raise UserError(f"--tournament must be at most --population ({self.population}), got {self.tournament}")
-        for name in ("robust_t", "robust_h"):
+        for name in (
+            "robust_t",
+            "robust_h",
+            "cpus_per_worker",
+            "gpus_per_worker",
+            "chunk_seconds",
+            "candidate_timeout",
+        ):
             value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
             if type(value) not in (float, int) or not math.isfinite(value):
                 raise UserError(f"{flag(name)} must be a finite number, got {value!r:.60}")
         if self.robust_t < 0:
             raise UserError(f"--robust-t must be at least 0, got {self.robust_t}")
         if self.robust_h <= 0:
             raise UserError(f"--robust-h must be above 0, got {self.robust_h}")
+        self._check_ray()
+
+    def _check_ray(self) -> None:
+        if self.executor not in ("local", "ray"):
+            raise unknown("executor", str(self.executor), ("local", "ray"))
+        if self.executor == "local":
+            for field in dataclasses.fields(self):
+                if field.metadata.get("ray") and getattr(self, field.name) != field.default:
+                    raise UserError(f"{flag(field.name)} has no use without --executor ray")
+            return
+        if self.threads is not None:
+            raise UserError("--threads has no use with --executor ray, expected --workers")
+        gpus = self.gpus_per_worker
+        if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+            raise UserError(f"--gpus-per-worker must be a fraction up to 1 or a whole number, got {gpus:g}")
+        if gpus and self.device == "cpu":
+            raise UserError(f"--gpus-per-worker {gpus:g} has no use with --device cpu")
+        if gpus == 0 and self.device.startswith("cuda"):
+            raise UserError(f"--device {self.device} needs --gpus-per-worker above 0, got 0")
+        for name in ("cpus_per_worker", "chunk_seconds", "candidate_timeout"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{flag(name)} must be above 0, got {getattr(self, name):g}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name, as the manifest stores them and ``--config`` reads them."""

@@ -37,7 +37,8 @@ def hardware(device: str) -> dict[str, str]:
     if device.startswith("cuda"):
         import torch
 
-        found["accelerator"] = torch.cuda.get_device_name(device)
+        if torch.cuda.is_available():  # or another machine's is used
+            found["accelerator"] = torch.cuda.get_device_name(device)
     found["device"] = device
     return found
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from nas.config import SearchConfig
 from searchers.base import Fitness, Trial
@@ -20,10 +30,23 @@ if TYPE_CHECKING:
     from nas.search import SearchResult
 
 
+class StatusColumn(ProgressColumn):
+    """What the executor says of itself at the moment."""
+
+    def __init__(self, status: Callable[[], str]):
+        super().__init__()
+        self._status = status
+
+    def render(self, task: Task) -> Text:
+        return Text(self._status())
+
+
 class SearchProgress:
     """A bar on the error stream with rate, best score and time left; ``update`` takes each finished trial."""
 
-    def __init__(self, budget: int, fitness: Fitness[Any], names: Sequence[str], *, show: bool):
+    def __init__(
+        self, budget: int, fitness: Fitness[Any], names: Sequence[str], status: Callable[[], str], *, show: bool
+    ):
         self._progress = Progress(
             TextColumn("searching"),
             BarColumn(),
@@ -33,6 +56,7 @@ class SearchProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            StatusColumn(status),
             console=Console(file=sys.stderr),
             disable=not show,
         )

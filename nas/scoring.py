@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -46,10 +47,18 @@ class Scorer(Generic[G]):
         self.spec = spec
         self.proxies = tuple(proxies)
         self.device = torch.device(device)
-        memory_format = torch.channels_last
-        self.images = images.to(self.device).contiguous(memory_format=memory_format)
-        self.labels = labels.to(self.device)
+        self.images = images
+        self.labels = labels
         self.seed = seed
+
+    @cached_property
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """The images and labels on the device, which may be another machine's than the one that made the scorer."""
+        images = self.images.to(self.device).contiguous(memory_format=torch.channels_last)
+        return images, self.labels.to(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_batch"}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -68,7 +77,7 @@ class Scorer(Generic[G]):
             representative = self.space.parse(candidate.key)
             cost = self.space.cost(representative, self.spec)
             result = {"params": cost.params, "macs": cost.macs}
-            probe = Probe(lambda: self._build(representative, seed), self.images, self.labels, counted=result)
+            probe = Probe(lambda: self._build(representative, seed), *self._batch, counted=result)
             probe.plan(self.proxies)
             result = {**result, "scores": {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}}
             result["status"] = "ok"

@@ -28,6 +28,7 @@ from nas.score_source import ScoreSource, make_source
 from search_spaces import get_space
 
 if TYPE_CHECKING:
+    from nas.executors.base import Executor
     from nas.loop import Loop
     from nas.runs import RunDirectory
     from proxies.base import Proxy
@@ -117,7 +118,7 @@ class Search:
         searcher, violation = make_searcher(config, source)
         if not self.resume:
             check_reachable(config, searcher)  # constraints that nothing meets leave no run behind
-        with RunDirectory(path, self.space) as run:
+        with RunDirectory(path, self.space) as run, self.executor:
             self._check_path(path)  # once more: nobody else can write now
             manifest = self._manifest(path)
             stored = run.read_trials() if self.resume else []
@@ -130,7 +131,7 @@ class Search:
                     watch(trial)
 
             loop = Loop(
-                searcher, source.scorer(), source.executor(),
+                searcher, source.scorer(), self.executor,
                 budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
             )  # fmt: skip
             loop.check(stored)
@@ -175,6 +176,7 @@ class Search:
                 "ended": _now() if len(loop.trials) > len(stored) else manifest["ended"] or _now(),
                 "seconds": round(before + time.perf_counter() - started, 3),
                 "summary": summarise(loop),
+                "executor": self.executor.facts(),
             }
             run.write_manifest(manifest)
         run.write_best(best_to_json(top[0], run.space))
@@ -194,6 +196,11 @@ class Search:
         :raises UserError: an unknown proxy, metric or device.
         """
         return make_source(self.config, self.space, self._given_proxies)
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Where the scores are computed."""
+        return self.source.executor()
 
     def _check_path(self, path: Path) -> None:
         """Refuse a directory that holds another run."""
@@ -219,6 +226,7 @@ class Search:
             **self.source.facts(),
             "versions": environment.versions(),
             "hardware": environment.hardware(self.source.device),
+            "executor": self.executor.facts(),
             "git_commit": environment.git_commit(),
             "started": _now(),
             "ended": None,

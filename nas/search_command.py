@@ -56,7 +56,7 @@ def command(argv: Sequence[str]) -> int:
     )  # fmt: skip
     source = search.source
     with progress.SearchProgress(
-        config.budget, source.fitness, source.names, show=not (output.quiet or output.json)
+        config.budget, source.fitness, source.names, search.executor.status, show=not (output.quiet or output.json)
     ) as bar:
         result = search.run(watch=bar.update)
     if output.json:

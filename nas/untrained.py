@@ -25,7 +25,7 @@ class UntrainedNetworks(ScoreSource):
     def __init__(self, config: SearchConfig, space: SearchSpace[Any], given: dict[str, Proxy | PopulationProxy]):
         self.config = config
         self.space = space
-        self.device = torch_device(config.device)
+        self.device = ray_device(config) if config.executor == "ray" else torch_device(config.device)
         self.asked = [
             given.get(name) or as_user_error(partial(get_proxy, name, **proxy_options(name, config)))
             for name in config.proxy
@@ -60,7 +60,15 @@ class UntrainedNetworks(ScoreSource):
         )
 
     def executor(self) -> Executor:
-        return LocalExecutor(self.config.threads)
+        config = self.config
+        if config.executor == "local":
+            return LocalExecutor(config.threads)
+        from nas.executors.ray import RayCrew
+        from nas.executors.supervised import SupervisedExecutor
+
+        gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(self.device == "cuda")
+        crew = RayCrew(config.address, config.workers, config.cpus_per_worker, gpus)
+        return SupervisedExecutor(crew, chunk_seconds=config.chunk_seconds, candidate_timeout=config.candidate_timeout)
 
     def facts(self) -> dict[str, Any]:
         images = self.data.train
@@ -108,6 +116,20 @@ def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
     }  # fmt: skip
     options: dict[str, dict[str, Any]] = {"robust": {**images, **own}, "robust_released": dict(images)}
     return options.get(name, {})
+
+
+def ray_device(config: SearchConfig) -> str:
+    """The torch device of Ray's workers, which see the GPUs that they reserved as ``cuda``; this machine may have none.
+
+    :raises UserError: the options contradict each other.
+    """
+    if config.device.startswith("cuda:"):
+        raise UserError(f"--device must be cpu, cuda or auto with --executor ray, got '{config.device}'")
+    if config.device not in ("auto", "cuda"):
+        return torch_device(config.device)
+    if config.device == "cuda" or config.gpus_per_worker:
+        return "cuda"
+    return torch_device("auto") if config.gpus_per_worker is None else "cpu"
 
 
 def torch_device(name: str) -> str:

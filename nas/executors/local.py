@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -43,6 +43,9 @@ class LocalExecutor(Executor):
                         yield future.result()
                 finally:  # the caller stopped, or Ctrl-C: what has not begun is dropped
                     pool.shutdown(wait=False, cancel_futures=True)
+
+    def facts(self) -> dict[str, Any]:
+        return {"name": "local", "threads": self.threads}
 
 
 def available_cores() -> int:

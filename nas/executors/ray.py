@@ -1,0 +1,230 @@
+"""Workers as Ray actors, on the cores and GPUs of one machine or of a cluster. The one scoring module that knows ray.
+
+Ray restarts and retries nothing by itself here. The scorer, with its batch, travels once, through the object store.
+Without an address a private cluster is started on this machine and stopped at the end; a cluster that the caller has
+joined already is left as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from nas.candidates import Candidate, CandidateScorer
+from nas.errors import UserError
+from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
+from searchers.base import Trial
+
+#: how old the list of machines may be
+NODES_SECONDS = 5.0
+#: bytes of the private cluster's object store, which holds one scorer
+OBJECT_STORE = 128 * 2**20
+
+
+class RayCrew(Crew):
+    """:param address: of a cluster; None: ``RAY_ADDRESS``, or a private cluster on this machine.
+
+    :param workers: actors; None: as many as the machines hold. :param cpus, gpus: reserved by each; GPUs may be
+        fractions, of whose memory an actor then takes its share only.
+    """
+
+    def __init__(self, address: str | None, workers: int | None, cpus: float, gpus: float):
+        self.address = address or os.environ.get("RAY_ADDRESS") or "local"
+        self.workers = workers
+        self.cpus = cpus
+        self.gpus = gpus
+        self._ray: Any = None
+        self._owner = False
+        self._nodes: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
+        self._seen: dict[str, dict[str, Any]] = {}
+
+    def open(self, scorer: CandidateScorer[Any]) -> None:
+        if self._ray is None:
+            self._connect()
+        ray = self._ray
+        self._scorer = ray.put(scorer)
+        self._actor = ray.remote(
+            num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+        )(ScoringActor)
+
+    def _connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of workers without a GPU
+        import ray
+
+        if ray.is_initialized():
+            self._ray = ray
+            return
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self.address == "local":
+            cores = os.cpu_count() or 1
+            options["num_cpus"] = max(cores, -int(-(self.workers or 0) * self.cpus // 1))
+            options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+            options["runtime_env"] = {
+                "env_vars": {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)}
+            }
+        try:
+            with same_signal_handlers():
+                ray.init(address=self.address, **options)
+        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+            if self.address == "local":
+                raise UserError(f"--executor ray cannot start a private cluster: {_one_line(error)}") from None
+            raise UserError(
+                f"no Ray cluster can be joined at {self.address} (--address or RAY_ADDRESS): {_one_line(error)}"
+            ) from None
+        self._ray, self._owner = ray, True
+        if self.address == "local" and not self._room(self._alive()):
+            self.close()
+            raise UserError(
+                f"this machine cannot hold a worker of {self._needs()}: it has {_resources(self._nodes[1])}"
+            )
+
+    def capacity(self) -> int:
+        return self._room(self._alive()) if self.workers is None else self.workers
+
+    def _alive(self, seconds: float = NODES_SECONDS) -> list[dict[str, Any]]:
+        """The machines of the cluster, as known for at most so long."""
+        asked, nodes = self._nodes
+        if time.monotonic() - asked >= seconds:
+            nodes = [node for node in self._ray.nodes() if node["Alive"]]
+            self._nodes = time.monotonic(), nodes
+            self._seen.update((node["NodeID"], _described(node)) for node in nodes)
+        return nodes
+
+    def _room(self, nodes: list[dict[str, Any]]) -> int:
+        return sum(
+            min(
+                int(node["Resources"].get(kind, 0.0) / amount + 1e-9)
+                for kind, amount in (("CPU", self.cpus), ("GPU", self.gpus))
+                if amount > 0
+            )
+            for node in nodes
+        )
+
+    def _needs(self) -> str:
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
+    def hire(self) -> Worker:
+        handle = self._actor.remote(self._scorer, self.gpus)
+        return Worker(handle, handle.ready.remote())
+
+    def assign(self, worker: Worker, chunk: list[Candidate[Any]]) -> None:
+        worker.pending = worker.handle.score.remote(chunk)
+
+    def wait(self, workers: Collection[Worker], seconds: float) -> list[Event]:
+        ray = self._ray
+        waited_for = {worker.pending: worker for worker in workers if worker.chunk or not worker.ready}
+        if not waited_for:
+            time.sleep(seconds)
+            return []
+        first, _ = ray.wait(list(waited_for), num_returns=1, timeout=seconds)
+        if not first:
+            return []
+        finished, _ = ray.wait(list(waited_for), num_returns=len(waited_for), timeout=0)
+        return [self._event(waited_for[pending]) for pending in finished or first]
+
+    def _event(self, worker: Worker) -> Event:
+        exceptions = self._ray.exceptions
+        try:
+            result = self._ray.get(worker.pending)
+        except exceptions.RayTaskError as error:
+            reason = _one_line(error.cause if getattr(error, "cause", None) else error)
+            return Raised(worker, reason) if worker.ready else Lost(worker, reason, blame=False)
+        except exceptions.ActorUnavailableError as error:
+            return Lost(worker, _one_line(error), blame=False)
+        except exceptions.RayError as error:
+            left = worker.node not in {node["NodeID"] for node in self._alive(0.0)}
+            return Lost(worker, _cause_of_death(error), blame=not left)
+        if worker.ready:
+            return Done(worker, result)
+        worker.node = result
+        return Ready(worker)
+
+    def dismiss(self, worker: Worker) -> None:
+        self._ray.kill(worker.handle)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "name": "ray",
+            "address": "private" if self.address == "local" else self.address,
+            "workers": self.workers,
+            "cpus_per_worker": self.cpus,
+            "gpus_per_worker": self.gpus,
+            "nodes": list(self._seen.values()),
+        }
+
+    def close(self) -> None:
+        if self._ray is not None and self._owner:
+            self._ray.shutdown()
+        self._ray, self._owner = None, False
+
+
+class ScoringActor:
+    """A worker process: the scorer, and one thread that scores."""
+
+    def __init__(self, scorer: CandidateScorer[Any], gpus: float):
+        from nas.executors.local import LocalExecutor
+
+        if 0 < gpus < 1:
+            import torch
+
+            if torch.cuda.is_available():
+                torch.cuda.set_per_process_memory_fraction(gpus)
+        self._scorer = scorer
+        self._executor = LocalExecutor(1)
+
+    def ready(self) -> str:
+        """The id of the machine."""
+        import ray
+
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
+
+    def score(self, chunk: list[Candidate[Any]]) -> list[Trial[Any]]:
+        """A trial for each candidate."""
+        return list(self._executor.run(self._scorer, chunk))
+
+
+@contextmanager
+def same_signal_handlers() -> Iterator[None]:
+    """Inside, somebody may take SIGTERM over; afterwards it is handled as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        try:
+            signal.signal(signal.SIGTERM, before)
+        except ValueError:  # not the main thread
+            pass
+
+
+def _cause_of_death(error: Exception) -> str:
+    """Ray's reason in one line."""
+    name = type(error).__name__
+    if name == "OutOfMemoryError":
+        return "worker out of memory: Ray ended it to keep its machine alive"
+    text = _one_line(error)
+    for line in str(error).splitlines():
+        if "exit type" in line.lower() or "died" in line.lower():
+            text = " ".join(line.split())
+            break
+    return f"worker died: {text}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _described(node: dict[str, Any]) -> dict[str, Any]:
+    resources = node["Resources"]
+    return {"host": node["NodeManagerHostname"], "cpus": resources.get("CPU", 0.0), "gpus": resources.get("GPU", 0.0)}
+
+
+def _resources(nodes: list[dict[str, Any]]) -> str:
+    total = {kind: sum(node["Resources"].get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
+    return f"{total['CPU']:g} CPUs and {total['GPU']:g} GPUs"
