@@ -187,6 +187,11 @@ def parse_resumable(
     stored = read_manifest(Path(chosen))["configuration"]
     known = {field.name for field in dataclasses.fields(configuration)}
     parser.set_defaults({name: value for name, value in stored.items() if name in known})
+    values = parser.parse_args(words)
+    for field in dataclasses.fields(configuration):  # what another option given now makes useless is not kept
+        name, needed = field.metadata.get("only_with", (field.name, getattr(values, field.name)))
+        if getattr(values, name) != needed:
+            parser.set_defaults({field.name: field.default})
     return pick(configuration, parser.parse_args(words)), output, Path(chosen)
 
 

@@ -16,6 +16,7 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
 
 
 DEFAULT_PROXIES = ("robust",)
+RAY = ("executor", "ray")
 _OPTIONAL = (
     "layers",
     "threads",
@@ -32,7 +33,8 @@ class SearchConfig:
     """What a search is: with the version of the program, all that its history depends on.
 
     Fields marked ``free`` change nothing in the history, so a resumed search may change them. Those marked
-    ``untrained`` say how untrained networks are scored, which a search on a table does not do. Space and proxies that
+    ``untrained`` say how untrained networks are scored, which a search on a table does not do, those ``only_with`` an
+    option's value are of no use otherwise. Space and proxies that
     are not given (None) follow from the rest.
     """
 
@@ -80,20 +82,26 @@ class SearchConfig:
     executor: Literal["local", "ray"] = option(
         "local", "where candidates are scored: in this process, or by Ray actors", free=True, untrained=True
     )
-    workers: int | None = option(None, "ray: actors (default: as many as the machines hold)", free=True, ray=True)
-    cpus_per_worker: float = option(1.0, "ray: cores reserved by an actor", free=True, ray=True)
+    workers: int | None = option(None, "ray: actors (default: as many as the machines hold)", free=True, only_with=RAY)
+    cpus_per_worker: float = option(1.0, "ray: cores reserved by an actor", free=True, only_with=RAY)
     gpus_per_worker: float | None = option(
         None,
         "ray: GPUs reserved by an actor, such as 0.25 (default: 1 with --device cuda, else 0)",
         free=True,
-        ray=True,
+        only_with=RAY,
     )
-    chunk_seconds: float = option(0.2, "ray: work handed to an actor at a time", free=True, ray=True)
+    chunk_seconds: float = option(0.2, "ray: work handed to an actor at a time", free=True, only_with=RAY)
     candidate_timeout: float = option(
-        600.0, "ray: seconds after which a candidate's actor is ended; it fails the second time", free=True, ray=True
+        600.0,
+        "ray: seconds after which a candidate's actor is ended; it fails the second time",
+        free=True,
+        only_with=RAY,
     )
     address: str | None = option(
-        None, "ray: a cluster to join (default: RAY_ADDRESS, else a private one on this machine)", free=True, ray=True
+        None,
+        "ray: a cluster to join (default: RAY_ADDRESS, else a private one on this machine)",
+        free=True,
+        only_with=RAY,
     )
 
     def __post_init__(self) -> None:
@@ -178,7 +186,7 @@ class SearchConfig:
             raise unknown("executor", str(self.executor), ("local", "ray"))
         if self.executor == "local":
             for field in dataclasses.fields(self):
-                if field.metadata.get("ray") and getattr(self, field.name) != field.default:
+                if field.metadata.get("only_with") == RAY and getattr(self, field.name) != field.default:
                     raise UserError(f"{flag(field.name)} has no use without --executor ray")
             return
         if self.threads is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,9 +57,10 @@ def command(argv: Sequence[str]) -> int:
         out=output.out, resume=output.resume is not None, report=not output.no_report, **options,
     )  # fmt: skip
     source = search.source
-    with progress.SearchProgress(
+    bar = progress.SearchProgress(
         config.budget, source.fitness, source.names, search.executor.status, show=not (output.quiet or output.json)
-    ) as bar:
+    )
+    with contextlib.redirect_stdout(sys.stderr), bar:  # Ray prints on its own when a worker dies
         result = search.run(watch=bar.update)
     if output.json:
         print(json.dumps(result_to_json(result, source.space)))

@@ -107,7 +107,7 @@ class SupervisedExecutor(Executor):
             if worker.ready and not worker.chunk and work.waiting:
                 chunk = work.take(self._size.of(work.waiting, len(self._workers)))
                 worker.chunk = chunk
-                worker.deadline = time.monotonic() + self.candidate_timeout * len(chunk)
+                worker.deadline = time.monotonic() + self.candidate_timeout  # several that need longer come back alone
                 self.crew.assign(worker, chunk)
 
     def _patience(self) -> float:
