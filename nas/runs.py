@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +26,8 @@ MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 BEST = "best.json"
 FORMAT = 1
+#: Reading a genotype takes a third of a millisecond, and a searcher needs few of a long history's.
+EAGER_TRIALS = 10_000
 
 # Fields of a line in trials.jsonl, and what each may be.
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -88,8 +91,18 @@ class RunDirectory(Generic[G]):
         except OSError as error:
             raise UserError(f"{self.path / TRIALS} cannot be written: {error.strerror or error}") from None
 
+    def count_trials(self) -> int:
+        """How many trials are stored, without reading them."""
+        try:
+            with open(self.path / TRIALS, "rb") as file:
+                return sum(block.count(b"\n") for block in iter(partial(file.read, 2**20), b""))
+        except FileNotFoundError:
+            return 0
+
     def read_trials(self) -> list[Trial[G]]:
         """All stored trials in id order. A last line that the end of a process tore is removed from the file.
+
+        Of more than ``EAGER_TRIALS`` the genotypes are read when they are asked for.
 
         :raises UserError: any other line that is not a trial, by its number.
         """
@@ -102,8 +115,10 @@ class RunDirectory(Generic[G]):
             raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
         whole = content.rfind(b"\n") + 1
         trials: dict[int, Trial[G]] = {}
-        for number, line in enumerate(content[:whole].splitlines(), start=1):
-            trial = self._parse_line(line, number)
+        lines = content[:whole].splitlines()
+        defer = len(lines) > EAGER_TRIALS
+        for number, line in enumerate(lines, start=1):
+            trial = self._parse_line(line, number, defer)
             if trial.id in trials:
                 raise UserError(f"{path} line {number}: trial {trial.id} stands there twice")
             trials[trial.id] = trial
@@ -111,9 +126,9 @@ class RunDirectory(Generic[G]):
             os.truncate(path, whole)
         return [trials[id] for id in sorted(trials)]
 
-    def _parse_line(self, line: bytes, number: int) -> Trial[G]:
+    def _parse_line(self, line: bytes, number: int, defer: bool) -> Trial[G]:
         try:
-            return trial_from_json(json.loads(line), self.space)
+            return trial_from_json(json.loads(line), self.space, defer=defer)
         except (ValueError, KeyError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise UserError(f"{self.path / TRIALS} line {number} is not a trial: {reason}") from None
@@ -161,8 +176,11 @@ def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
     }
 
 
-def trial_from_json(value: dict[str, Any], space: SearchSpace[G]) -> Trial[G]:
-    """The inverse of :func:`trial_to_json`; raises ValueError or KeyError where it is not a trial."""
+def trial_from_json(value: dict[str, Any], space: SearchSpace[G], *, defer: bool = False) -> Trial[G]:
+    """The inverse of :func:`trial_to_json`; raises ValueError or KeyError where it is not a trial.
+
+    :param defer: read the genotype when it is asked for, and raise then.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"expected an object, got {value!r:.40}")
     for name, types in _FIELDS.items():
@@ -175,13 +193,10 @@ def trial_from_json(value: dict[str, Any], space: SearchSpace[G]) -> Trial[G]:
     for name, score in value["scores"].items():
         if type(score) not in (float, int) or not math.isfinite(score):
             raise ValueError(f"score {name} {score!r:.40}, expected a finite number")
-    genotype = space.parse(value["genotype"])
-    if value["key"] != space.canonical(genotype):
-        raise ValueError("key and genotype are of different cells")
-    return Trial(
+    trial = Trial.deferred(
+        partial(_genotype, value["genotype"], value["key"], space),
         id=value["id"],
         key=value["key"],
-        genotype=genotype,
         seed=value["seed"],
         status=value["status"],
         scores={name: float(score) for name, score in value["scores"].items()},
@@ -190,6 +205,16 @@ def trial_from_json(value: dict[str, Any], space: SearchSpace[G]) -> Trial[G]:
         seconds=float(value["seconds"]),
         error=value["error"],
     )
+    if not defer:
+        assert trial.genotype is not None  # or it raises
+    return trial
+
+
+def _genotype(text: str, key: str, space: SearchSpace[G]) -> G:
+    genotype = space.parse(text)
+    if key != space.canonical(genotype):
+        raise UserError(f"key and genotype are of different cells: {key} and {text}")
+    return genotype
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

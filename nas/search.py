@@ -143,7 +143,7 @@ class Search:
                 return self._finish(run, loop, manifest, stored)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"interrupted after {len(run.read_trials())} of {config.budget} candidates; to go on:"
+                    f"interrupted after {run.count_trials()} of {config.budget} candidates; to go on:"
                     f" python -m nas.search --resume {shlex.quote(str(path))}"
                 ) from None
 
@@ -170,13 +170,14 @@ class Search:
             status = "interrupted"
             raise
         finally:
+            scored = run.count_trials() > len(stored)
             manifest = {
                 **manifest,
                 "status": status,
-                "ended": _now() if len(loop.trials) > len(stored) else manifest["ended"] or _now(),
+                "ended": _now() if scored else manifest["ended"] or _now(),
                 "seconds": round(before + time.perf_counter() - started, 3),
                 "summary": summarise(loop),
-                "executor": self.executor.facts(),
+                "executor": self.executor.facts() if scored else manifest["executor"],
             }
             run.write_manifest(manifest)
         run.write_best(best_to_json(top[0], run.space))
@@ -246,7 +247,7 @@ class Search:
                 raise UserError(f"cannot resume {path} with another {name}: got {now[name]}, expected {then[name]}")
         # What scored the stored trials stays on record; what goes on stands beside it.
         program = {name: manifest[name] for name in ("versions", "git_commit")}
-        kept = {name: stored[name] for name in program if name in stored}
+        kept = {name: stored[name] for name in (*program, "executor") if name in stored}
         resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
         return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
 

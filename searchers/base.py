@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,19 @@ class Trial(Generic[G]):
     macs: int = 0
     seconds: float = 0.0
     error: str | None = None
+
+    @classmethod
+    def deferred(cls, find_genotype: Callable[[], G], **fields: Any) -> Trial[G]:
+        """A trial that finds its genotype when somebody asks for it; all other fields are given."""
+        trial = cls.__new__(cls)
+        trial.__dict__.update(fields, _find_genotype=find_genotype)
+        return trial
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "genotype" or "_find_genotype" not in self.__dict__:
+            raise AttributeError(f"a trial has no {name}")
+        genotype = self.__dict__["genotype"] = self.__dict__.pop("_find_genotype")()
+        return genotype
 
 
 class NoFeasibleCandidate(ValueError):

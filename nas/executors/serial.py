@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nas.candidates import Candidate, CandidateScorer
 from nas.executors.base import Executor
@@ -17,6 +17,3 @@ class SerialExecutor(Executor):
 
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         return map(scorer, candidates)
-
-    def facts(self) -> dict[str, Any]:
-        return {"name": "serial"}

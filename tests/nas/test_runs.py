@@ -78,6 +78,21 @@ def test_appending_goes_on_behind_what_is_stored(tmp_path: Path) -> None:
     assert read(tmp_path) == TRIALS_OF_EACH_KIND
 
 
+def test_genotypes_of_a_long_history_are_read_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, TRIALS_OF_EACH_KIND)
+    lines = (path / TRIALS).read_text().replace(SPACE.format(TRIALS_OF_EACH_KIND[3].genotype), "no-genotype", 2)
+    (path / TRIALS).write_text(lines)
+    with pytest.raises(UserError, match="line 4 is not a trial"):
+        read(path)
+    monkeypatch.setattr(runs, "EAGER_TRIALS", 3)
+    trials = read(path)
+    assert trials[:3] == TRIALS_OF_EACH_KIND[:3] and trials[3].scores == {"a": 1 / 3}
+    with pytest.raises(ValueError, match="no"):
+        _ = trials[3].genotype
+    with pytest.raises(AttributeError, match="a trial has no accuracy"):
+        _ = trials[3].accuracy
+
+
 def test_a_torn_last_line_is_dropped_wherever_it_was_cut(tmp_path: Path) -> None:
     content = (write(tmp_path, TRIALS_OF_EACH_KIND) / TRIALS).read_bytes()
     whole = content[:-1].rfind(b"\n") + 1
