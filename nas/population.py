@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,12 +49,13 @@ def fitness_of(proxies: Sequence[Proxy | PopulationProxy]) -> Fitness[Any]:
 
 def with_scores(trials: Sequence[Trial[G]], relative: Sequence[PopulationScore]) -> list[Trial[G]]:
     """The trials, those of status ok with their scores among all distinct ones of them."""
+    if not relative:
+        return list(trials)
     compared = distinct(trials)
     added: dict[str, dict[str, float]] = {trial.key: {} for trial in compared}
     for score in relative:
         for trial, value in zip(compared, score.values(compared), strict=True):
             added[trial.key][score.proxy] = float(value)
     return [
-        dataclasses.replace(trial, scores={**added[trial.key], **trial.scores}) if trial.status == "ok" else trial
-        for trial in trials
+        trial.with_scores({**added[trial.key], **trial.scores}) if trial.status == "ok" else trial for trial in trials
     ]

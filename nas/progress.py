@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ from searchers.base import Fitness, Trial
 if TYPE_CHECKING:
     from nas.score_source import ScoreSource
     from nas.search import SearchResult
+
+
+#: between two drawings of the bar
+DRAW_SECONDS = 0.1
 
 
 class StatusColumn(ProgressColumn):
@@ -63,7 +68,10 @@ class SearchProgress:
         self._task = self._progress.add_task("search", total=budget, rate="", best="-")
         self._fitness = fitness
         self._score = names[0] if len(names) == 1 else None
+        self._show = show
         self._best: Trial[Any] | None = None
+        self._unseen: list[Trial[Any]] = []  # finished since the bar was last drawn
+        self._drawn = float("-inf")
         self._failed = 0
         self._started = False
 
@@ -72,6 +80,7 @@ class SearchProgress:
 
     def __exit__(self, *exception: object) -> None:
         if self._started:
+            self._draw()
             self._progress.stop()
 
     def update(self, trial: Trial[Any]) -> None:
@@ -79,16 +88,25 @@ class SearchProgress:
         if not self._started:
             self._progress.start()
             self._started = True
-        self._failed += trial.status == "failed"
-        if trial.status == "ok" and self._score is not None:
-            contenders = [each for each in (self._best, trial) if each is not None]
+        self._unseen.append(trial)
+        if self._show and time.monotonic() - self._drawn >= DRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Show what has been finished so far; a resumed search has a long history to begin with."""
+        advance, self._drawn = len(self._unseen), time.monotonic()
+        self._failed += sum(trial.status == "failed" for trial in self._unseen)
+        contenders = [trial for trial in self._unseen if trial.status == "ok"]
+        self._unseen = []
+        if contenders and self._score is not None:
+            contenders += [self._best] if self._best is not None else []
             self._best = contenders[int(self._fitness(contenders).argmax())]
         best = "-" if self._best is None or self._score is None else format_score(self._best.scores[self._score])
         speed = self._progress.tasks[0].speed
         rate = f"{speed:.2f}/s" if speed else ""
         if self._failed:
             rate += f" [red]{self._failed} failed[/red]"
-        self._progress.update(self._task, advance=1, best=best, rate=rate)
+        self._progress.update(self._task, advance=advance, best=best, rate=rate)
 
 
 def format_score(score: float) -> str:

@@ -7,9 +7,12 @@ executed. One process at a time may write to it; the lock is released however th
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -107,23 +110,25 @@ class RunDirectory(Generic[G]):
         :raises UserError: any other line that is not a trial, by its number.
         """
         path = self.path / TRIALS
-        if not path.exists():
-            return []
+        trials: dict[int, Trial[G]] = {}
+        whole = 0  # bytes of the lines that are complete
         try:
-            content = path.read_bytes()
+            file = open(path, "rb")
+        except FileNotFoundError:
+            return []
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-        whole = content.rfind(b"\n") + 1
-        trials: dict[int, Trial[G]] = {}
-        lines = content[:whole].splitlines()
-        defer = len(lines) > EAGER_TRIALS
-        for number, line in enumerate(lines, start=1):
-            trial = self._parse_line(line, number, defer)
-            if trial.id in trials:
-                raise UserError(f"{path} line {number}: trial {trial.id} stands there twice")
-            trials[trial.id] = trial
-        if whole < len(content):
-            os.truncate(path, whole)
+        with file, _without_collector():
+            defer = self.count_trials() > EAGER_TRIALS
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    os.truncate(path, whole)
+                    break
+                whole += len(line)
+                trial = self._parse_line(line, number, defer)
+                if trial.id in trials:
+                    raise UserError(f"{path} line {number}: trial {trial.id} stands there twice")
+                trials[trial.id] = trial
         return [trials[id] for id in sorted(trials)]
 
     def _parse_line(self, line: bytes, number: int, defer: bool) -> Trial[G]:
@@ -215,6 +220,18 @@ def _genotype(text: str, key: str, space: SearchSpace[G]) -> G:
     if key != space.canonical(genotype):
         raise UserError(f"key and genotype are of different cells: {key} and {text}")
     return genotype
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Inside, Python's collector rests: it would walk the whole history again and again while it grows."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

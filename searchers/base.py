@@ -43,6 +43,12 @@ class Trial(Generic[G]):
         trial.__dict__.update(fields, _find_genotype=find_genotype)
         return trial
 
+    def with_scores(self, scores: dict[str, float]) -> Trial[G]:
+        """The same trial with other scores."""
+        trial = type(self).__new__(type(self))
+        trial.__dict__.update(self.__dict__, scores=scores)
+        return trial
+
     def __getattr__(self, name: str) -> Any:
         if name != "genotype" or "_find_genotype" not in self.__dict__:
             raise AttributeError(f"a trial has no {name}")
