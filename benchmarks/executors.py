@@ -1,0 +1,141 @@
+"""Scoring on Ray: what it costs to start, what it adds to a candidate, what a second worker brings.
+
+    python -m benchmarks.executors [--rounds 2] [--cells 16] [--instant 20000]
+
+* start-up: joining a private cluster and waiting for one worker that holds the scorer;
+* overhead: wall time of one worker less the seconds of the scoring itself, a candidate;
+* two workers against one on the same candidates, in turn (A B A B), each of one thread;
+* the driver alone: a whole loop (proposing, handing out, trials.jsonl) over workers that score at once, and the bytes
+  that a trial takes in the file and on its way to a worker and back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks.scoring import CURVATURE_IMAGES, NTK_IMAGES, show
+from nas.candidates import Candidate, candidate_seed
+from nas.data import load_data, probe_batch
+from nas.executors.ray import RayCrew
+from nas.executors.supervised import SupervisedExecutor
+from nas.loop import Loop
+from nas.runs import RunDirectory
+from nas.scoring import Scorer
+from proxies.robust import Robust
+from search_spaces.base import NetworkSpec
+from search_spaces.cells import CellGenotype
+from search_spaces.darts import DartsSpace
+from searchers.base import Trial
+from searchers.fitness import SingleScore
+from searchers.random_search import RandomSearch
+
+STEP = 2000  # candidates per step of the driver's loop
+
+
+class InstantScorer:
+    """Knows every score beforehand."""
+
+    parallel = True
+    names = ("instant",)
+
+    def __init__(self) -> None:
+        self.space = DartsSpace()
+        self.spec = NetworkSpec()
+        self.seed = 0
+
+    def __call__(self, candidate: Candidate[CellGenotype]) -> Trial[CellGenotype]:
+        seed = candidate_seed(0, candidate.key)
+        return Trial(
+            id=candidate.id, key=candidate.key, genotype=candidate.genotype, seed=seed, status="ok",
+            scores={"instant": float(seed)}, params=seed % 10**6, macs=seed % 10**8, seconds=1e-5,
+        )  # fmt: skip
+
+
+def executor(workers: int) -> SupervisedExecutor:
+    """On a private cluster, or on that of the environment."""
+    return SupervisedExecutor(RayCrew(None, workers, 1.0, 0.0))
+
+
+def timed(
+    running: SupervisedExecutor, scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]]
+) -> tuple[float, float]:
+    """Wall time, and the seconds of the scoring itself, both a candidate."""
+    started = time.perf_counter()
+    trials = list(running.run(scorer, candidates))
+    assert all(trial.status == "ok" for trial in trials), trials
+    return (time.perf_counter() - started) / len(trials), sum(trial.seconds for trial in trials) / len(trials)
+
+
+def drive(count: int) -> tuple[float, int, int]:
+    """Trials a second of a loop over two workers that score at once; bytes of a trial in the file and pickled."""
+    scorer = InstantScorer()
+    searcher = RandomSearch(scorer.space, seed=0, fitness=SingleScore("instant", "maximize"))
+    with tempfile.TemporaryDirectory() as folder, executor(2) as running:
+        warm = [Candidate(-1 - i, str(i), scorer.space.sample(np.random.default_rng(i))) for i in range(2)]
+        list(running.run(scorer, warm))
+        with RunDirectory(Path(folder), scorer.space) as run:
+            loop = Loop(
+                searcher, scorer, running, budget=count, step=STEP, violation=lambda genotype: None, record=run.append
+            )
+            started = time.perf_counter()
+            trials = loop.run()
+            seconds = time.perf_counter() - started
+            size = sum(path.stat().st_size for path in Path(folder).glob("trials.jsonl"))
+    pickled = len(pickle.dumps(trials[:100])) // 100
+    return count / seconds, size // count, pickled
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.executors", description="scoring on Ray")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cells", type=int, default=16)
+    parser.add_argument("--instant", type=int, default=20_000, help="candidates of the driver's own loop")
+    arguments = parser.parse_args(argv)
+    space = DartsSpace()
+    images, labels = probe_batch(load_data("digits").train, NTK_IMAGES, seed=0)
+    robust = Robust(ntk_images=NTK_IMAGES // 2, curvature_images=CURVATURE_IMAGES)  # about half a second a candidate
+    scorer = Scorer(space, NetworkSpec(), [robust], images, labels, seed=0)
+    genotypes = [space.sample(np.random.default_rng(i)) for i in range(arguments.cells)]
+    candidates = [Candidate(i, space.canonical(genotype), genotype) for i, genotype in enumerate(genotypes)]
+
+    table = Table("", "median", "min to max", title="scoring on Ray")
+    walls: dict[int, list[float]] = {1: [], 2: []}
+    overheads, starts, each = [], [], []
+    for _ in range(arguments.rounds):
+        for workers in (1, 2):
+            with executor(workers) as running:
+                started = time.perf_counter()
+                list(running.run(scorer, candidates[:1]))
+                starts.append(time.perf_counter() - started)
+                list(running.run(scorer, candidates[: 2 * workers]))  # all workers are there
+                wall, scoring = timed(running, scorer, candidates)
+            walls[workers].append(wall)
+            if workers == 1:
+                overheads.append(1000 * (wall - scoring))
+                each.append(scoring)
+    ratios = [one / two for one, two in zip(walls[1], walls[2], strict=True)]
+    rows = [
+        ("start-up with the first candidate, s", starts), ("scoring itself, one thread, s a candidate", each),
+        ("one worker: overhead, ms a candidate", overheads), ("one worker, s a candidate", walls[1]),
+        ("two workers, s a candidate", walls[2]), ("two workers: times as fast as one", ratios),
+    ]  # fmt: skip
+    for name, values in rows:
+        table.add_row(name, f"{statistics.median(values):.3g}", f"{min(values):.3g} to {max(values):.3g}")
+    rate, stored, pickled = drive(arguments.instant)
+    table.add_row("driver alone, trials a second", f"{rate:.0f}", "")
+    table.add_row("bytes of a trial: in trials.jsonl, pickled", f"{stored}, {pickled}", "")
+    show(table, arguments.cells, arguments.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
