@@ -85,7 +85,8 @@ class RayCrew(Crew):
             )
 
     def capacity(self) -> int:
-        return self._room(self._alive()) if self.workers is None else self.workers
+        nodes = self._alive()
+        return self._room(nodes) if self.workers is None else self.workers
 
     def _alive(self, seconds: float = NODES_SECONDS) -> list[dict[str, Any]]:
         """The machines of the cluster, as known for at most so long."""

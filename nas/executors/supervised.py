@@ -62,7 +62,7 @@ class SupervisedExecutor(Executor):
                 for event in self.crew.wait(self._workers, self._patience()):
                     yield from self._handle(event, scorer, work)
                 for worker in [each for each in self._workers if each.deadline < time.monotonic()]:
-                    self._dismiss(worker)
+                    self._lose(worker)
                     reason = f"took longer than {self.candidate_timeout:g} s"
                     yield from self._give_back(Lost(worker, reason, blame=True), scorer, work)
         finally:
@@ -126,7 +126,7 @@ class SupervisedExecutor(Executor):
                 yield trial
         else:
             if isinstance(event, Lost):
-                self._dismiss(worker)
+                self._lose(worker)
                 self._check_start(event)
             yield from self._give_back(event, scorer, work)
 
@@ -143,9 +143,12 @@ class SupervisedExecutor(Executor):
         if self._failed_starts >= FAILED_STARTS and not any(worker.ready for worker in self._workers):
             raise SearchStopped(f"{self._failed_starts} workers in a row died as they started: {event.reason}")
 
+    def _lose(self, worker: Worker) -> None:
+        self.lost += 1
+        self._dismiss(worker)
+
     def _dismiss(self, *workers: Worker) -> None:
         for worker in workers:
-            self.lost += bool(worker.chunk) or not worker.ready
             self._workers.discard(worker)
             self.crew.dismiss(worker)
 

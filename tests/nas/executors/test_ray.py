@@ -97,7 +97,9 @@ def test_progress_is_told(ray: Any, tmp_path: Path) -> None:
 def test_the_callers_cluster_is_left_running(ray: Any, tmp_path: Path) -> None:
     with executor(workers=1) as crew:
         list(crew.run(FaultyScorer(tmp_path), candidates(2)))
-    assert ray.is_initialized()
+        facts = crew.facts()
+    assert ray.is_initialized() and facts["workers_lost"] == 0
+    assert [node["cpus"] for node in facts["nodes"]] == [4.0]
 
 
 @pytest.mark.parametrize(
