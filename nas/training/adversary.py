@@ -122,14 +122,18 @@ def undisturbed(model: nn.Module, mode: Literal["eval", "train"]) -> Iterator[No
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Afterwards the running statistics of ``model`` are what they were before."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    """Inside, ``model`` has copies of its running statistics; afterwards it has its own again.
+
+    They are not overwritten, because graphs made before or inside may still need them.
+    """
+    own = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]
     try:
+        for buffers, before in own:
+            buffers.update({name: None if value is None else value.clone() for name, value in before.items()})
         yield
     finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
+        for buffers, before in own:
+            buffers.update(before)
 
 
 def _length(x: Tensor) -> Tensor:

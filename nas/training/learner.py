@@ -105,7 +105,7 @@ class Learner:
 
     def _set_drop_path(self, probability: float) -> None:
         if hasattr(self.model.network, "drop_path_probability"):
-            self.model.network.drop_path_probability = probability
+            self.model.network.drop_path_probability = probability  # type: ignore[assignment]  # a plain attribute
         elif probability:
             raise UserError("--drop-path: this network has no paths to drop")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +56,8 @@ class Method(ABC):
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None, start: Tensor | None
     ) -> Tensor:
         """Adversarial images that raise the plain cross-entropy, from ``start`` or a random point."""
-        return self.adversary(
-            model, images, lambda logits: F.cross_entropy(logits, labels), start=start, generator=generator
-        )
+        objective = partial(F.cross_entropy, target=labels)
+        return self.adversary(model, images, objective, start=start, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -32,9 +33,7 @@ def accuracy(model: nn.Module, data: TrainingImages, attack: PGD, generator: tor
         for images, labels in data.in_order(BATCH):
             with torch.no_grad():
                 right = logits_of(model(images)).argmax(1) == labels
-            adversarial = attack(
-                model, images, lambda logits, labels=labels: F.cross_entropy(logits, labels), generator=generator
-            )
+            adversarial = attack(model, images, partial(F.cross_entropy, target=labels), generator=generator)
             with torch.no_grad():
                 withstood = logits_of(model(adversarial)).argmax(1) == labels
             clean += int(right.sum())

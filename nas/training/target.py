@@ -57,10 +57,9 @@ def architecture(
     if config.model is not None:
         return Architecture(family=config.model, **images)
     assert config.space is not None and config.channels is not None and config.layers is not None
-    genotype = config.cell if config.run is None else best_cell(Path(config.run))[1]
-    assert genotype is not None
+    cell = config.cell if config.run is None else best_cell(Path(config.run))[1]
     space = get_space(config.space)
-    genotype = as_user_error(lambda: space.format(space.parse(genotype)))
+    genotype = as_user_error(lambda: space.format(space.parse(cell or "")))
     return Architecture(
         family=config.space, genotype=genotype, channels=config.channels, layers=config.layers,
         auxiliary=config.auxiliary > 0, **images,
