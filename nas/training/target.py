@@ -34,6 +34,8 @@ def resolved(config: TrainConfig) -> TrainConfig:
         name = of_run
     assert name is not None
     space = as_user_error(lambda: get_space(name))
+    if config.cell is not None:
+        as_user_error(lambda: space.parse(config.cell or ""))
     layers = _depth(space, config) if config.layers is None else config.layers
     return dataclasses.replace(config, space=name, layers=layers)
 

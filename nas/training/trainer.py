@@ -17,6 +17,7 @@ import torch
 from nas import environment
 from nas.config import differences
 from nas.data import ImageSplit, fingerprint, load_data
+from nas.device import torch_device
 from nas.errors import TrainingStopped, UserError
 from nas.executors.allocator import keep_freed_memory
 from nas.models.architecture import PIXEL_STATISTICS, Architecture
@@ -30,7 +31,6 @@ from nas.training.images import TrainingImages, held_out, pixel_statistics
 from nas.training.learner import Learner, generator
 from nas.training.metrics import accuracy
 from nas.training.target import architecture, resolved
-from nas.untrained import torch_device
 
 #: a record of one epoch, as metrics.jsonl holds it
 Epoch = dict[str, Any]
@@ -88,9 +88,9 @@ class Trainer:
         trained, validation = held_out(split, config.images, config.validation, config.seed)
         data = TrainingImages.chosen(split, trained, self.device)
         held = TrainingImages.chosen(split, validation, self.device)
+        manifest = self._manifest(path, split, data, held)
         with _threads(config.threads), TrainDirectory(path) as directory:
             self._check_path(path)  # once more: nobody else can write now
-            manifest = self._manifest(path, split, data, held)
             learner = Learner(config, Architecture.from_json(manifest["architecture"]), self.device)
             history = self._restore(learner, directory) if self.resume else []
             course = _Course(self, learner, directory, manifest, history)

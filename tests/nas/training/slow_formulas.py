@@ -48,7 +48,7 @@ def trades_loss(clean: Tensor, adversarial: Tensor, labels: Tensor, beta: float)
 
 
 def mart_loss(clean: Tensor, adversarial: Tensor, labels: Tensor, beta: float) -> float:
-    """``mean of -log q_y - log(1 - max_{k != y} q_k) + beta (1 - p_y) sum_k p_k log(p_k / q_k)``, the paper's Eq. 11."""
+    """Eq. 11: ``mean of -log q_y - log(1 - max_{k != y} q_k) + beta (1 - p_y) sum_k p_k log(p_k / q_k)``."""
     total = 0.0
     for p, q, y in zip(probabilities(clean), probabilities(adversarial), labels.tolist(), strict=True):
         other = max(each for k, each in enumerate(q) if k != y)

@@ -91,7 +91,7 @@ def test_stays_in_the_ball_and_in_the_image(norm: Literal["Linf", "L2"], epsilon
 
 
 def test_a_flat_loss_moves_nothing() -> None:
-    model, (images, labels) = SmallNet().eval(), batch(3)
+    model, (images, _) = SmallNet().eval(), batch(3)
     for norm in ("Linf", "L2"):
         attack = PGD(epsilon=0.1, step_size=0.1, steps=2, norm=norm)  # type: ignore[arg-type]
         assert torch.equal(attack(model, images, lambda logits: 0 * logits.sum(), start=images), images)
@@ -115,7 +115,7 @@ def test_leaves_no_trace(mode: Literal["eval", "train"]) -> None:
 
 
 def test_leaves_no_trace_of_an_attack_that_fails() -> None:
-    model, (images, labels) = cell_classifier().train(), batch(0)
+    model, (images, _) = cell_classifier().train(), batch(0)
 
     def broken(logits: Tensor) -> Tensor:
         raise RuntimeError("broken")
