@@ -8,7 +8,8 @@ By default the images are crafted in eval mode, as TRADES and MART do and as Pan
 network attacked is then the one that will be used. In train mode the batch's own statistics enter, and running
 statistics are put back afterwards: the attack leaves no trace in either mode.
 
-Parameters need no gradients here, which saves about a third of each backward pass.
+Parameters take no gradients meanwhile, so nothing is kept for theirs, and in eval mode the batch norms of the project's
+networks are folded into the convolutions once for all steps.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Learner:
             batches = data.shuffled(config.batch_size, self.augmentation, order, augmentation)
             for step, (images, labels) in enumerate(batches):
                 rate = self.schedule(epoch + (step + 0.5) / steps)
-                loss, logits = self._step(images, labels, noise, rate)
+                loss, logits = self.step(images, labels, noise, rate)
                 total += loss * len(labels)
                 right += (logits.argmax(1) == labels).sum()
                 if self.device.type == "cpu" or step % LOOK_EVERY == LOOK_EVERY - 1 or step == steps - 1:
@@ -89,7 +89,8 @@ class Learner:
         self.epochs_done += 1
         return EpochLoss(float(total) / len(data), float(right) / len(data), rate)
 
-    def _step(self, images: Tensor, labels: Tensor, noise: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+    def step(self, images: Tensor, labels: Tensor, noise: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+        """One step at a learning rate; the loss before it, and the logits of the images trained on."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):

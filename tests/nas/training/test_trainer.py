@@ -192,14 +192,14 @@ def interrupted_by_hand(out: str) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, calls = Learner._step, []
+    step, calls = Learner.step, []
 
     def poisoned(self: Learner, *arguments: Any) -> Any:
         calls.append(1)
         loss, logits = step(self, *arguments)
         return (loss * math.nan if len(calls) == 6 else loss), logits
 
-    monkeypatch.setattr(Learner, "_step", poisoned)
+    monkeypatch.setattr(Learner, "step", poisoned)
     with pytest.raises(TrainingStopped) as error:
         Trainer(TrainConfig(**TINY), out="run").run()
     assert "not finite at epoch 2, step 2 of 4" in str(error.value)
