@@ -5,7 +5,7 @@
 Both train the same cell on the embedded images, in turn (A B A B), on the CPU; a step is a batch drawn and augmented,
 the attack, the loss and the update:
 
-* plain: the literal modules in contiguous layout (:mod:`benchmarks.literal`), ``torchattacks.PGD``, and a ``DataLoader``
+* plain: the literal modules in contiguous layout (:mod:`benchmarks.literal`), ``torchattacks.PGD``, a ``DataLoader``
   that crops and flips image by image with Pillow;
 * ours: :class:`nas.training.learner.Learner`, as a training runs it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from nas.training.images import TrainingImages
 from nas.training.losses import Adversarial, Fast, Mart, Method, Standard, Trades
 from nas.training.schedules import make_schedule
 
-LOOK_EVERY = 50  # steps between two looks at losses that an accelerator has computed; a look waits for it
+#: steps between two looks at the losses, by device: a look waits for what an accelerator has not computed yet
+LOOK_EVERY = {"cpu": 1, "cuda": 50}
 
 
 @dataclass(frozen=True)
@@ -70,24 +72,28 @@ class Learner:
         order, augmentation = (generator(config.seed, f"{name} {epoch}") for name in ("order", "augmentation"))
         noise = generator(config.seed, f"noise {epoch}", self.device)
         steps = data.steps(config.batch_size)
-        total, right = torch.zeros(2, device=self.device, dtype=torch.float64).unbind()
-        rate = 0.0
+        total, rate = 0.0, 0.0
+        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        unseen: list[Tensor] = []  # sums over a batch, since the last look
         with seeded(config.seed, f"drop path {epoch}", self.device):  # it draws from the global generator
             batches = data.shuffled(config.batch_size, self.augmentation, order, augmentation)
-            for step, (images, labels) in enumerate(batches):
-                rate = self.schedule(epoch + (step + 0.5) / steps)
+            for step, (images, labels) in enumerate(batches, start=1):
+                rate = self.schedule(epoch + (step - 0.5) / steps)
                 loss, logits = self.step(images, labels, noise, rate)
-                total += loss * len(labels)
                 right += (logits.argmax(1) == labels).sum()
-                if self.device.type == "cpu" or step % LOOK_EVERY == LOOK_EVERY - 1 or step == steps - 1:
-                    if not torch.isfinite(total):
-                        raise TrainingStopped(
-                            f"the loss is not finite at epoch {epoch + 1}, step {step + 1} of {steps}"
-                        )
+                unseen.append(loss.double() * len(labels))
+                if step % LOOK_EVERY[self.device.type] == 0 or step == steps:
+                    for number, each in enumerate(torch.stack(unseen).tolist(), start=step - len(unseen) + 1):
+                        if not math.isfinite(each):
+                            raise TrainingStopped(
+                                f"the loss is not finite at epoch {epoch + 1}, step {number} of {steps}"
+                            )
+                        total += each
+                    unseen.clear()
                     if watch is not None:
-                        watch((step + 1) / steps)
+                        watch(step / steps)
         self.epochs_done += 1
-        return EpochLoss(float(total) / len(data), float(right) / len(data), rate)
+        return EpochLoss(total / len(data), float(right) / len(data), rate)
 
     def step(self, images: Tensor, labels: Tensor, noise: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
         """One step at a learning rate; the loss before it, and the logits of the images trained on."""

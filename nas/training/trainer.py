@@ -61,7 +61,7 @@ class Trainer:
         self.resume = resume
         if resume and self.out is None:
             raise UserError("resume needs the run directory, got no out")
-        self.config = config if resume else resolved(config)
+        self.config = _as_begun(config, self.out) if resume and self.out else resolved(config)
         self.device = torch_device(config.device)
         if config.precision == "bfloat16" and not self.device.startswith("cuda"):
             raise UserError(f"--precision bfloat16 needs cuda, got --device {self.device}")
@@ -291,6 +291,13 @@ class _Course:
         if not self.history:
             return "no epoch was finished; a lower --learning-rate or --gradient-clip may help"
         return f"the last good checkpoint, of epoch {len(self.history)}, is {self.directory.path / LAST}"
+
+
+def _as_begun(config: TrainConfig, path: Path) -> TrainConfig:
+    """The configuration, with the space and depth of the training in ``path`` where it names none."""
+    stored = read_training(path)["configuration"]
+    missing = [name for name in ("space", "layers") if getattr(config, name) is None]
+    return dataclasses.replace(config, **{name: stored.get(name) for name in missing})
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import nas
 from nas.errors import TrainingStopped, UserError
 from nas.models.checkpoint import read_checkpoint
 from nas.train import main
-from nas.training import TrainConfig, Trainer
+from nas.training import TrainConfig, Trainer, learner
 from nas.training.learner import Learner
 from tests.nas.test_command import process
 
@@ -144,6 +144,13 @@ def test_a_resumed_training_equals_one_left_alone(epochs: int, whole: Path) -> N
     assert manifest["status"] == "finished" and len(manifest["resumed"]) == 1
 
 
+def test_a_resumed_training_has_the_depth_it_was_begun_with() -> None:
+    options = {name: value for name, value in TINY.items() if name != "layers"}
+    result = Trainer(TrainConfig(**{**options, "epochs": 1}), out="run").run()
+    again = Trainer(TrainConfig(**{**options, "epochs": 1}), out="run", resume=True)
+    assert again.config.layers == 4 and again.run().history == result.history
+
+
 def test_a_training_killed_and_resumed_equals_one_left_alone(whole: Path) -> None:
     words = [
         f"--{name.replace('_', '-')}={'true' if value is True else value}"
@@ -191,7 +198,8 @@ def interrupted_by_hand(out: str) -> None:
     Trainer(TrainConfig(**TINY), out=out).run(watch=stop)
 
 
-def test_a_loss_that_is_not_finite_stops_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("look_every", [1, 3, 50])
+def test_a_loss_that_is_not_finite_stops_at_its_step(look_every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     step, calls = Learner.step, []
 
     def poisoned(self: Learner, *arguments: Any) -> Any:
@@ -200,6 +208,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(monkeypatch: pytest.MonkeyP
         return (loss * math.nan if len(calls) == 6 else loss), logits
 
     monkeypatch.setattr(Learner, "step", poisoned)
+    monkeypatch.setattr(learner, "LOOK_EVERY", {"cpu": look_every})
     with pytest.raises(TrainingStopped) as error:
         Trainer(TrainConfig(**TINY), out="run").run()
     assert "not finite at epoch 2, step 2 of 4" in str(error.value)
