@@ -10,6 +10,7 @@ from typing import Any
 from nas.errors import UserError, as_user_error
 from nas.models.architecture import Architecture
 from nas.training.config import TrainConfig
+from nas.training.directory import read_training
 from nas.training.presets import PRESETS
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec, SearchSpace
@@ -38,6 +39,13 @@ def resolved(config: TrainConfig) -> TrainConfig:
         as_user_error(lambda: space.parse(config.cell or ""))
     layers = _depth(space, config) if config.layers is None else config.layers
     return dataclasses.replace(config, space=name, layers=layers)
+
+
+def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
+    """The configuration, with the space and depth of the training in ``path`` where it names none."""
+    stored = read_training(path)["configuration"]
+    missing = [name for name in ("space", "layers") if getattr(config, name) is None]
+    return dataclasses.replace(config, **{name: stored.get(name) for name in missing})
 
 
 def architecture(

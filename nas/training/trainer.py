@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nas import environment
 from nas.config import differences
 from nas.data import ImageSplit, fingerprint, load_data
-from nas.device import torch_device
+from nas.device import torch_device, torch_threads
 from nas.errors import TrainingStopped, UserError
 from nas.executors.allocator import keep_freed_memory
 from nas.models.architecture import PIXEL_STATISTICS, Architecture
@@ -30,7 +27,7 @@ from nas.training.events import Events
 from nas.training.images import TrainingImages, held_out, pixel_statistics
 from nas.training.learner import Learner, generator
 from nas.training.metrics import accuracy
-from nas.training.target import architecture, resolved
+from nas.training.target import architecture, as_begun, resolved
 
 #: a record of one epoch, as metrics.jsonl holds it
 Epoch = dict[str, Any]
@@ -61,7 +58,7 @@ class Trainer:
         self.resume = resume
         if resume and self.out is None:
             raise UserError("resume needs the run directory, got no out")
-        self.config = _as_begun(config, self.out) if resume and self.out else resolved(config)
+        self.config = as_begun(config, self.out) if resume and self.out else resolved(config)
         self.device = torch_device(config.device)
         if config.precision == "bfloat16" and not self.device.startswith("cuda"):
             raise UserError(f"--precision bfloat16 needs cuda, got --device {self.device}")
@@ -89,7 +86,7 @@ class Trainer:
         data = TrainingImages.chosen(split, trained, self.device)
         held = TrainingImages.chosen(split, validation, self.device)
         manifest = self._manifest(path, split, data, held)
-        with _threads(config.threads), TrainDirectory(path) as directory:
+        with torch_threads(config.threads), TrainDirectory(path) as directory:
             self._check_path(path)  # once more: nobody else can write now
             learner = Learner(config, Architecture.from_json(manifest["architecture"]), self.device)
             history = self._restore(learner, directory) if self.resume else []
@@ -291,24 +288,6 @@ class _Course:
         if not self.history:
             return "no epoch was finished; a lower --learning-rate or --gradient-clip may help"
         return f"the last good checkpoint, of epoch {len(self.history)}, is {self.directory.path / LAST}"
-
-
-def _as_begun(config: TrainConfig, path: Path) -> TrainConfig:
-    """The configuration, with the space and depth of the training in ``path`` where it names none."""
-    stored = read_training(path)["configuration"]
-    missing = [name for name in ("space", "layers") if getattr(config, name) is None]
-    return dataclasses.replace(config, **{name: stored.get(name) for name in missing})
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Inside, torch's operations use so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _now() -> str:
