@@ -8,6 +8,7 @@ import sys
 #: command -> what it does
 COMMANDS = {
     "search": "search a space for the cell that a proxy ranks best",
+    "train": "train the best cell adversarially",
     "report": "write a run's report.html again",
 }
 

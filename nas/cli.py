@@ -64,7 +64,7 @@ def make_parser(program: str, description: str, *groups: tuple[str, type[Any]]) 
         hints = typing.get_type_hints(group)
         for field in dataclasses.fields(group):
             _add_field(arguments, field, hints[field.name])
-            parser.expected[field.name] = _in_words(hints[field.name])
+            parser.expected[field.name] = _in_words(field.metadata.get("accepts", hints[field.name]))
     return parser
 
 
@@ -102,7 +102,8 @@ def check_config_files(argv: Sequence[str], names: Iterable[str]) -> None:
 
 def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     help_text = field.metadata["help"].replace("%", "%%")
-    if hint is bool:
+    hint = field.metadata.get("accepts", hint)
+    if hint is bool and field.default is not None:
         arguments.add_argument(flag(field.name), action="store_true", help=help_text)
         return
     if typing.get_origin(hint) is tuple:
@@ -160,6 +161,7 @@ def parse_resumable(
     groups: tuple[tuple[str, type[C]], tuple[str, type[Output]]],
     repeated: Sequence[str],
     default_out: Callable[[C], str] | None = None,
+    read: Callable[[Path], dict[str, Any]] | None = None,
 ) -> tuple[C, Output, Path | None]:
     """Configuration and output options of a command with ``--out`` and ``--resume``, and the directory to go on in.
 
@@ -168,6 +170,7 @@ def parse_resumable(
     :param groups: title and dataclass, first of the configuration, then of the output (with ``out`` and ``resume``).
     :param repeated: flags that may stand several times.
     :param default_out: the directory for a configuration where none is named.
+    :param read: gives the manifest of a directory, by default that of a search.
     """
     from nas.runs import read_manifest
 
@@ -184,7 +187,7 @@ def parse_resumable(
     chosen = values.resume or values.out or (default_out(pick(configuration, values)) if default_out else None)
     if not chosen:
         raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
-    stored = read_manifest(Path(chosen))["configuration"]
+    stored = (read or read_manifest)(Path(chosen))["configuration"]
     known = {field.name for field in dataclasses.fields(configuration)}
     parser.set_defaults({name: value for name, value in stored.items() if name in known})
     values = parser.parse_args(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from nas.errors import UserError, unknown
 
@@ -214,7 +214,16 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def differences(stored: dict[str, Any], config: SearchConfig) -> list[str]:
+class Configuration(Protocol):
+    """A dataclass of options."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by field name."""
+
+
+def differences(stored: dict[str, Any], config: Configuration) -> list[str]:
     """Where a configuration differs from a stored one in a way that would change the history: ``--seed 1 (was 0)``."""
     given = config.to_json()
     return [

@@ -18,6 +18,10 @@ class SearchStopped(RuntimeError):
     """A search that cannot go on, and why; what was finished is kept."""
 
 
+class TrainingStopped(SearchStopped):
+    """A training that cannot go on, and why; the epochs that were finished are kept."""
+
+
 def unknown(kind: str, got: str, valid: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest valid names first."""
     return UserError(unknown_name(kind, got, valid))

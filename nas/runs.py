@@ -144,16 +144,16 @@ def holds_run(path: Path) -> bool:
     return any(os.path.exists(path / name) for name in (MANIFEST, TRIALS))  # False where it cannot be looked into
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the run in ``path``.
+def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
+    """The manifest of the run in ``path``, a file called ``name``.
 
     :raises UserError: there is none, or it cannot be read.
     """
-    manifest = path / MANIFEST
+    manifest = path / name
     try:
         value = json.loads(manifest.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path} is not a run directory: it holds no {MANIFEST}") from None
+        raise UserError(f"{path} is not a run directory: it holds no {name}") from None
     except OSError as error:
         raise UserError(f"{manifest} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nas.config import SearchConfig, flag
 from nas.data import ImageData, fingerprint, load_data, probe_batch
+from nas.device import torch_device as torch_device  # what others import from here
 from nas.errors import UserError, as_user_error
 from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor
@@ -130,17 +131,3 @@ def ray_device(config: SearchConfig) -> str:
     if config.device == "cuda" or config.gpus_per_worker:
         return "cuda"
     return torch_device("auto") if config.gpus_per_worker is None else "cpu"
-
-
-def torch_device(name: str) -> str:
-    """The torch device of ``--device``, checked to be there."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise UserError(f"--device must be cpu, cuda, cuda:N or auto, got '{name}'")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
-    return name

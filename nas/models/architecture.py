@@ -14,14 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import UserError, as_user_error, unknown
+from nas.models.names import CLASSIC_NAMES as CLASSIC_NAMES  # what others import from here
 from search_spaces import SPACES, get_space
 from search_spaces.base import NetworkSpec
 
 if TYPE_CHECKING:
     from search_spaces.base import Cost
-
-#: names of nas.models.classic.CLASSIC, which are their own whole description
-CLASSIC_NAMES = ("resnet18", "densenet121", "wrn_28_10")
 
 #: mean and standard deviation of the training images' pixels, by data set
 PIXEL_STATISTICS = {

@@ -1,0 +1,90 @@
+"""``python -m nas.train``: from a cell to an adversarially trained classifier.
+
+From Python::
+
+    from nas.training import TrainConfig, Trainer
+
+    result = Trainer(TrainConfig(cell="ROBUST_ZCP", preset="quick")).run()
+    print(result.best, result.checkpoint)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.config import option
+from nas.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where a training's output goes."""
+
+    out: str | None = option(
+        None, "run directory, whose folder train is written (default: that of --run, else runs/train-NAME)"
+    )
+    resume: str | None = option(
+        None, "go on with the training in --out, or in the directory given here; options not given are its own",
+        const="",
+    )  # fmt: skip
+    quiet: bool = option(False, "no progress: print the path of the best model only")
+    json: bool = option(False, "no progress: print the result as one JSON object")
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    from nas.training.directory import read_training
+
+    return read_training(path)
+
+
+def _parse(argv: Sequence[str]) -> tuple[TrainConfig, OutputOptions]:
+    """Options from the command line; those of a resumed training are its own unless given."""
+    from nas.cli import parse_resumable
+
+    config, output, path = parse_resumable(
+        argv,
+        "python -m nas.train",
+        "Train the best cell of a search, a cell, or a hand-crafted network so that it withstands adversarial images.",
+        (("training", TrainConfig), ("output", OutputOptions)),
+        (),
+        default_out=lambda config: config.run or "",
+        read=_stored,
+    )
+    return config, output if path is None else dataclasses.replace(output, out=str(path))
+
+
+def command(argv: Sequence[str]) -> int:
+    """The command's work after the name of the program."""
+    config, output = _parse(argv)
+    from nas.training.directory import read_training
+    from nas.training.progress import TrainProgress, print_result
+    from nas.training.trainer import Trainer
+
+    trainer = Trainer(config, out=output.out, resume=output.resume is not None)
+    with TrainProgress(config.epochs, show=not (output.quiet or output.json)) as bar:
+        result = trainer.run(bar.epoch, bar.step)
+    if output.json:
+        about = {"run": str(result.path), "checkpoint": str(result.checkpoint)}
+        print(json.dumps({**about, "best": result.best, "history": result.history}))
+    elif output.quiet:
+        print(result.checkpoint)
+    else:
+        print_result(result, tensorboard=read_training(result.path)["tensorboard"])
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, 1 (the training stopped), 2 (a user's slip) or 130 (interrupted)."""
+    from nas.cli import run_command
+
+    return run_command(command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Adversarial training: losses, adversary, schedules, checkpoints.
+
+::
+
+    from nas.training import TrainConfig, Trainer
+
+    result = Trainer(TrainConfig(cell="ROBUST_ZCP", preset="quick")).run()
+
+Importing this package imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.training.config import TrainConfig
+    from nas.training.trainer import Trainer, TrainResult
+
+__all__ = ["TrainConfig", "TrainResult", "Trainer"]
+
+_HOMES = {
+    "TrainConfig": "nas.training.config",
+    "Trainer": "nas.training.trainer",
+    "TrainResult": "nas.training.trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nas.training' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,143 @@
+"""Projected gradient descent, the inner maximisation of adversarial training.
+
+Madry et al., ICLR 2018 (https://arxiv.org/abs/1706.06083): from a random point of the ball around an image, ``steps``
+steps uphill on a loss, each projected back into the ball and into [0, 1]. One step from a random point is the FGSM of
+fast adversarial training (Wong et al., ICLR 2020).
+
+By default the images are crafted in eval mode, as TRADES and MART do and as Pang et al. (ICLR 2021) recommend: the
+network attacked is then the one that will be used. In train mode the batch's own statistics enter, and running
+statistics are put back afterwards: the attack leaves no trace in either mode.
+
+Parameters take no gradients meanwhile, so nothing is kept for theirs, and in eval mode the batch norms of the project's
+networks are folded into the convolutions once for all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.folding import FoldingNetwork
+
+#: logits ``(N, classes)`` -> the scalar that the adversary increases
+Objective = Callable[[Tensor], Tensor]
+
+_LEAST_NORM = 1e-10  # of a gradient that is divided by its norm, as torchattacks has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD:
+    """The adversary of one training.
+
+    :param epsilon: radius of the ball, in pixel units of [0, 1]; ``step_size`` likewise.
+    :param norm: ``Linf``: every pixel moves by at most epsilon; ``L2``: the image does.
+    :param mode: of the model while images are crafted.
+    """
+
+    epsilon: float
+    step_size: float
+    steps: int
+    norm: Literal["Linf", "L2"] = "Linf"
+    mode: Literal["eval", "train"] = "eval"
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        objective: Objective,
+        *,
+        start: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Adversarial images ``(N, C, H, W)`` in [0, 1], without a graph.
+
+        :param images: in [0, 1]. :param start: where to begin, by default :meth:`random_start` from ``generator``.
+        """
+        adversarial = self.random_start(images, generator) if start is None else start
+        with undisturbed(model, self.mode):
+            for _ in range(self.steps):
+                adversarial = adversarial.detach().requires_grad_()
+                (gradient,) = torch.autograd.grad(objective(logits_of(model(adversarial))), adversarial)
+                adversarial = self._stepped(images, adversarial.detach(), gradient)
+        return adversarial.detach()
+
+    def random_start(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A point of the ball around each image, in [0, 1]; in L2 of uniform length in a uniform direction."""
+        noise = torch.empty_like(images)
+        if self.norm == "Linf":
+            noise.uniform_(-self.epsilon, self.epsilon, generator=generator)
+        else:
+            noise.normal_(generator=generator)
+            length = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
+            noise *= self.epsilon * length / _length(noise)
+        return noise.add_(images).clamp_(0, 1)
+
+    def _stepped(self, images: Tensor, adversarial: Tensor, gradient: Tensor) -> Tensor:
+        """One step uphill, and back into the ball and into [0, 1]."""
+        if self.norm == "Linf":
+            moved = adversarial.add(gradient.sign_(), alpha=self.step_size)
+            return torch.clamp(moved, images - self.epsilon, images + self.epsilon).clamp_(0, 1)
+        change = adversarial + self.step_size * gradient / (_length(gradient) + _LEAST_NORM) - images
+        change *= (self.epsilon / _length(change).clamp_min(_LEAST_NORM)).clamp_max(1)
+        return change.add_(images).clamp_(0, 1)
+
+
+def logits_of(outputs: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """The logits of a network's outputs, without those of an auxiliary head; float32 at least."""
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+@contextmanager
+def undisturbed(model: nn.Module, mode: Literal["eval", "train"]) -> Iterator[None]:
+    """Inside, ``model`` is in ``mode`` and its parameters take no gradients; afterwards all is as it was before.
+
+    In eval mode a network that can fold its batch norms into its convolutions does so once for all passes. Where the
+    parameters take no gradients beforehand, somebody outside has done so already.
+    """
+    learned = [each for each in model.parameters() if each.requires_grad]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        model.train(mode == "train")
+        with ExitStack() as stack:
+            if mode == "train":
+                stack.enter_context(buffers_kept(model))
+            elif learned and not hasattr(model, "_orig_mod"):  # torch.compile would compile again for every folding
+                for module in model.modules():
+                    if isinstance(module, FoldingNetwork):
+                        stack.enter_context(module.folded())
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter in learned:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Inside, ``model`` has copies of its running statistics; afterwards it has its own again.
+
+    They are not overwritten, because graphs made before or inside may still need them.
+    """
+    own = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]
+    try:
+        for buffers, before in own:
+            buffers.update({name: None if value is None else value.clone() for name, value in before.items()})
+        yield
+    finally:
+        for buffers, before in own:
+            buffers.update(before)
+
+
+def _length(x: Tensor) -> Tensor:
+    """``(N, C, H, W)`` -> L2 norms ``(N, 1, 1, 1)``."""
+    norms: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    return norms

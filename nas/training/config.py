@@ -1,0 +1,262 @@
+"""The configuration of a training: every option once, with its default, its help and its bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nas.config import flag, option
+from nas.errors import UserError, unknown
+from nas.models.names import CLASSIC_NAMES
+from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, PRESETS, STEPS, default_step_size, preset_values
+
+FRACTION = float | str  # a number, or a text such as 8/255
+EPOCHS = int | str | list[int]  # a number, several, or a text such as 100,150
+_CELL_OPTIONS = ("space", "channels", "layers", "auxiliary", "drop_path")  # a classic network has none of them
+_SOME = "(default: the preset's)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What a training is: with the version of the program and the hardware, all that its weights depend on.
+
+    What is not given (None) is filled in from the preset and from the rest. Fields marked ``free`` may change when a
+    training is resumed.
+    """
+
+    run: str | None = option(None, "train the best cell of the search in this run directory")
+    cell: str | None = option(None, "train this cell: the name of a published one, Genotype(...) text or JSON")
+    model: str | None = option(None, f"train a hand-crafted network: {', '.join(CLASSIC_NAMES)}")
+    space: str | None = option(None, "search space of --cell (default: darts)")
+    preset: Literal["quick", "tiny_robustbench", "table"] = option("quick", "protocol that fills in what is not given")
+    method: Literal["pgd", "trades", "mart", "fast", "none"] = option(None, f"what is minimised {_SOME}")
+    norm: Literal["Linf", "L2"] = option("Linf", "norm that bounds the perturbation")
+    epsilon: float = option(
+        None, "radius of the perturbation in [0, 1] pixels, such as 8/255 (the default; L2: 128/255)", accepts=FRACTION
+    )
+    attack_steps: int | None = option(None, "steps of the adversary in training (default: the preset's or method's)")
+    step_size: float | None = option(
+        None, "length of a step (default: the preset's, else 2.5 epsilon / steps; fast: 1.25 epsilon)", accepts=FRACTION
+    )
+    attack_mode: Literal["eval", "train"] = option("eval", "mode of the batch norms while images are crafted")
+    trades_beta: float | None = option(None, "trades: weight of the divergence (default: 6)")
+    mart_beta: float | None = option(None, "mart: weight of the divergence (default: 5)")
+    gradient_alignment: float | None = option(None, "fast: weight of GradAlign's regulariser (default: 0)")
+    epochs: int = option(None, f"passes over the training images {_SOME}")
+    batch_size: int = option(None, f"images a step {_SOME}")
+    learning_rate: float = option(None, f"highest learning rate of SGD {_SOME}")
+    momentum: float = option(None, f"momentum of SGD {_SOME}")
+    weight_decay: float = option(None, f"weight decay of SGD {_SOME}")
+    schedule: Literal["multistep", "cosine", "one_cycle"] = option(None, f"course of the learning rate {_SOME}")
+    milestones: tuple[int, ...] = option(
+        None, f"multistep: epochs from which on the rate is a tenth, such as 100,150 {_SOME}", accepts=EPOCHS
+    )
+    label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
+    ema: float = option(0.0, "decay of the exponential average of the weights, such as 0.999; 0: no average")
+    auxiliary: float = option(None, f"weight of an auxiliary head's loss; 0: no head {_SOME}")
+    drop_path: float = option(None, f"probability of dropping a path, reached linearly in the last epoch {_SOME}")
+    gradient_clip: float = option(None, f"largest L2 norm of a step's gradient; 0: any {_SOME}")
+    validation: float = option(
+        None, f"training images held out to tell the best epoch: a number, or a share below 1 {_SOME}", accepts=FRACTION
+    )
+    validation_steps: int = option(5, "PGD steps of the robust validation accuracy")
+    channels: int | None = option(None, f"channels of the first cell {_SOME}")
+    layers: int | None = option(None, "cells in the network (default: the preset's, or the next that the space has)")
+    dataset: str = option("digits", "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)")
+    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept", free=True)
+    download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
+    image_size: int | None = option(None, "resize the images to this many pixels square")
+    images: int | None = option(None, "train on so many images only, class-balanced (default: all)")
+    crop: bool = option(None, "random crops, true or false (default: true)")
+    flip: bool = option(
+        None, "random mirror images, true or false (default: true for cifar10, cifar100, folders; digits have a side)"
+    )
+    seed: int = option(0, "seed of weights, order, augmentation and noise")
+    device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one", free=True)
+    threads: int | None = option(None, "threads of torch's operations on the CPU (default: torch's)", free=True)
+    precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16: mixed precision, on cuda only")
+    compile: bool = option(False, "compile the network with torch.compile")
+
+    def __post_init__(self) -> None:
+        self._check_model()
+        self._fill_in()
+        self._check_bounds()
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_model(self) -> None:
+        given = [flag(name) for name in ("run", "cell", "model") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise UserError(f"expected one of --run, --cell, --model, got {' and '.join(given) or 'none'}")
+        if self.model is not None:
+            if self.model not in CLASSIC_NAMES:
+                raise unknown("model", self.model, CLASSIC_NAMES)
+            for name in _CELL_OPTIONS:
+                if getattr(self, name):
+                    raise UserError(f"{flag(name)} has no use with --model {self.model}, which is no network of cells")
+        if self.preset not in PRESETS:
+            raise unknown("preset", self.preset, PRESETS)
+
+    def _fill_in(self) -> None:
+        """What is not given: first the attack, which depends on several options, then the preset's values."""
+        preset = preset_values(self.preset, self.dataset)
+        if self.model is not None:
+            preset.update(channels=None, auxiliary=0.0, drop_path=0.0)
+        if self.cell is not None and self.space is None:
+            self._set("space", "darts")
+        for name in ("epsilon", "step_size", "validation"):
+            self._set(name, fraction(name, getattr(self, name)))
+        own = self.method in (None, preset["method"]) and self.norm == "Linf" and self.epsilon in (None, EPSILON)
+        own &= self.attack_steps in (None, preset["attack_steps"])
+        if self.epsilon is None:
+            self._set("epsilon", EPSILON_L2 if self.norm == "L2" else EPSILON)
+        self._set("method", self.method or preset["method"])
+        self._fill_in_attack(preset["step_size"] if own else None, preset["attack_steps"] if own else None)
+        if self.schedule not in (None, preset["schedule"]) or self.epochs not in (None, preset["epochs"]):
+            preset.pop("milestones", None)  # they belong to the preset's epochs
+        for name in ("crop", "flip"):
+            default = name == "crop" or self.dataset.startswith(MIRRORED)
+            self._set(name, default if getattr(self, name) is None else getattr(self, name))
+        for name, value in preset.items():
+            if getattr(self, name) is None and name not in ("attack_steps", "step_size", "layers"):
+                self._set(name, value)
+        self._fill_in_milestones()
+
+    def _fill_in_attack(self, step_size: float | None, steps: int | None) -> None:
+        betas = {"trades_beta": ("trades", 6.0), "mart_beta": ("mart", 5.0), "gradient_alignment": ("fast", 0.0)}
+        for name, (method, default) in betas.items():
+            if self.method == method:
+                self._set(name, default if getattr(self, name) is None else getattr(self, name))
+        unused = {name: method for name, (method, _) in betas.items() if method != self.method}
+        if self.method == "none":
+            unused |= {"attack_steps": "pgd", "step_size": "pgd"}
+        elif self.method in STEPS:
+            self._set(
+                "attack_steps", self.attack_steps if self.attack_steps is not None else steps or STEPS[self.method]
+            )
+            whole("attack_steps", self.attack_steps, 1)
+            if self.method == "fast" and self.attack_steps != 1:
+                raise UserError(f"--attack-steps must be 1 with --method fast, got {self.attack_steps}")
+            assert self.attack_steps is not None
+            if self.step_size is None:
+                self._set("step_size", step_size or default_step_size(self.method, self.epsilon, self.attack_steps))
+        for name, method in unused.items():
+            if getattr(self, name) is not None:
+                raise UserError(f"{flag(name)} has no use with --method {self.method}, it belongs to {method}")
+
+    def _fill_in_milestones(self) -> None:
+        given = self.milestones
+        if self.schedule == "multistep" and given is None:  # where the usual protocols have theirs
+            given = (
+                tuple(sorted({max(1, self.epochs // 2), max(1, 3 * self.epochs // 4)}))
+                if _is_whole(self.epochs)
+                else ()
+            )
+        elif self.schedule != "multistep" and given:
+            raise UserError(f"--milestones has no use with --schedule {self.schedule}, it belongs to multistep")
+        self._set("milestones", epoch_numbers(given))
+
+    def _check_bounds(self) -> None:
+        for name in ("epochs", "batch_size", "validation_steps"):
+            whole(name, getattr(self, name), 1)
+        whole("batch_size", self.batch_size, 2)
+        for name in ("channels", "layers", "image_size", "images", "threads"):
+            if getattr(self, name) is not None:
+                whole(name, getattr(self, name), 1)
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r:.60}")
+        number("epsilon", self.epsilon, 0, 1 if self.norm == "Linf" else math.inf)
+        for name in ("learning_rate", "step_size", "trades_beta", "mart_beta", "gradient_alignment"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), 0)
+        if self.learning_rate == 0:
+            raise UserError("--learning-rate must be above 0, got 0")
+        for name in ("weight_decay", "gradient_clip", "auxiliary"):
+            number(name, getattr(self, name), 0)
+        for name in ("momentum", "label_smoothing", "ema", "drop_path"):
+            number(name, getattr(self, name), 0)
+            if getattr(self, name) >= 1:
+                raise UserError(f"{flag(name)} must be below 1, got {getattr(self, name)}")
+        if self.method == "mart" and self.label_smoothing:
+            raise UserError("--label-smoothing has no use with --method mart, whose loss has a margin instead")
+        number("validation", self.validation, 0)
+        if self.validation >= 1 and self.validation != int(self.validation):
+            raise UserError(f"--validation must be a whole number or a share below 1, got {self.validation}")
+        for name in ("crop", "flip"):
+            if type(getattr(self, name)) is not bool:
+                raise UserError(f"{flag(name)} must be true or false, got {getattr(self, name)!r:.60}")
+        for milestone in self.milestones:
+            if not 1 <= milestone <= self.epochs:
+                raise UserError(f"--milestones must be from 1 to --epochs ({self.epochs}), got {milestone}")
+        for name, hint in _CHOICES.items():
+            if getattr(self, name) not in hint:
+                raise UserError(f"{flag(name)} must be {' or '.join(hint)}, got {getattr(self, name)!r:.60}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
+        }
+
+
+_CHOICES = {
+    "method": ("pgd", "trades", "mart", "fast", "none"),
+    "norm": ("Linf", "L2"),
+    "attack_mode": ("eval", "train"),
+    "schedule": ("multistep", "cosine", "one_cycle"),
+    "precision": ("float32", "bfloat16"),
+}
+
+
+def epoch_numbers(given: Any) -> tuple[int, ...]:
+    """A number, several, or a text such as ``100,150``, as numbers in order; None as none.
+
+    :raises UserError: one of them is no whole number.
+    """
+    parts = given.split(",") if isinstance(given, str) else [given] if _is_whole(given) else given or ()
+    for part in parts if isinstance(parts, (list, tuple)) else [parts]:
+        if not _is_whole(part) and not (isinstance(part, str) and part.strip().isdecimal()):
+            raise UserError(f"--milestones must be epochs, such as 100,150, got {part!r:.60}")
+    return tuple(sorted(int(part) for part in parts))
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def fraction(name: str, value: Any) -> float | None:
+    """A number, or a text such as ``8/255``, as a number; None stays.
+
+    :raises UserError: it is neither.
+    """
+    if not isinstance(value, str):
+        return None if value is None else float(value) if type(value) in (int, float) else _no_number(name, value)
+    above, slash, below = value.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError):
+        return _no_number(name, value)
+
+
+def _no_number(name: str, value: Any) -> float:
+    raise UserError(f"{flag(name)} must be a number or a fraction such as 8/255, got {value!r:.60}")
+
+
+def whole(name: str, value: Any, least: int) -> None:
+    """:raises UserError: ``value`` is no whole number from ``least`` on."""
+    if not _is_whole(value):
+        raise UserError(f"{flag(name)} must be a whole number, got {value!r:.60}")
+    if value < least:
+        raise UserError(f"{flag(name)} must be at least {least}, got {value}")
+
+
+def number(name: str, value: Any, least: float, most: float = math.inf) -> None:
+    """:raises UserError: ``value`` is no finite number from ``least`` to ``most``."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise UserError(f"{flag(name)} must be a finite number, got {value!r:.60}")
+    if not least <= value <= most:
+        bounds = f"from {least:g} to {most:g}" if most < math.inf else f"at least {least:g}"
+        raise UserError(f"{flag(name)} must be {bounds}, got {value:g}")

@@ -1,0 +1,85 @@
+"""What a training leaves behind in the ``train`` folder of a run directory, and goes on from.
+
+``config.json`` (configuration, architecture, versions, hardware, data fingerprint), ``metrics.jsonl`` (one epoch a
+line), ``best.pt``, ``last.pt``, TensorBoard events. One process at a time may write to it; the lock is released however
+that process ends.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from nas.errors import UserError
+from nas.models.checkpoint import TRAIN
+from nas.runs import read_manifest, write_json
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+FORMAT = 1
+
+
+class TrainDirectory:
+    """The folder ``run/train``, locked while the object is open.
+
+    :raises UserError: it cannot be written, or another process writes to it.
+    """
+
+    def __init__(self, run: Path):
+        self.path = run / TRAIN
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise UserError(f"{self.path} is being written by another process") from None
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror or error}") from None
+
+    def __enter__(self) -> TrainDirectory:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace ``config.json``, whole or not at all."""
+        self._writing(lambda: write_json(self.path / CONFIG, {"format": FORMAT, **manifest}), CONFIG)
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """Replace ``metrics.jsonl`` by one line an epoch: a line too many, or torn, goes as well."""
+        lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
+        self._writing(lambda: (self.path / METRICS).write_text(lines), METRICS)
+
+    def append_metrics(self, epoch: dict[str, Any]) -> None:
+        """One more line in ``metrics.jsonl``."""
+
+        def append() -> None:
+            with open(self.path / METRICS, "a") as file:
+                file.write(json.dumps(epoch) + "\n")
+
+        self._writing(append, METRICS)
+
+    def _writing(self, write: Any, name: str) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise UserError(f"{self.path / name} cannot be written: {error.strerror or error}") from None
+
+
+def holds_training(run: Path) -> bool:
+    """Whether a training was begun in ``run``."""
+    return (run / TRAIN / CONFIG).exists()
+
+
+def read_training(run: Path) -> dict[str, Any]:
+    """The manifest of the training in ``run``.
+
+    :raises UserError: there is none, or it cannot be read.
+    """
+    if not holds_training(run):
+        raise UserError(f"{run} holds no training to go on with: expected {run / TRAIN / CONFIG}")
+    return read_manifest(run / TRAIN, CONFIG)

@@ -1,0 +1,101 @@
+"""The images of a training: which are trained on, which tell the best epoch, and in what order they come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas.data import ImageSplit
+from nas.errors import UserError
+from nas.training.augmentation import Augmentation, to_pixels
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """Images ``(N, H, W, C)``, uint8, and labels ``(N,)``, on the device that computes."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def chosen(cls, split: ImageSplit, which: Tensor, device: str) -> TrainingImages:
+        """Those images of ``split``."""
+        images = split.images[which].permute(0, 2, 3, 1).contiguous()
+        return cls(images.to(device), split.labels[which].to(device))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def shuffled(
+        self, size: int, augmentation: Augmentation, order: torch.Generator, noise: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One pass in an order drawn from ``order``, in batches of ``size`` or one fewer, none of which is a rest.
+
+        Each is float32 ``(n, C, H, W)`` in [0, 1] and labels ``(n,)``; crops and flips are drawn from ``noise``.
+        """
+        chosen = torch.randperm(len(self), generator=order).to(self.labels.device)
+        for which in chosen.tensor_split(self.steps(size)):
+            yield augmentation(self.images[which], noise), self.labels[which]
+
+    def steps(self, size: int) -> int:
+        """Batches of a pass."""
+        return math.ceil(len(self) / size)
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images as they are, in batches."""
+        for start in range(0, len(self), size):
+            yield to_pixels(self.images[start : start + size]), self.labels[start : start + size]
+
+
+def held_out(split: ImageSplit, images: int | None, validation: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Which images of ``split`` to train on and which to hold out, ``(N,)`` each, drawn class-balanced.
+
+    :param images: how many to train on, by default all that are left. :param validation: how many to hold out, or
+        which share of all.
+    :raises UserError: there are not as many, or a class is left without images to train on.
+    """
+    total = len(split.labels)
+    held = int(validation) if validation >= 1 else round(validation * total)
+    wanted = total - held if images is None else images
+    if held + wanted > total or wanted < 2:
+        raise UserError(
+            f"--images {'all' if images is None else images} and --validation {validation:g} ask for"
+            f" {held + max(wanted, 2)} training images, got {total}"
+        )
+    order = balanced_order(split, seed)
+    kept = order[held : held + wanted]
+    counts = torch.bincount(split.labels[kept], minlength=len(split.classes))
+    if images is None and int(counts.min()) == 0:
+        name = split.classes[int(counts.argmin())]
+        raise UserError(f"--validation {validation:g} leaves no training images of class '{name}'")
+    return kept.sort().values, order[:held].sort().values
+
+
+def balanced_order(split: ImageSplit, seed: int) -> Tensor:
+    """All images ``(N,)`` in an order drawn from ``seed`` in which the classes take turns while they last."""
+    rng = np.random.default_rng(seed)
+    labels = split.labels.cpu().numpy()
+    order = rng.permutation(len(labels))
+    turns = rng.permutation(len(split.classes))
+    rank = np.empty(len(labels), dtype=np.int64)
+    for label in range(len(split.classes)):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    return torch.from_numpy(np.lexsort((turns[labels], rank)))
+
+
+def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel of uint8 images ``(N, H, W, C)``, as pixels in [0, 1].
+
+    Sums are of whole numbers, so every machine finds the same. A channel that is the same everywhere has deviation 1.
+    """
+    pixels = images.flatten(0, 2).to(torch.int64)
+    mean = (pixels.sum(0).double() / len(pixels)).tolist()
+    square = (pixels.square().sum(0).double() / len(pixels)).tolist()
+    variance = [max(0.0, s - m * m) for m, s in zip(mean, square, strict=True)]
+    return tuple(m / 255 for m in mean), tuple(math.sqrt(v) / 255 if v > 1e-6 else 1.0 for v in variance)

@@ -1,0 +1,204 @@
+"""A model in training: one epoch at a time, each a function of the weights, the seed and the epoch's number."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import TrainingStopped, UserError
+from nas.models.architecture import Architecture, Classifier
+from nas.models.checkpoint import fit_weights
+from nas.training.adversary import PGD
+from nas.training.augmentation import Augmentation
+from nas.training.averaging import WeightAverage
+from nas.training.config import TrainConfig
+from nas.training.images import TrainingImages
+from nas.training.losses import Adversarial, Fast, Mart, Method, Standard, Trades
+from nas.training.schedules import make_schedule
+
+#: steps between two looks at the losses, by device: a look waits for what an accelerator has not computed yet
+LOOK_EVERY = {"cpu": 1, "cuda": 50}
+
+
+@dataclass(frozen=True)
+class EpochLoss:
+    """Of one epoch: mean loss, share of images ``accuracy`` in [0, 1] right as trained on, and the last rate."""
+
+    loss: float
+    accuracy: float
+    learning_rate: float
+
+
+class Learner:
+    """A classifier, its optimiser, and what else an epoch changes.
+
+    Everything random in an epoch comes from generators seeded by (seed, epoch, purpose), so the position is all that
+    is to be remembered of them.
+    """
+
+    def __init__(self, config: TrainConfig, architecture: Architecture, device: str):
+        self.config = config
+        self.device = torch.device(device)
+        with seeded(config.seed, "weights", self.device):
+            self.model: Classifier = architecture.build()
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=config.learning_rate, momentum=config.momentum,
+            weight_decay=config.weight_decay, foreach=True,
+        )  # fmt: skip
+        self.average = WeightAverage(self.model, config.ema) if config.ema else None
+        self.schedule = make_schedule(config.schedule, config.learning_rate, config.epochs, config.milestones)
+        self.augmentation = Augmentation(crop=config.crop, flip=config.flip)
+        self.method = make_method(config)
+        self.epochs_done = 0
+
+    def epoch(self, data: TrainingImages, watch: Callable[[float], None] | None = None) -> EpochLoss:
+        """Trains for one epoch.
+
+        :param watch: called after each step with the share of the epoch that is done.
+        :raises TrainingStopped: a loss is not finite; the model is of no use then.
+        """
+        config, epoch = self.config, self.epochs_done
+        self.model.train()
+        self._set_drop_path(config.drop_path * epoch / config.epochs)
+        order, augmentation = (generator(config.seed, f"{name} {epoch}") for name in ("order", "augmentation"))
+        noise = generator(config.seed, f"noise {epoch}", self.device)
+        steps = data.steps(config.batch_size)
+        total, rate = 0.0, 0.0
+        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        unseen: list[Tensor] = []  # sums over a batch, since the last look
+        with seeded(config.seed, f"drop path {epoch}", self.device):  # it draws from the global generator
+            batches = data.shuffled(config.batch_size, self.augmentation, order, augmentation)
+            for step, (images, labels) in enumerate(batches, start=1):
+                rate = self.schedule(epoch + (step - 0.5) / steps)
+                loss, logits = self.step(images, labels, noise, rate)
+                right += (logits.argmax(1) == labels).sum()
+                unseen.append(loss.double() * len(labels))
+                if step % LOOK_EVERY[self.device.type] == 0 or step == steps:
+                    for number, each in enumerate(torch.stack(unseen).tolist(), start=step - len(unseen) + 1):
+                        if not math.isfinite(each):
+                            raise TrainingStopped(
+                                f"the loss is not finite at epoch {epoch + 1}, step {number} of {steps}"
+                            )
+                        total += each
+                    unseen.clear()
+                    if watch is not None:
+                        watch(step / steps)
+        self.epochs_done += 1
+        return EpochLoss(total / len(data), float(right) / len(data), rate)
+
+    def step(self, images: Tensor, labels: Tensor, noise: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+        """One step at a learning rate; the loss before it, and the logits of the images trained on."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            found = self.method(self.forward, images, labels, noise)
+        self.optimizer.zero_grad(set_to_none=True)
+        found.loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.gradient_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        return found.loss.detach(), found.logits
+
+    def _set_drop_path(self, probability: float) -> None:
+        if hasattr(self.model.network, "drop_path_probability"):
+            self.model.network.drop_path_probability = probability  # type: ignore[assignment]  # a plain attribute
+        elif probability:
+            raise UserError("--drop-path: this network has no paths to drop")
+
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """Inside, the model has the weights that count: the average where there is one."""
+        if self.average is None:
+            yield self.forward
+            return
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average.weights)
+        try:
+            yield self.forward
+        finally:
+            self.model.load_state_dict(own)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that count, on the CPU."""
+        return to_cpu(self.model.state_dict() if self.average is None else self.average.weights)
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`load` goes on from, besides :meth:`weights`."""
+        momenta = [self.optimizer.state[each].get("momentum_buffer") for each in self.model.parameters()]
+        average = {} if self.average is None else {"steps": self.average.steps, "own": to_cpu(self.model.state_dict())}
+        return {
+            "epochs": self.epochs_done,
+            "momenta": [None if each is None else each.detach().cpu().clone() for each in momenta],
+            "average": average,
+        }
+
+    def load(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Goes on from there.
+
+        :raises UserError: they are of another network, or damaged.
+        """
+        try:
+            average, momenta, epochs = state["average"], state["momenta"], int(state["epochs"])
+            fit_weights(self.model, average["own"] if self.average is not None else weights)
+            if self.average is not None:
+                self.average.load(weights, int(average["steps"]))
+            for parameter, momentum in zip(self.model.parameters(), momenta, strict=True):
+                if momentum is not None:
+                    self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise UserError(f"the checkpoint to go on from is damaged: {' '.join(str(error).split())}") from None
+        self.epochs_done = epochs
+
+
+def to_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies."""
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
+
+
+def make_method(config: TrainConfig) -> Method:
+    """What the configuration minimises."""
+    adversary = PGD(
+        epsilon=config.epsilon, step_size=config.step_size or 0.0, steps=config.attack_steps or 0,
+        norm=config.norm, mode=config.attack_mode,
+    )  # fmt: skip
+    kinds: dict[str, tuple[type[Method], dict[str, Any]]] = {
+        "none": (Standard, {}),
+        "pgd": (Adversarial, {}),
+        "fast": (Fast, {"gradient_alignment": config.gradient_alignment}),
+        "trades": (Trades, {"beta": config.trades_beta}),
+        "mart": (Mart, {"beta": config.mart_beta}),
+    }
+    kind, own = kinds[config.method]
+    return kind(adversary=adversary, label_smoothing=config.label_smoothing, auxiliary=config.auxiliary, **own)
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed of 63 bits for one purpose."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, purpose: str, device: torch.device | None = None) -> torch.Generator:
+    """A generator for one purpose."""
+    return torch.Generator(device or "cpu").manual_seed(derived_seed(seed, purpose))
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, device: torch.device) -> Iterator[None]:
+    """Inside, torch's global generators are seeded for ``purpose``; afterwards they are as before."""
+    devices = range(torch.cuda.device_count()) if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derived_seed(seed, purpose))
+        yield

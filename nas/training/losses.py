@@ -1,0 +1,179 @@
+"""What adversarial training minimises, one class a method.
+
+A method is called with a model in train mode, images ``(N, C, H, W)`` in [0, 1], labels ``(N,)`` and a generator for
+the adversary's noise, and returns the loss to differentiate. The cross-entropy of an auxiliary head joins with its
+weight, on the images whose cross-entropy the method has.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas.training.adversary import PGD, buffers_kept, logits_of, undisturbed
+
+_START_DEVIATION = 0.001  # of the Gaussian start in the programs of TRADES and MART
+
+
+@dataclass(frozen=True)
+class Step:
+    """``loss``, a scalar with its graph, and the ``logits`` ``(N, classes)``, without, of the images trained on."""
+
+    loss: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """:param adversary: crafts the images. :param auxiliary: weight of the auxiliary head's cross-entropy."""
+
+    adversary: PGD
+    label_smoothing: float = 0.0
+    auxiliary: float = 0.0
+
+    @abstractmethod
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        """The loss of one batch."""
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """With smoothed labels: a share of ``label_smoothing`` is spread over all classes."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def on_auxiliary(self, outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor) -> Tensor | float:
+        """The weighted cross-entropy of the auxiliary head, 0 where there is none."""
+        if not isinstance(outputs, tuple):
+            return 0.0
+        return self.auxiliary * self.cross_entropy(logits_of(outputs[1]), labels)
+
+    def crafted(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None, start: Tensor | None
+    ) -> Tensor:
+        """Adversarial images that raise the plain cross-entropy, from ``start`` or a random point."""
+        objective = partial(F.cross_entropy, target=labels)
+        return self.adversary(model, images, objective, start=start, generator=generator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard(Method):
+    """The cross-entropy of the images as they are."""
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        outputs = model(images)
+        logits = logits_of(outputs)
+        return Step(self.cross_entropy(logits, labels) + self.on_auxiliary(outputs, labels), logits.detach())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(Method):
+    """The cross-entropy of adversarial images (Madry et al., ICLR 2018, https://arxiv.org/abs/1706.06083)."""
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        outputs = model(self.crafted(model, images, labels, generator, None))
+        logits = logits_of(outputs)
+        return Step(self.cross_entropy(logits, labels) + self.on_auxiliary(outputs, labels), logits.detach())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fast(Adversarial):
+    """FGSM from a random point (Wong et al., ICLR 2020, https://arxiv.org/abs/2001.03994).
+
+    ``gradient_alignment`` weights ``1 - mean cos(grad l(x), grad l(x + noise))``, noise uniform in the ball, against
+    catastrophic overfitting (GradAlign, Andriushchenko and Flammarion, NeurIPS 2020,
+    https://arxiv.org/abs/2007.02617, Eq. 7). As in their program both gradients are differentiated, in train mode, and
+    images without a gradient do not count; unlike there, FGSM keeps its random start, and running statistics see the
+    adversarial images only.
+    """
+
+    gradient_alignment: float = 0.0
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        step = super().__call__(model, images, labels, generator)
+        if self.gradient_alignment == 0:
+            return step
+        misaligned = 1 - self._alignment(model, images, labels, generator)
+        return Step(step.loss + self.gradient_alignment * misaligned, step.logits)
+
+    def _alignment(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None) -> Tensor:
+        gradients = []
+        with buffers_kept(model):
+            for points in (images, self.adversary.random_start(images, generator)):
+                points = points.detach().clone().requires_grad_()
+                loss = F.cross_entropy(logits_of(model(points)), labels)
+                gradients.append(torch.autograd.grad(loss, points, create_graph=True)[0].flatten(1))
+        there = (gradients[0].norm(dim=1) > 0) & (gradients[1].norm(dim=1) > 0)
+        if not there.any():
+            return images.new_ones(())
+        return F.cosine_similarity(gradients[0][there], gradients[1][there], dim=1).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trades(Method):
+    """TRADES (Zhang et al., ICML 2019, https://arxiv.org/abs/1901.08573, Eq. 5).
+
+    ``CE(f(x), y) + beta KL(f(x) || f(x'))``, x' maximising the KL term from a Gaussian start, as in their program.
+    Departure: in L2 x' comes from normalised gradient steps, not from an optimiser.
+    """
+
+    beta: float = 6.0
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        with undisturbed(model, self.adversary.mode):
+            with torch.no_grad():
+                clean = logits_of(model(images)).softmax(1)
+            adversarial = self.adversary(
+                model, images,
+                lambda logits: F.kl_div(logits.log_softmax(1), clean, reduction="sum"),
+                start=gaussian_start(images, generator),
+            )  # fmt: skip
+        outputs = model(images)
+        logits, adversarial_logits = logits_of(outputs), logits_of(model(adversarial))
+        divergence = F.kl_div(adversarial_logits.log_softmax(1), logits.softmax(1), reduction="batchmean")
+        loss = self.cross_entropy(logits, labels) + self.beta * divergence + self.on_auxiliary(outputs, labels)
+        return Step(loss, adversarial_logits.detach())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mart(Method):
+    """MART (Wang et al., ICLR 2020, https://openreview.net/forum?id=rklOg6EFwS, Eq. 11 with their program's constants).
+
+    ``CE(p', y) - log(1 - max over k != y of p'_k) + beta KL(p || p') (1 - p_y)``, p the probabilities of an image,
+    p' those of its adversarial one, crafted on the cross-entropy.
+    """
+
+    beta: float = 5.0
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        adversarial = self.crafted(model, images, labels, generator, gaussian_start(images, generator))
+        logits = logits_of(model(images))
+        outputs = model(adversarial)
+        adversarial_logits = logits_of(outputs)
+        p, q = logits.softmax(1), adversarial_logits.softmax(1)
+        others = q.scatter(1, labels[:, None], -1.0)
+        margin = -torch.log(1.0001 - others.max(dim=1).values + 1e-12).mean()
+        true = p.gather(1, labels[:, None]).squeeze(1)
+        divergence = F.kl_div(torch.log(q + 1e-12), p, reduction="none").sum(1)
+        weighted = (divergence * (1.0000001 - true)).mean()
+        boosted = F.cross_entropy(adversarial_logits, labels) + margin
+        return Step(boosted + self.beta * weighted + self.on_auxiliary(outputs, labels), adversarial_logits.detach())
+
+
+def gaussian_start(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Images with the slight noise from which TRADES and MART start; not clamped, as in their programs."""
+    return torch.empty_like(images).normal_(0, _START_DEVIATION, generator=generator).add_(images)

@@ -1,0 +1,79 @@
+"""What a user sees of a training."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from nas.training.trainer import TrainResult
+
+
+class TrainProgress:
+    """A bar on the error stream: epoch, loss, robust validation accuracy, images a second, time left."""
+
+    def __init__(self, epochs: int, *, show: bool):
+        self._progress = Progress(
+            TextColumn("epoch"),
+            TextColumn("{task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(file=sys.stderr),
+            disable=not show,
+        )
+        self._epochs = epochs
+        self._task = self._progress.add_task("train", total=epochs, epoch=f"1/{epochs}", figures="")
+        self._done = 0
+        self._started = False
+
+    def __enter__(self) -> TrainProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._started:
+            self._progress.stop()
+
+    def step(self, share: float) -> None:
+        """That share of the current epoch is done; the first call shows the bar: an early error stands alone."""
+        self._start()
+        self._progress.update(self._task, completed=self._done + share)
+
+    def epoch(self, epoch: dict[str, Any]) -> None:
+        """One epoch is done."""
+        self._start()
+        self._done = epoch["epoch"]
+        figures = f"loss {epoch['loss']:.3f}"
+        if "validation_robust_accuracy" in epoch:
+            figures += f" robust {epoch['validation_robust_accuracy']:.1%} clean {epoch['validation_accuracy']:.1%}"
+        figures += f" {epoch['images_per_second']:.0f} images/s"
+        number = f"{min(self._done + 1, self._epochs)}/{self._epochs}"
+        self._progress.update(self._task, completed=self._done, epoch=number, figures=figures)
+
+    def _start(self) -> None:
+        if not self._started:
+            self._progress.start()
+            self._started = True
+
+
+def print_result(result: TrainResult, *, tensorboard: bool) -> None:
+    """The best epoch, and where its model lies."""
+    best, epochs = result.best, len(result.history)
+    line = f"best epoch: {best['epoch']} of {epochs}"
+    if "validation_robust_accuracy" in best:
+        line += (
+            f", robust validation accuracy {best['validation_robust_accuracy']:.1%},"
+            f" clean {best['validation_accuracy']:.1%}"
+        )
+    else:
+        line += " (no validation images: the last epoch counts)"
+    lines = [line, f"model:      {result.checkpoint}"]
+    if not tensorboard:
+        lines.append("no TensorBoard events: tensorboardX is not installed")
+    for each in lines:
+        Console().print(each, highlight=False, markup=False, soft_wrap=True)
