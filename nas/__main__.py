@@ -8,6 +8,7 @@ import sys
 #: command -> what it does
 COMMANDS = {
     "search": "search a space for the cell that a proxy ranks best",
+    "attack": "measure what a trained model withstands",
     "report": "write a run's report.html again",
 }
 

@@ -23,8 +23,8 @@ from nas.attack_samples import Block, SampleStore
 from nas.attack_settings import DEFAULT_ATTACKS, DEFAULT_EPSILON, REFERENCE_STEPS, Attack, Member, Norm, make_attack
 from nas.attacks import adversarial, untouched
 
-#: called after each block: attack, samples attacked so far, those among them still classified correctly
-Watch = Callable[[Attack, int, int], None]
+#: called before the first and after each block: attack, samples done, of how many, correct among those done
+Watch = Callable[[Attack, int, int, int], None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -153,6 +153,8 @@ class Evaluator:
         correct: list[bool] = []
         left = [0] * (len(attack.members) + 1)  # after the first so many members
         seconds = 0.0
+        if watch is not None:
+            watch(attack, 0, samples, 0)
         for first in range(0, samples, self.batch):
             block = first, min(first + self.batch, samples)
             for count in range(len(left)):
@@ -161,7 +163,7 @@ class Evaluator:
                 seconds += taken
             correct += last
             if watch is not None:
-                watch(attack, len(correct), left[-1])
+                watch(attack, len(correct), samples, left[-1])
         broken = {member.name: left[i] - left[i + 1] for i, member in enumerate(attack.members)}
         return AttackResult(attack=attack, correct=torch.tensor(correct), broken_by=broken, seconds=seconds)
 
