@@ -174,7 +174,7 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
             watch=None if watch is None else lambda name, done: watch(name, done, len(labels)),
         )  # fmt: skip
     n = len(labels)
-    result = {
+    result: dict[str, Any] = {
         "format": FORMAT,
         "attack": attack.name,
         "settings": [member.to_json() for member in attack.members],
