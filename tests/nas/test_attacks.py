@@ -237,16 +237,29 @@ def test_targeted_dlr_loss_by_hand() -> None:
     assert loss.item() == pytest.approx(-(4 - 3) / (4 - (2 + 1) / 2))
 
 
-def test_autoattack_turns_at_least_what_torchattacks_does(network: nn.Module) -> None:
+def test_autoattack_turns_at_least_what_torchattacks_does() -> None:
     import torchattacks
 
-    images, labels = sample_images(10)
-    ours = evaluate(network, images, labels, ["natural", "autoattack"], epsilon=0.03, checks=False)
+    network = small_network(classes=5)
+    images, labels = sample_images(30)
+    images, labels = images[labels < 5], labels[labels < 5]
+    ours = evaluate(network, images, labels, ["natural", "autoattack"], epsilon=0.06, checks=False)
     with torch.random.fork_rng():
-        theirs = torchattacks.AutoAttack(network, eps=0.03, seed=0)(images, labels)
+        theirs = torchattacks.AutoAttack(network, eps=0.06, seed=0, n_classes=5)(images, labels)
     left = float((network(theirs).argmax(1) == labels).float().mean())
     print(f"robust accuracy: {ours.accuracy('AA'):.3f}, of torchattacks' own: {left:.3f}")
     assert 0 < ours.accuracy("AA") <= left < ours.accuracy("natural")
+
+
+def test_fab_returns_no_numbers_where_the_gradient_is_zero(network: nn.Module) -> None:
+    import torchattacks
+
+    images, labels = sample_images(6)
+    with torch.random.fork_rng():
+        alone = torchattacks.FAB(Flat(network), norm="L2", eps=0.1, steps=2)(images, labels)
+    assert bool(alone.isnan().any())
+    kept = adversarial(Flat(network), images, labels, only_member("fab", norm="L2", epsilon=0.1), 0)
+    assert torch.equal(kept[alone.isnan().flatten(1).any(1)], images[alone.isnan().flatten(1).any(1)])
 
 
 # What stays as it was

@@ -69,7 +69,8 @@ def signs(model: nn.Module, *attacks: str, **options: Any) -> list[str]:
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 def test_an_ordinary_network_shows_none(norm: Any, network: nn.Module) -> None:
     epsilon = 0.04 if norm == "Linf" else 0.4
-    attacks = ("natural", "fgsm", "pgd-7", "pgd-20", "pgd-100", "apgd-ce", "square", "autoattack")
+    attacks = ["natural", "fgsm", "pgd-7", "pgd-20", "pgd-100", "apgd-ce", "square"]
+    attacks += ["autoattack"] if norm == "Linf" else []
     assert signs(network, *attacks, norm=norm, epsilon=epsilon, autoattack_steps=5) == []
 
 
