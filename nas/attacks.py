@@ -214,7 +214,7 @@ _METHODS: dict[str, Callable[[_Wrapped, Tensor, Tensor, Member, int], Any]] = {
 
 
 def _checked(images: Tensor, changed: Tensor, member: Member) -> Tensor:
-    """``changed``, with the clean image where an attack divided by a zero gradient and returned no numbers."""
+    """``changed``, with the clean image where an attack returned no numbers, which it would count as a success."""
     usable = changed.isfinite().flatten(1).all(1)
     changed = torch.where(usable.view(-1, 1, 1, 1), changed, images)
     distance = (changed - images).flatten(1)
