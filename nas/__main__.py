@@ -9,6 +9,9 @@ import sys
 COMMANDS = {
     "search": "search a space for the cell that a proxy ranks best",
     "train": "train the best cell adversarially",
+    "attack": "measure what a trained model withstands",
+    "transfer": "show adversarial images made on one model to others",
+    "export": "write a trained model for other programs",
     "report": "write a run's report.html again",
 }
 

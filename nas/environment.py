@@ -6,15 +6,16 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = ("nas-robust", "torch", "numpy", "networkx", "scipy", "scikit-learn")
 
 
-def versions() -> dict[str, str]:
-    """Python's and the packages' versions, by name."""
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Python's and the packages' versions, by name; of ``more`` packages besides."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *more):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -12,6 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def exporting() -> bool:
+    """Whether a graph is traced for other programs, which know torch's own operations only."""
+    traced: bool = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()  # the former since torch 2.7
+    return traced
+
+
 def depthwise(x: Tensor, weight: Tensor, dilation: int = 1, stride: int = 1) -> Tensor:
     """A depthwise convolution padded by ``dilation (k // 2)``, ``(N, C, H, W)``, weight ``(C, 1, k, k)``, k odd.
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.folding import Foldable
-from search_spaces.kernels import depthwise, diagonal_phases
+from search_spaces.kernels import depthwise, diagonal_phases, exporting
 
 
 def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -43,12 +43,17 @@ def pad_to_even(x: Tensor) -> Tensor:
     return F.pad(x, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
 
 
+def wants_kernels(x: Tensor) -> bool:
+    """Whether what torch computes slowly on a CPU is to be computed otherwise."""
+    return x.device.type == "cpu" and not exporting()
+
+
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution, ``(N, C, H, W)`` -> ``(N, O, H, W)``, weight ``(O, C, 1, 1)``.
 
     On a CPU it is one matrix product: in channels_last that has the faster gradients.
     """
-    if x.device.type != "cpu":
+    if not wants_kernels(x):
         return F.conv2d(x, weight, bias)
     return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
@@ -136,7 +141,7 @@ class FactorizedReduce(Foldable):
 
     def forward(self, x: Tensor) -> Tensor:
         x, tensors = pad_to_even(x), self.folded_tensors or self.fold()
-        pixels = diagonal_phases(x).unbind() if x.device.type == "cpu" else (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
+        pixels = diagonal_phases(x).unbind() if wants_kernels(x) else (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
         if tensors is None:
             normalised: Tensor = self.norm(torch.cat([self.conv_even(pixels[0]), self.conv_odd(pixels[1])], dim=1))
             return normalised
@@ -152,7 +157,7 @@ class DepthwiseConv(nn.Conv2d):
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if not wants_kernels(x):
             return super().forward(x)
         if self.stride == (1, 1) or self.dilation == (1, 1):
             return depthwise(x, self.weight, self.dilation[0], self.stride[0])
@@ -222,7 +227,7 @@ class AvgPool(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if not wants_kernels(x):  # while a graph is traced, a cache would keep tensors of the tracer
             return F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
         _, c, h, w = x.shape
         summed = F.conv2d(x, _average_kernel(c, x.dtype), None, self.stride, 1, groups=c)

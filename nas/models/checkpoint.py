@@ -24,6 +24,7 @@ FORMAT = 1
 TRAIN = "train"  # the folder of a run directory that holds what training writes
 BEST = "best.pt"
 LAST = "last.pt"
+SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +100,13 @@ def find_checkpoint(path: Path, name: str = BEST) -> Path:
 def read_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in a file. Nothing in it is executed.
 
+    :param path: of a ``torch.save`` file, or of ``*.safetensors`` as ``nas.export`` writes it.
     :raises UserError: it is missing, truncated, of another program, or asks for code to be run.
     """
+    if path.suffix == SAFETENSORS:
+        from nas.models.safetensors_file import read_safetensors
+
+        return read_safetensors(path)
     try:
         stored = io.BytesIO(path.read_bytes())
     except OSError as error:

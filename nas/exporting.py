@@ -1,0 +1,100 @@
+"""Trained models in the formats of other programs: images ``(N, C, H, W)`` in [0, 1] -> ``logits``, any N.
+
+Normalisation is inside. The batch norms that a cell network folds into its convolutions stay folded.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.errors import UserError
+from nas.models.architecture import Classifier
+from nas.models.checkpoint import Checkpoint
+
+OPSET = 18  # of ONNX; the lowest that torch's exporter writes itself
+
+
+def exported(checkpoint: Checkpoint, format: str) -> bytes:
+    """The content of the file.
+
+    :raises UserError: a package that the format needs is not installed.
+    """
+    if format == "safetensors":
+        from nas.models.safetensors_file import safetensors_bytes
+
+        return safetensors_bytes(checkpoint)
+    write: dict[str, Callable[[Classifier, Tensor], bytes]] = {"onnx": _onnx, "torch_export": _torch_export}
+    architecture = checkpoint.architecture
+    model = checkpoint.classifier().requires_grad_(False)
+    example = torch.rand(2, len(architecture.mean), *architecture.image_size)  # 1 would be taken for a constant
+    with torch.no_grad(), _quiet():
+        return write[format](model, example)
+
+
+def reader(path: Path, format: str) -> Callable[[Tensor], Tensor] | None:
+    """The model in the file, as its own runtime computes it; None where that is not installed."""
+    if format == "onnx":
+        return _onnx_reader(path) if find_spec("onnxruntime") else None
+    if format == "torch_export":
+        program: nn.Module = torch.export.load(path).module()
+        return program
+    from nas.models.checkpoint import load
+
+    return load(path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, the exporters' progress notes are not printed."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _batched() -> dict[str, Any]:
+    return {"images": {0: torch.export.Dim("batch")}}
+
+
+def _torch_export(model: Classifier, example: Tensor) -> bytes:
+    program = torch.export.export(model, (example,), dynamic_shapes=_batched())
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def _onnx(model: Classifier, example: Tensor) -> bytes:
+    for package in ("onnx", "onnxscript"):
+        if not find_spec(package):
+            raise UserError(f"--format onnx needs the package {package}, which is not installed")
+    program = torch.onnx.export(
+        model, (example,), dynamo=True, dynamic_shapes=_batched(), opset_version=OPSET, verbose=False,
+        input_names=["images"], output_names=["logits"],
+    )  # fmt: skip
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _onnx_reader(path: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])

@@ -1,0 +1,246 @@
+"""``python -m nas.attack`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nas.attack import main
+from nas.models.architecture import Architecture
+from nas.models.checkpoint import Checkpoint
+from tests.nas.trained_networks import DIGITS, trained_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = shlex.split("--attack natural --attack fgsm --attack pgd-3 --samples 40 --batch 16 --threads 1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with a trained model."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    trained_checkpoint(run / "train" / "best.pt")
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, tmp_path / "run")
+    return Path("run")
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((run / "attack.json").read_text())
+    return value
+
+
+def counts(run: Path) -> dict[str, int]:
+    return {row["attack"]: row["correct"] for row in result_of(run)["attacks"]}
+
+
+def lines(run: Path) -> list[str]:
+    return (run / "attack-samples.jsonl").read_text().splitlines()
+
+
+def slip(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that the command answers with."""
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    return err
+
+
+def test_the_table_and_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", "run", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    result = result_of(run)
+    rows = {row["attack"]: row for row in result["attacks"]}
+    assert list(rows) == ["natural", "FGSM", "PGD-3"] and rows["natural"]["samples"] == 40
+    for name, row in rows.items():
+        assert row["accuracy"] == row["correct"] / 40 and row["interval"][0] <= row["accuracy"] <= row["interval"][1]
+        assert re.search(rf"│ {name} +│ +{row['accuracy']:.2%} ", out), out
+    assert rows["natural"]["correct"] > 20 and rows["FGSM"]["correct"] < rows["natural"]["correct"]
+    assert rows["PGD-3"]["settings"] == [
+        {
+            "name": "PGD-3", "method": "pgd", "norm": "Linf", "epsilon": 8 / 255, "steps": 3, "step_size": 2 / 255,
+            "random_start": True,
+        }
+    ]  # fmt: skip
+    assert result["model"]["architecture"]["family"] == "nasbench201" and result["model"]["params"] > 0
+    assert {"torch", "torchattacks", "python"} <= set(result["versions"])
+    assert result["images"]["dataset"] == "digits" and "worst case" in out
+    assert "accuracy" in err and "40/40" in err and "left" in err
+
+
+def test_json_and_quiet(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--checkpoint", "run/train/best.pt", *QUICK, "--json", "--out", "results"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and json.loads(out) == result_of(Path("results"))
+    assert main(["--run", "run", *QUICK, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and re.fullmatch(r"natural 0\.\d{4}\nFGSM 0\.\d{4}\nPGD-3 0\.\d{4}\n", out)
+
+
+def test_a_result_s_configuration_can_be_given_back(run: Path) -> None:
+    assert main(["--run", "run", *QUICK, "--epsilon", "4/255", "--norm", "L2", "--quiet"]) == 0
+    before = counts(run)
+    (run / "attack.json").rename("given.json")
+    (run / "attack-samples.jsonl").unlink()
+    assert main(["--config", "given.json", "--quiet"]) == 0
+    assert counts(run) == before and result_of(run)["norm"] == "L2"
+
+
+def test_what_is_known_is_not_attacked_again(run: Path) -> None:
+    words = ["--run", "run", *QUICK, "--quiet"]
+    assert main(words) == 0
+    first, known = counts(run), lines(run)
+    assert main(words) == 0
+    assert counts(run) == first and lines(run) == known
+    assert main([*words, "--samples", "60"]) == 0
+    assert lines(run)[: len(known)] == known and len(lines(run)) > len(known)
+    extended = counts(run)
+    (run / "attack-samples.jsonl").unlink()
+    assert main([*words, "--samples", "60"]) == 0
+    assert counts(run) == extended
+    assert main([*words, "--samples", "60", "--seed", "1"]) == 0
+    assert len(lines(run)) > len(known)
+
+
+def test_a_killed_evaluation_goes_on(run: Path) -> None:
+    words = ["--run", "run", "--attack", "pgd-40", "--samples", "300", "--batch", "8", "--threads", "1", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "nas.attack", *words], env=environment)
+    file = run / "attack-samples.jsonl"
+    deadline = time.monotonic() + 60
+    while (not file.exists() or file.read_bytes().count(b"\n") < 6) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and not (run / "attack.json").exists()
+    with open(file, "ab") as torn:
+        torn.write(b'{"key": "torn')
+    known = file.read_bytes().rpartition(b"\n")[0]
+    few = [*words[:5], "40", *words[6:]]
+    assert main(few) == 0
+    assert file.read_bytes().startswith(known + b"\n") and "torn" not in file.read_text()
+    resumed = counts(run)
+    file.unlink()
+    assert main(few) == 0
+    assert counts(run) == resumed
+
+
+def test_another_model_shares_nothing(run: Path) -> None:
+    assert main(["--run", "run", *QUICK, "--quiet"]) == 0
+    before = len(lines(run))
+    content = torch.load(run / "train/best.pt", weights_only=True)
+    content["weights"]["network.classifier.bias"] += 0.1
+    torch.save(content, run / "train/best.pt")
+    assert main(["--run", "run", *QUICK, "--quiet"]) == 0
+    assert len(lines(run)) == 2 * before
+
+
+def test_damaged_results_are_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "attack-samples.jsonl").write_text('{"key": "a", "first": 0, "end": 2, "correct": [true], "seconds": 1}\n')
+    assert "attack-samples.jsonl line 1 is no attack's result" in slip(capsys, "--run", "run", *QUICK)
+
+
+class _Touch:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
+
+
+def _other_checkpoint(path: str, **changes: Any) -> None:
+    architecture = Architecture(
+        **{"family": "darts", "genotype": "DARTS_V2", "channels": 2, "layers": 2, "classes": DIGITS, **changes}
+    )
+    Checkpoint(architecture=architecture, weights=architecture.build().state_dict()).save(Path(path))
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("--epsilon 1.5", ["--epsilon must be from 0 to 1", "got 1.5"]),
+        ("--epsilon 300/255", ["--epsilon must be from 0 to 1", "got 300/255"]),
+        ("--epsilon -0.1", ["--epsilon must be a finite number from 0, got -0.1"]),
+        ("--epsilon nan", ["--epsilon must be a finite number"]),
+        ("--epsilon eight", ["--epsilon must be a number such as 8/255", "'eight'"]),
+        ("--epsilon 8/0", ["--epsilon must be a number such as 8/255"]),
+        ("--step-size 0", ["--step-size must be above 0"]),
+        ("--attack pgd20", ["unknown attack 'pgd20'", "did you mean pgd-20"]),
+        ("--attack autoatack", ["unknown attack 'autoatack'", "did you mean autoattack"]),
+        ("--attack fgsm", ["each once"]),
+        ("--attack", ["--attack needs a value"]),
+        ("--norm L1", ["--norm must be Linf or L2, got L1"]),
+        ("--samples 0", ["--samples must be a whole number from 1, got 0"]),
+        ("--samples 5000", ["--samples must be at most the 355 test images, got 5000"]),
+        ("--batch 0", ["--batch must be a whole number from 1"]),
+        ("--seed -1", ["--seed must be a whole number from 0"]),
+        ("--device gpu", ["--device must be cpu, cuda"]),
+        ("--dataset cifar", ["unknown data set 'cifar'"]),
+        ("--image-size 16", ["images of digits have 16x16 pixels", "expected 8x8", "--image-size"]),
+        ("--checkpoint wide.pt", ["expected --run RUN or --checkpoint FILE, got both"]),
+        ("--bach 5", ["unknown option '--bach'", "did you mean --batch"]),
+    ],
+)
+def test_bad_input_is_one_line(words: str, parts: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = slip(capsys, "--run", "run", *QUICK, *shlex.split(words))
+    assert all(part in error for part in parts), error
+    assert sorted(os.listdir("run")) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "parts"),
+    [
+        ("cut.pt", "", ["cut.pt is", "truncated"]),
+        ("evil.pt", "", ["evil.pt is refused"]),
+        ("missing.pt", "", ["missing.pt does not exist"]),
+        ("empty", "", ["empty holds no trained model", "python -m nas.train"]),
+        ("wide.pt", "", ["wide.pt does not say what it was trained on: --dataset"]),
+        ("wide.pt", "--dataset digits", ["images of digits have 32x32 pixels", "expected 16x16"]),
+        ("three.pt", "--dataset digits", ["digits has 10 classes, expected the 3 of three.pt"]),
+        ("words.pt", "--dataset digits", ["class 0 of digits is '0', expected 'zero'"]),
+    ],
+)
+def test_checkpoints_that_cannot_be_attacked(
+    name: str, words: str, parts: list[str], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (run / "train/best.pt").read_bytes()
+    Path("cut.pt").write_bytes(content[: len(content) // 2])
+    torch.save({"format": 1, "weights": _Touch()}, "evil.pt")
+    Path("empty").mkdir()
+    _other_checkpoint("wide.pt", image_size=(16, 16))
+    _other_checkpoint("three.pt", classes=("0", "1", "2"))
+    _other_checkpoint("words.pt", classes=("zero", *DIGITS[1:]))
+    error = slip(capsys, "--checkpoint", name, *QUICK, *shlex.split(words))
+    assert all(part in error for part in parts), error
+    assert not Path("executed").exists() and not Path("attack.json").exists()
+
+
+def test_neither_run_nor_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "expected --run RUN or --checkpoint FILE, got neither" in slip(capsys)
+
+
+def test_help_needs_no_torch() -> None:
+    program = (
+        "import sys, nas.attack\n"
+        "try: nas.attack.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'torchattacks', 'torchvision') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr == "" and done.stdout.splitlines()[-1] == "[]"
+    flags = "--run --checkpoint --attack --norm --epsilon --step-size --samples --batch --dataset --out --json --quiet"
+    assert set(flags.split()) <= set(re.findall(r"--[\w-]+", done.stdout))
