@@ -26,3 +26,5 @@ format:
 bench:
 	$(PYTHON) -m benchmarks.scoring
 	$(PYTHON) -m benchmarks.proxies
+	$(PYTHON) -m benchmarks.executors
+	$(PYTHON) -m benchmarks.training

@@ -3,7 +3,8 @@
     python -m benchmarks.executors [--rounds 2] [--cells 16] [--instant 20000]
 
 * start-up: joining a private cluster and waiting for one worker that holds the scorer;
-* overhead: wall time of one worker less the seconds of the scoring itself, a candidate;
+* overhead: wall time of one worker less the seconds that its trials record, a candidate, and the same in this process
+  without Ray, where it is what freeing a network takes;
 * two workers against one on the same candidates, in turn (A B A B), each of one thread;
 * the driver alone: a whole loop (proposing, handing out, trials.jsonl) over workers that score at once, and the bytes
   that a trial takes in the file and on its way to a worker and back.
@@ -25,6 +26,8 @@ from rich.table import Table
 from benchmarks.scoring import CURVATURE_IMAGES, NTK_IMAGES, show
 from nas.candidates import Candidate, candidate_seed
 from nas.data import load_data, probe_batch
+from nas.executors.base import Executor
+from nas.executors.local import LocalExecutor
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
 from nas.loop import Loop
@@ -66,7 +69,7 @@ def executor(workers: int) -> SupervisedExecutor:
 
 
 def timed(
-    running: SupervisedExecutor, scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]]
+    running: Executor, scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]]
 ) -> tuple[float, float]:
     """Wall time, and the seconds of the scoring itself, both a candidate."""
     started = time.perf_counter()
@@ -109,23 +112,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     table = Table("", "median", "min to max", title="scoring on Ray")
     walls: dict[int, list[float]] = {1: [], 2: []}
-    overheads, starts, each = [], [], []
+    overheads, within, starts, each = [], [], [], []
     for _ in range(arguments.rounds):
         for workers in (1, 2):
             with executor(workers) as running:
                 started = time.perf_counter()
                 list(running.run(scorer, candidates[:1]))
                 starts.append(time.perf_counter() - started)
-                list(running.run(scorer, candidates[: 2 * workers]))  # all workers are there
+                while not running.status().startswith(f"{workers} worker"):
+                    list(running.run(scorer, candidates[:workers]))
+                list(running.run(scorer, candidates[: 2 * workers]))
                 wall, scoring = timed(running, scorer, candidates)
             walls[workers].append(wall)
             if workers == 1:
-                overheads.append(1000 * (wall - scoring))
                 each.append(scoring)
+                here, recorded = timed(LocalExecutor(1), scorer, candidates)
+                within.append(1000 * (here - recorded))
+                overheads.append(1000 * (wall - scoring) - within[-1])
     ratios = [one / two for one, two in zip(walls[1], walls[2], strict=True)]
     rows = [
         ("start-up with the first candidate, s", starts), ("scoring itself, one thread, s a candidate", each),
-        ("one worker: overhead, ms a candidate", overheads), ("one worker, s a candidate", walls[1]),
+        ("in this process, beyond that, ms a candidate", within), ("one worker: Ray's overhead, ms a candidate", overheads), ("one worker, s a candidate", walls[1]),
         ("two workers, s a candidate", walls[2]), ("two workers: times as fast as one", ratios),
     ]  # fmt: skip
     for name, values in rows:

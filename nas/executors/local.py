@@ -32,7 +32,7 @@ class LocalExecutor(Executor):
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         workers = min(self.threads, len(candidates)) if scorer.parallel else 1
         keep_freed_memory()
-        with one_thread_per_operation(), _settled_objects():
+        with one_thread_per_operation(), settled_objects():
             if workers <= 1:
                 yield from map(scorer, candidates)
                 return
@@ -68,7 +68,7 @@ def one_thread_per_operation() -> Iterator[None]:
 
 
 @contextmanager
-def _settled_objects() -> Iterator[None]:
+def settled_objects() -> Iterator[None]:
     """Inside, Python's collector leaves alone what exists already.
 
     Every pass through a network makes enough objects to start it, and it would walk all of torch's each time: 15 to

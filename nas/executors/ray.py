@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from nas.candidates import Candidate, CandidateScorer
@@ -169,15 +169,19 @@ class ScoringActor:
     """A worker process: the scorer, and one thread that scores."""
 
     def __init__(self, scorer: CandidateScorer[Any], gpus: float):
-        from nas.executors.local import LocalExecutor
+        from nas.executors.allocator import keep_freed_memory
+        from nas.executors.local import one_thread_per_operation, settled_objects
 
         if 0 < gpus < 1:
             import torch
 
             if torch.cuda.is_available():
                 torch.cuda.set_per_process_memory_fraction(gpus)
+        keep_freed_memory()
+        self._for_life = ExitStack()
+        self._for_life.enter_context(one_thread_per_operation())
+        self._for_life.enter_context(settled_objects())
         self._scorer = scorer
-        self._executor = LocalExecutor(1)
 
     def ready(self) -> str:
         """The id of the machine."""
@@ -188,7 +192,7 @@ class ScoringActor:
 
     def score(self, chunk: list[Candidate[Any]]) -> list[Trial[Any]]:
         """A trial for each candidate."""
-        return list(self._executor.run(self._scorer, chunk))
+        return [self._scorer(candidate) for candidate in chunk]
 
 
 @contextmanager
