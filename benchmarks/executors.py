@@ -130,12 +130,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 within.append(1000 * (here - recorded))
                 overheads.append(1000 * (wall - scoring) - within[-1])
     ratios = [one / two for one, two in zip(walls[1], walls[2], strict=True)]
-    rows = [
-        ("start-up with the first candidate, s", starts), ("scoring itself, one thread, s a candidate", each),
-        ("in this process, beyond that, ms a candidate", within), ("one worker: Ray's overhead, ms a candidate", overheads), ("one worker, s a candidate", walls[1]),
-        ("two workers, s a candidate", walls[2]), ("two workers: times as fast as one", ratios),
-    ]  # fmt: skip
-    for name, values in rows:
+    rows = {
+        "start-up with the first candidate, s": starts,
+        "scoring itself, one thread, s a candidate": each,
+        "in this process, beyond that, ms a candidate": within,
+        "one worker: Ray's overhead, ms a candidate": overheads,
+        "one worker, s a candidate": walls[1],
+        "two workers, s a candidate": walls[2],
+        "two workers: times as fast as one": ratios,
+    }
+    for name, values in rows.items():
         table.add_row(name, f"{statistics.median(values):.3g}", f"{min(values):.3g} to {max(values):.3g}")
     rate, stored, pickled = drive(arguments.instant)
     table.add_row("driver alone, trials a second", f"{rate:.0f}", "")
