@@ -2,7 +2,8 @@
 
 A checkpoint is a ``torch.save`` file of plain values and tensors: ``format``, ``architecture``
 (:class:`~nas.models.architecture.Architecture`), ``weights`` (the classifier's state), ``facts`` (how it was trained,
-plain values) and, in a checkpoint to go on from, ``training`` (optimiser, generators, position).
+plain values; ``dataset`` names the images) and, in a checkpoint to go on from, ``training`` (optimiser, averages,
+position).
 """
 
 from __future__ import annotations

@@ -263,6 +263,7 @@ class _Course:
         self.directory.append_metrics(epoch)
         facts = {
             **{name: epoch[name] for name in epoch if name not in ("images_per_second", "seconds")},
+            "dataset": self.config.dataset,
             "configuration": self.config.to_json(),
             "data": self.manifest["data"],
             "versions": self.manifest["versions"],
