@@ -135,6 +135,10 @@ class Search:
                 budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
             )  # fmt: skip
             loop.check(stored)
+            if len(stored) < config.budget:
+                self.executor.open(loop.scorer)  # or there is nowhere to run, and no run is begun
+            if not self.resume:
+                manifest["executor"] = self.executor.facts()
             for trial in stored:
                 if watch is not None:
                     watch(trial)

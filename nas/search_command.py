@@ -8,13 +8,19 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from nas.config import SearchConfig, option
+from nas.config import SearchConfig, flag, option
+from nas.errors import UserError
 
 if TYPE_CHECKING:
     from nas.search import SearchResult
     from search_spaces.base import SearchSpace
+
+
+#: what a CPU has the time for
+QUICK_ATTACKS = ("natural", "fgsm", "pgd-20")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,9 @@ class OutputOptions:
     quiet: bool = option(False, "no progress and no table: print the best genotype only")
     json: bool = option(False, "no table: print the result as one JSON object")
     no_report: bool = option(False, "write no report.html")
+    train: Literal["quick", "tiny_robustbench", "table"] | None = option(
+        None, "go on to train the best cell adversarially, by this preset of nas.train, and to attack it"
+    )
 
 
 def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
@@ -48,6 +57,8 @@ def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
     config, output = _parse(argv)
+    if output.train and config.table:
+        raise UserError("--train has no use with --table, which needs no images: python -m nas.train --run takes them")
     from nas import progress
     from nas.search import Search
 
@@ -68,7 +79,24 @@ def command(argv: Sequence[str]) -> int:
         print(source.space.format(result.best.genotype))
     else:
         progress.print_result(result, source, search.config)
-    return 0
+    return train_and_attack(config, output, result.path) if output.train else 0
+
+
+def train_and_attack(config: SearchConfig, output: OutputOptions, run: Path) -> int:
+    """Trains the best cell of ``run`` on the images of the search, and attacks it; goes on with what was begun."""
+    from nas import attack, train
+    from nas.training.directory import holds_training
+
+    shared = ["--dataset", config.dataset, "--data-dir", config.data_dir, "--device", config.device]
+    shared += ["--seed", str(config.seed), *(["--download"] if config.download else [])]
+    for name in ("image_size", "threads"):
+        value = getattr(config, name)
+        shared += [flag(name), str(value)] if value is not None else []
+    shared += ["--quiet"] * output.quiet + ["--json"] * output.json
+    begun = ["--resume"] if holds_training(run) else []
+    train.command(["--run", str(run), "--out", str(run), "--preset", str(output.train), *begun, *shared])
+    attacks = QUICK_ATTACKS if output.train == "quick" else ()
+    return attack.command(["--run", str(run), *(word for name in attacks for word in ("--attack", name)), *shared])
 
 
 def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:

@@ -15,6 +15,13 @@ G = TypeVar("G")
 class Executor(ABC):
     """Runs a scorer over candidates, as often as it is asked to, until it is closed; also a context manager."""
 
+    def open(self, scorer: CandidateScorer[Any]) -> None:
+        """Gets ready for ``scorer``, which may take seconds; :meth:`run` does it where nobody has.
+
+        :raises UserError: there is nowhere to run.
+        """
+        return
+
     @abstractmethod
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         """Finished trials in any order, one for each candidate."""

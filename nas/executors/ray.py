@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -22,6 +23,8 @@ from searchers.base import Trial
 
 #: how old the list of machines may be
 NODES_SECONDS = 5.0
+#: for a cluster's address to answer
+REACH_SECONDS = 20.0
 #: bytes of the private cluster's object store, which holds one scorer
 OBJECT_STORE = 128 * 2**20
 
@@ -69,15 +72,17 @@ class RayCrew(Crew):
                 "env_vars": {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)}
             }
         try:
+            reach(self.address)
             with same_signal_handlers():
                 ray.init(address=self.address, **options)
-        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+        except (ValueError, RuntimeError, OSError) as error:
             if self.address == "local":
                 raise UserError(f"--executor ray cannot start a private cluster: {_one_line(error)}") from None
             raise UserError(
                 f"no Ray cluster can be joined at {self.address} (--address or RAY_ADDRESS): {_one_line(error)}"
             ) from None
         self._ray, self._owner = ray, True
+        self._alive()
         if self.address == "local" and not self._room(self._alive()):
             self.close()
             raise UserError(
@@ -193,6 +198,16 @@ class ScoringActor:
     def score(self, chunk: list[Candidate[Any]]) -> list[Trial[Any]]:
         """A trial for each candidate."""
         return [self._scorer(candidate) for candidate in chunk]
+
+
+def reach(address: str) -> None:
+    """Ray itself tries for minutes.
+
+    :raises OSError: nobody listens at ``host:port``; other forms of an address are not looked at.
+    """
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
 
 
 @contextmanager

@@ -45,15 +45,18 @@ class SupervisedExecutor(Executor):
         self._failed_starts = 0
         self._unstaffed_since: float | None = None
 
+    def open(self, scorer: CandidateScorer[Any]) -> None:
+        if scorer is not self._scorer:
+            self._dismiss(*self._workers)
+            self.crew.open(scorer)
+            self._scorer = scorer
+
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         """Trials as they are finished.
 
         :raises SearchStopped: no worker can be started.
         """
-        if scorer is not self._scorer:
-            self._dismiss(*self._workers)
-            self.crew.open(scorer)
-            self._scorer = scorer
+        self.open(scorer)
         work = self._work = Workload(candidates)
         try:
             while not work.done:

@@ -12,6 +12,8 @@ import torch
 import nas
 from nas import attack, export, search, train
 from nas.data import load_data
+from nas.training.presets import PRESETS, QUICK_DIGITS
+from tests.nas.test_command import slip
 
 
 def test_a_run_is_searched_trained_attacked_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +33,26 @@ def test_a_run_is_searched_trained_attacked_and_exported(tmp_path: Path, capsys:
     images = load_data("digits").test.images[:4] / 255
     with torch.no_grad():
         assert torch.equal(nas.load(run)(images), nas.load(run / "model.safetensors")(images))
+
+
+def test_a_search_may_go_on_to_a_robust_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "quick", {**PRESETS["quick"], "channels": 4, "layers": 2})
+    monkeypatch.setitem(QUICK_DIGITS, "epochs", 1)
+    words = (
+        f"--channels 2 --layers 2 --proxy params --budget 4 --quiet --no-report --train quick --out {tmp_path / 'run'}"
+    )
+    assert search.main(shlex.split(words)) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("Genotype(") and said[1].endswith("best.pt") and said[2].startswith("natural")
+    found = json.loads((tmp_path / "run/attack.json").read_text())
+    assert [each["attack"] for each in found["attacks"]] == ["natural", "FGSM", "PGD-20"]
+    resumed = f"--resume {tmp_path / 'run'} --quiet --no-report --train quick"
+    assert search.main(shlex.split(resumed)) == 0  # nothing is done twice
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_a_table_has_no_images_to_train_on(capsys: pytest.CaptureFixture[str]) -> None:
+    said = slip(capsys, *shlex.split("--table nas_robbench_201 --metric cifar10/autoattack --train quick"))
+    assert "--train has no use with --table" in said

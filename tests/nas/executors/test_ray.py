@@ -15,6 +15,7 @@ from nas import Search
 from nas.errors import UserError
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
+from nas.runs import holds_run
 from searchers.base import Trial
 from tests.nas.executors.conftest import ray_processes
 from tests.nas.executors.faulty import COUNT, FaultyScorer, candidates
@@ -154,3 +155,4 @@ class TestPrivateCluster:
     def test_an_address_where_nobody_is(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         words = f"--executor ray --address 127.0.0.1:1 --budget 2 --proxy params --out {tmp_path / 'run'}"
         assert "no Ray cluster can be joined at 127.0.0.1:1 (--address or RAY_ADDRESS)" in slip(capsys, *words.split())
+        assert not holds_run(tmp_path / "run")
