@@ -22,9 +22,9 @@ TINY_ROBUSTBENCH: dict[str, Any] = {
     "channels": 16, "layers": 8, "validation": 1000,
 }  # fmt: skip
 
-#: The size of the search table's networks, trained as robust NAS papers do (AdvRush and RACL: PGD-7 with steps of
-#: 0.01, 200 epochs, a tenth of the rate at epochs 100 and 150). Assumed, because the table does not say: a batch of
-#: 128; DARTS' auxiliary head of weight 0.4, its drop path of 0.2 and its gradient clipping at 5.
+#: The size of the search table's networks. How they were trained the table does not say; all of this is assumed: PGD-7
+#: with steps of 0.01, 200 epochs, a tenth of the rate at epochs 100 and 150, a batch of 128, as public programs of PGD
+#: training on CIFAR-10 have it; DARTS' auxiliary head of weight 0.4, its drop path of 0.2, its gradient clipping at 5.
 TABLE: dict[str, Any] = {
     **TINY_ROBUSTBENCH,
     "epochs": 200, "milestones": (100, 150),
