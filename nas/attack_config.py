@@ -8,38 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nas import bounds
 from nas.attack_settings import DEFAULT_ATTACKS, REFERENCE_STEPS
-from nas.config import flag, option
+from nas.config import option
 from nas.errors import UserError
 
+#: options of every command that attacks, which may be None and are whole numbers from 1 otherwise
+COUNTS = ("samples", "batch", "image_size", "threads")
 
-def parse_epsilon(text: str | float, name: str = "--epsilon") -> float:
-    """A number from 0 on in pixel units of [0, 1], also as a fraction: ``8/255``.
 
-    :raises UserError: it is no such number.
+def radius(epsilon: str | float, norm: str) -> float:
+    """``--epsilon`` as a number.
+
+    :raises UserError: it is none, or there is no such perturbation of images in [0, 1].
     """
-    number, _, divisor = str(text).partition("/")
-    try:
-        value = float(number) / float(divisor or 1)
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"{name} must be a number such as 8/255 or 0.03, got {text!r:.40}") from None
-    if not math.isfinite(value) or value < 0:
-        raise UserError(f"{name} must be a finite number from 0, got {text}")
+    value = bounds.fraction("epsilon", epsilon)
+    bounds.number("epsilon", value, 0, 1 if norm == "Linf" else math.inf, shown=epsilon)
     return value
 
 
-def check_whole_numbers(config: Any, *names: str) -> None:
-    """:raises UserError: one of these fields is neither a whole number from 1 nor not given."""
+def check_counts(config: Any, *names: str) -> None:
+    """:raises UserError: one of these fields is given and no whole number from 1."""
     for name in names:
-        value = getattr(config, name)
-        if value is not None and (type(value) is not int or value < 1):
-            raise UserError(f"{flag(name)} must be a whole number from 1, got {value!r:.40}")
-
-
-def check_seed(seed: Any) -> None:
-    """:raises UserError: no seed."""
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {seed!r:.60}")
+        if getattr(config, name) is not None:
+            bounds.whole(name, getattr(config, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,29 +64,29 @@ class AttackConfig:
     threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
 
     def __post_init__(self) -> None:
-        attack = (self.attack,) if isinstance(self.attack, str) else tuple(self.attack or ())
+        attack = bounds.texts(self.attack)
         object.__setattr__(self, "attack", attack)
         if (self.run is None) == (self.checkpoint is None):
             got = "neither" if self.run is None else "both"
             raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")
         if not attack or len(set(attack)) < len(attack):
             raise UserError(f"--attack must name at least one attack, each once, got {', '.join(attack) or 'none'}")
-        if self.norm == "Linf" and self.radius > 1:
-            raise UserError(f"--epsilon must be from 0 to 1 (pixels are in [0, 1]), got {self.epsilon}")
-        if self.step is not None and self.step == 0:
-            raise UserError(f"--step-size must be above 0, got {self.step_size}")
-        check_whole_numbers(self, "autoattack_steps", "samples", "batch", "image_size", "threads")
-        check_seed(self.seed)
+        radius(self.epsilon, self.norm)
+        if self.step is not None:
+            bounds.number("step_size", self.step)
+            bounds.positive("step_size", self.step)
+        check_counts(self, *COUNTS, "autoattack_steps")
+        bounds.seed(self.seed)
 
     @property
     def radius(self) -> float:
         """``--epsilon`` as a number."""
-        return parse_epsilon(self.epsilon)
+        return radius(self.epsilon, self.norm)
 
     @property
     def step(self) -> float | None:
         """``--step-size`` as a number."""
-        return None if self.step_size is None else parse_epsilon(self.step_size, "--step-size")
+        return None if self.step_size is None else bounds.fraction("step_size", self.step_size)
 
     @property
     def model(self) -> Path:

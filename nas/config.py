@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+from nas import bounds
+from nas.bounds import flag
 from nas.errors import UserError, unknown
 
 
@@ -107,8 +108,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         self._fill_in()
         for name in ("proxy", "require"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value or ()))
+            object.__setattr__(self, name, bounds.texts(getattr(self, name)))
         if self.table is not None:
             self._check_table()
         elif not self.proxy:
@@ -152,33 +152,14 @@ class SearchConfig:
             "candidates_per_step", "max_draws", "threads", "workers", "max_params", "max_macs", "image_size",
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            if type(value) is not int:
-                raise UserError(f"{flag(name)} must be a whole number, got {value!r:.60}")
-            if value < 1:
-                raise UserError(f"{flag(name)} must be at least 1, got {value}")
-        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
-            raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r:.60}")
+            if value is not None or name not in _OPTIONAL:
+                bounds.whole(name, value)
+        bounds.seed(self.seed)
         if self.tournament > self.population:
             raise UserError(f"--tournament must be at most --population ({self.population}), got {self.tournament}")
-        for name in (
-            "robust_t",
-            "robust_h",
-            "cpus_per_worker",
-            "gpus_per_worker",
-            "chunk_seconds",
-            "candidate_timeout",
-        ):
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            if type(value) not in (float, int) or not math.isfinite(value):
-                raise UserError(f"{flag(name)} must be a finite number, got {value!r:.60}")
-        if self.robust_t < 0:
-            raise UserError(f"--robust-t must be at least 0, got {self.robust_t}")
-        if self.robust_h <= 0:
-            raise UserError(f"--robust-h must be above 0, got {self.robust_h}")
+        bounds.number("robust_t", self.robust_t, 0)
+        bounds.number("robust_h", self.robust_h)
+        bounds.positive("robust_h", self.robust_h)
         self._check_ray()
 
     def _check_ray(self) -> None:
@@ -189,29 +170,26 @@ class SearchConfig:
                 if field.metadata.get("only_with") == RAY and getattr(self, field.name) != field.default:
                     raise UserError(f"{flag(field.name)} has no use without --executor ray")
             return
+        for name in ("cpus_per_worker", "chunk_seconds", "candidate_timeout"):
+            bounds.number(name, getattr(self, name))
+            bounds.positive(name, getattr(self, name))
         if self.threads is not None:
             raise UserError("--threads has no use with --executor ray, expected --workers")
         gpus = self.gpus_per_worker
+        if gpus is not None:
+            bounds.number("gpus_per_worker", gpus)
         if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
             raise UserError(f"--gpus-per-worker must be a fraction up to 1 or a whole number, got {gpus:g}")
         if gpus and self.device == "cpu":
             raise UserError(f"--gpus-per-worker {gpus:g} has no use with --device cpu")
         if gpus == 0 and self.device.startswith("cuda"):
             raise UserError(f"--device {self.device} needs --gpus-per-worker above 0, got 0")
-        for name in ("cpus_per_worker", "chunk_seconds", "candidate_timeout"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{flag(name)} must be above 0, got {getattr(self, name):g}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
         }
-
-
-def flag(name: str) -> str:
-    """The command line's name of a field."""
-    return "--" + name.replace("_", "-")
 
 
 class Configuration(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nas.config import SearchConfig, flag
+from nas.bounds import flag
+from nas.config import SearchConfig
 from nas.errors import UserError, as_user_error
 from nas.score_source import ScoreSource
 from searchers import get_searcher

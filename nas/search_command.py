@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.config import SearchConfig, flag, option
+from nas.bounds import flag
+from nas.config import SearchConfig, option
 from nas.errors import UserError
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nas.config import SearchConfig, flag
+from nas.bounds import flag
+from nas.config import SearchConfig
 from nas.data import ImageData, fingerprint, load_data, probe_batch
-from nas.device import torch_device as torch_device  # what others import from here
+from nas.device import torch_device
 from nas.errors import UserError, as_user_error
 from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor

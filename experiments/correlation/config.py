@@ -7,7 +7,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from nas.config import flag, option
+from nas import bounds
+from nas.bounds import flag
+from nas.config import option
 from nas.errors import UserError
 from nas.tabular import find_benchmark
 from proxies import POPULATION_PROXIES, PROXIES
@@ -60,12 +62,8 @@ class CorrelationConfig:
             ("images", 1), ("seeds", 1), ("cells", 4), ("bootstrap", 1), ("workers", 1), ("image_size", 1), ("seed", 0),
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is None and name in ("cells", "workers", "image_size"):
-                continue
-            if type(value) is not int:
-                raise UserError(f"{flag(name)} must be a whole number, got {value!r:.60}")
-            if value < least:
-                raise UserError(f"{flag(name)} must be at least {least}, got {value}")
+            if value is not None or name not in ("cells", "workers", "image_size"):
+                bounds.whole(name, value, least)
 
     @property
     def all_seeds(self) -> range:

@@ -7,7 +7,7 @@ import math
 import shlex
 from typing import Any
 
-from nas.config import flag
+from nas.bounds import flag
 from nas.report.ranking import Correlation
 from nas.report.run_files import RunRecord
 

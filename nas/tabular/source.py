@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, Generic, TypeVar
 
+from nas.bounds import flag
 from nas.candidates import Candidate, candidate_seed
-from nas.config import SearchConfig, flag
+from nas.config import SearchConfig
 from nas.errors import UserError
 from nas.executors.base import Executor
 from nas.executors.serial import SerialExecutor

@@ -7,7 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nas.config import flag, option
+from nas import bounds
+from nas.bounds import flag, fraction, number, whole
+from nas.config import option
 from nas.errors import UserError, unknown
 from nas.models.names import CLASSIC_NAMES
 from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, PRESETS, STEPS, default_step_size, preset_values
@@ -108,7 +110,8 @@ class TrainConfig:
         if self.cell is not None and self.space is None:
             self._set("space", "darts")
         for name in ("epsilon", "step_size", "validation"):
-            self._set(name, fraction(name, getattr(self, name)))
+            if getattr(self, name) is not None:
+                self._set(name, fraction(name, getattr(self, name)))
         own = self.method in (None, preset["method"]) and self.norm == "Linf" and self.epsilon in (None, EPSILON)
         own &= self.attack_steps in (None, preset["attack_steps"])
         if self.epsilon is None:
@@ -137,7 +140,7 @@ class TrainConfig:
             self._set(
                 "attack_steps", self.attack_steps if self.attack_steps is not None else steps or STEPS[self.method]
             )
-            whole("attack_steps", self.attack_steps, 1)
+            whole("attack_steps", self.attack_steps)
             if self.method == "fast" and self.attack_steps != 1:
                 raise UserError(f"--attack-steps must be 1 with --method fast, got {self.attack_steps}")
             assert self.attack_steps is not None
@@ -161,19 +164,17 @@ class TrainConfig:
 
     def _check_bounds(self) -> None:
         for name in ("epochs", "batch_size", "validation_steps"):
-            whole(name, getattr(self, name), 1)
+            whole(name, getattr(self, name))
         whole("batch_size", self.batch_size, 2)
         for name in ("channels", "layers", "image_size", "images", "threads"):
             if getattr(self, name) is not None:
-                whole(name, getattr(self, name), 1)
-        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
-            raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {self.seed!r:.60}")
+                whole(name, getattr(self, name))
+        bounds.seed(self.seed)
         number("epsilon", self.epsilon, 0, 1 if self.norm == "Linf" else math.inf)
         for name in ("learning_rate", "step_size", "trades_beta", "mart_beta", "gradient_alignment"):
             if getattr(self, name) is not None:
                 number(name, getattr(self, name), 0)
-        if self.learning_rate == 0:
-            raise UserError("--learning-rate must be above 0, got 0")
+        bounds.positive("learning_rate", self.learning_rate)
         for name in ("weight_decay", "gradient_clip", "auxiliary"):
             number(name, getattr(self, name), 0)
         for name in ("momentum", "label_smoothing", "ema", "drop_path"):
@@ -225,38 +226,3 @@ def epoch_numbers(given: Any) -> tuple[int, ...]:
 
 def _is_whole(value: Any) -> bool:
     return type(value) is int
-
-
-def fraction(name: str, value: Any) -> float | None:
-    """A number, or a text such as ``8/255``, as a number; None stays.
-
-    :raises UserError: it is neither.
-    """
-    if not isinstance(value, str):
-        return None if value is None else float(value) if type(value) in (int, float) else _no_number(name, value)
-    above, slash, below = value.partition("/")
-    try:
-        return float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
-        return _no_number(name, value)
-
-
-def _no_number(name: str, value: Any) -> float:
-    raise UserError(f"{flag(name)} must be a number or a fraction such as 8/255, got {value!r:.60}")
-
-
-def whole(name: str, value: Any, least: int) -> None:
-    """:raises UserError: ``value`` is no whole number from ``least`` on."""
-    if not _is_whole(value):
-        raise UserError(f"{flag(name)} must be a whole number, got {value!r:.60}")
-    if value < least:
-        raise UserError(f"{flag(name)} must be at least {least}, got {value}")
-
-
-def number(name: str, value: Any, least: float, most: float = math.inf) -> None:
-    """:raises UserError: ``value`` is no finite number from ``least`` to ``most``."""
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise UserError(f"{flag(name)} must be a finite number, got {value!r:.60}")
-    if not least <= value <= most:
-        bounds = f"from {least:g} to {most:g}" if most < math.inf else f"at least {least:g}"
-        raise UserError(f"{flag(name)} must be {bounds}, got {value:g}")

@@ -1,0 +1,61 @@
+"""What options may be: each check names the flag, what was got and what was expected."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nas.errors import UserError
+
+
+def flag(name: str) -> str:
+    """The command line's name of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def whole(name: str, value: Any, least: int = 1) -> None:
+    """:raises UserError: ``value`` is no whole number from ``least`` on."""
+    if type(value) is not int:
+        raise UserError(f"{flag(name)} must be a whole number, got {value!r:.60}")
+    if value < least:
+        raise UserError(f"{flag(name)} must be at least {least}, got {value}")
+
+
+def number(name: str, value: Any, least: float = -math.inf, most: float = math.inf, shown: Any = None) -> None:
+    """:raises UserError: ``value``, in the user's words ``shown``, is no finite number from ``least`` to ``most``."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise UserError(f"{flag(name)} must be a finite number, got {value!r:.60}")
+    if not least <= value <= most:
+        bounds = f"from {least:g} to {most:g}" if most < math.inf else f"at least {least:g}"
+        raise UserError(f"{flag(name)} must be {bounds}, got {value if shown is None else shown}")
+
+
+def positive(name: str, value: float) -> None:
+    """:raises UserError: ``value``, a finite number, is not above 0."""
+    if value <= 0:
+        raise UserError(f"{flag(name)} must be above 0, got {value}")
+
+
+def seed(value: Any) -> None:
+    """:raises UserError: ``value`` is no seed."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {value!r:.60}")
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number, or a text such as ``8/255``, as a number.
+
+    :raises UserError: it is neither.
+    """
+    above, slash, below = str(value).partition("/") if isinstance(value, str) else (value, "", "")
+    try:
+        if type(above) in (int, float, str):
+            return float(above) / float(below) if slash else float(above)
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise UserError(f"{flag(name)} must be a number or a fraction such as 8/255, got {value!r:.60}")
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """One text, several, or none (None), as what a repeatable option holds."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
