@@ -11,6 +11,7 @@ each worker in a call of ``ray.wait``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import heapq
 import itertools
 import tempfile
@@ -54,9 +55,10 @@ class SimulatedCrew(Crew):
         return worker
 
     def assign(self, worker: Worker, chunk: list[Candidate[Any]]) -> None:
-        trials = [self.scorer(candidate).with_scores({"instant": float(candidate.id)}) for candidate in chunk]
-        for trial in trials:
-            trial.__dict__["seconds"] = self.seconds
+        trials = [
+            dataclasses.replace(self.scorer(each), scores={"instant": float(each.id)}, seconds=self.seconds)
+            for each in chunk
+        ]
         self._advance()
         until = self.clock + self.call + self.seconds * len(chunk)
         heapq.heappush(self._done, (until, next(self._numbers), Done(worker, trials)))

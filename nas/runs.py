@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import filelock
-
 from nas.errors import UserError
+from nas.records import JsonLines, locked
 from search_spaces.base import SearchSpace
 from searchers.base import Trial
 
@@ -57,22 +56,14 @@ class RunDirectory(Generic[G]):
     def __init__(self, path: Path, space: SearchSpace[G]):
         self.path = path
         self.space = space
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(path / ".lock", timeout=0)
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise UserError(f"run directory {path} is being written by another process") from None
-        except OSError as error:
-            raise UserError(f"run directory {path} cannot be written: {error.strerror or error}") from None
-        self._file: Any = None
+        self._lock = locked(path / ".lock", f"run directory {path}")
+        self._trials = JsonLines(path / TRIALS, "not a trial")
 
     def __enter__(self) -> RunDirectory[G]:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._trials.close()
         self._lock.release()
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -85,22 +76,11 @@ class RunDirectory(Generic[G]):
 
     def append(self, trial: Trial[G]) -> None:
         """Add one finished trial; it survives the end of this process at any later moment."""
-        if self._file is None:
-            self._file = open(self.path / TRIALS, "ab", buffering=0)
-        line = memoryview((json.dumps(trial_to_json(trial, self.space)) + "\n").encode())
-        try:
-            while line:  # one call, unless the disk is full: then the rest says so
-                line = line[self._file.write(line) :]
-        except OSError as error:
-            raise UserError(f"{self.path / TRIALS} cannot be written: {error.strerror or error}") from None
+        self._trials.append(trial_to_json(trial, self.space))
 
     def count_trials(self) -> int:
         """How many trials are stored, without reading them."""
-        try:
-            with open(self.path / TRIALS, "rb") as file:
-                return sum(block.count(b"\n") for block in iter(partial(file.read, 2**20), b""))
-        except FileNotFoundError:
-            return 0
+        return self._trials.count()
 
     def read_trials(self) -> list[Trial[G]]:
         """All stored trials in id order. A last line that the end of a process tore is removed from the file.
@@ -109,34 +89,14 @@ class RunDirectory(Generic[G]):
 
         :raises UserError: any other line that is not a trial, by its number.
         """
-        path = self.path / TRIALS
         trials: dict[int, Trial[G]] = {}
-        whole = 0  # bytes of the lines that are complete
-        try:
-            file = open(path, "rb")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-        with file, _without_collector():
-            defer = self.count_trials() > EAGER_TRIALS
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    os.truncate(path, whole)
-                    break
-                whole += len(line)
-                trial = self._parse_line(line, number, defer)
+        parse = partial(trial_from_json, space=self.space, defer=self.count_trials() > EAGER_TRIALS)
+        with _without_collector():
+            for number, trial in self._trials.read(parse):
                 if trial.id in trials:
-                    raise UserError(f"{path} line {number}: trial {trial.id} stands there twice")
+                    raise UserError(f"{self._trials.path} line {number}: trial {trial.id} stands there twice")
                 trials[trial.id] = trial
         return [trials[id] for id in sorted(trials)]
-
-    def _parse_line(self, line: bytes, number: int, defer: bool) -> Trial[G]:
-        try:
-            return trial_from_json(json.loads(line), self.space, defer=defer)
-        except (ValueError, KeyError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise UserError(f"{self.path / TRIALS} line {number} is not a trial: {reason}") from None
 
 
 def holds_run(path: Path) -> bool:
@@ -198,21 +158,11 @@ def trial_from_json(value: dict[str, Any], space: SearchSpace[G], *, defer: bool
     for name, score in value["scores"].items():
         if type(score) not in (float, int) or not math.isfinite(score):
             raise ValueError(f"score {name} {score!r:.40}, expected a finite number")
-    trial = Trial.deferred(
-        partial(_genotype, value["genotype"], value["key"], space),
-        id=value["id"],
-        key=value["key"],
-        seed=value["seed"],
-        status=value["status"],
-        scores={name: float(score) for name, score in value["scores"].items()},
-        params=value["params"],
-        macs=value["macs"],
-        seconds=float(value["seconds"]),
-        error=value["error"],
-    )
-    if not defer:
-        assert trial.genotype is not None  # or it raises
-    return trial
+    fields = {name: value[name] for name in _FIELDS if name != "genotype"}
+    fields["scores"] = {name: float(score) for name, score in value["scores"].items()}
+    fields["seconds"] = float(value["seconds"])
+    find_genotype = partial(_genotype, value["genotype"], value["key"], space)
+    return Trial.deferred(find_genotype, **fields) if defer else Trial(genotype=find_genotype(), **fields)
 
 
 def _genotype(text: str, key: str, space: SearchSpace[G]) -> G:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from experiments.correlation.scoring import Record
-from nas.errors import UserError
+from nas.records import JsonLines
 
 NAME = "scores.jsonl"
 
@@ -19,40 +17,24 @@ class ScoreLog:
     """The file in a directory that this process alone writes to."""
 
     def __init__(self, directory: Path):
-        self.path = directory / NAME
+        self._lines = JsonLines(directory / NAME, "no record of scores")
+
+    def __enter__(self) -> ScoreLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lines.close()
 
     def append(self, record: Record) -> None:
         """Add one record; it survives the end of this process at any later moment."""
-        line = json.dumps(dataclasses.asdict(record)) + "\n"
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror or error}") from None
+        self._lines.append(dataclasses.asdict(record))
 
     def read(self) -> list[Record]:
         """All records. A last line that the end of a process tore is removed from the file.
 
         :raises UserError: any other line that is no record, by its number.
         """
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be read: {error.strerror or error}") from None
-        whole = content.rfind(b"\n") + 1
-        records = [self._parse(line, number) for number, line in enumerate(content[:whole].splitlines(), start=1)]
-        if whole < len(content):
-            os.truncate(self.path, whole)
-        return records
-
-    def _parse(self, line: bytes, number: int) -> Record:
-        try:
-            return _record(json.loads(line))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise UserError(f"{self.path} line {number} is no record of scores: {reason}") from None
+        return [record for _, record in self._lines.read(_record)]
 
 
 def _record(value: Any) -> Record:

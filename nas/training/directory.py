@@ -11,10 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from nas.errors import UserError
 from nas.models.checkpoint import TRAIN
+from nas.records import JsonLines, locked
 from nas.runs import read_manifest, write_json
 
 CONFIG = "config.json"
@@ -30,19 +29,14 @@ class TrainDirectory:
 
     def __init__(self, run: Path):
         self.path = run / TRAIN
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise UserError(f"{self.path} is being written by another process") from None
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror or error}") from None
+        self._lock = locked(self.path / ".lock", str(self.path))
+        self._metrics = JsonLines(self.path / METRICS, "no epoch")
 
     def __enter__(self) -> TrainDirectory:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._metrics.close()
         self._lock.release()
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -56,12 +50,7 @@ class TrainDirectory:
 
     def append_metrics(self, epoch: dict[str, Any]) -> None:
         """One more line in ``metrics.jsonl``."""
-
-        def append() -> None:
-            with open(self.path / METRICS, "a") as file:
-                file.write(json.dumps(epoch) + "\n")
-
-        self._writing(append, METRICS)
+        self._metrics.append(epoch)
 
     def _writing(self, write: Any, name: str) -> None:
         try:

@@ -227,7 +227,7 @@ def test_a_short_write_is_finished(tmp_path: Path) -> None:
             pass
 
     with RunDirectory(tmp_path, SPACE) as run:
-        run._file = slow = Slow()
+        run._trials._file = slow = Slow()
         run.append(trial(0))
     assert json.loads(slow.content) == trial_to_json(trial(0), SPACE)
 
