@@ -125,20 +125,35 @@ def probe_batch(split: ImageSplit, n: int, seed: int) -> tuple[Tensor, Tensor]:
         raise UserError(f"probe batch must have at least 1 image, got {n}")
     if seed < 0:
         raise UserError(f"seed must be at least 0, got {seed}")
-    rng = np.random.default_rng(seed)
-    labels = split.labels.cpu().numpy()
-    order = rng.permutation(len(split.classes))
-    pools = [rng.permutation(np.flatnonzero(labels == label)) for label in order]  # all drawn, whatever n
-    limits = [len(pool) * len(order) + turn for turn, pool in enumerate(pools)]  # the n at which a class is used up
+    classes, pools = _pools(split, seed)
+    limits = [len(pool) * len(pools) + turn for turn, pool in enumerate(pools)]  # the n at which a class is used up
     scarce = int(np.argmin(limits))
     if n > limits[scarce]:
-        need = n // len(order) + (scarce < n % len(order))
+        need = n // len(pools) + (scarce < n % len(pools))
         raise UserError(
-            f"a balanced probe batch of {n} images needs {need} of class '{split.classes[order[scarce]]}', "
+            f"a balanced probe batch of {n} images needs {need} of class '{split.classes[classes[scarce]]}', "
             f"got {len(pools[scarce])}; expected a batch of at most {limits[scarce]}"
         )
-    chosen = torch.from_numpy(np.array([pools[i % len(order)][i // len(order)] for i in range(n)]))
+    chosen = _in_turns(pools)[:n]
     return split.images[chosen].to(torch.float32) / 255, split.labels[chosen]
+
+
+def balanced_order(split: ImageSplit, seed: int) -> Tensor:
+    """All images ``(N,)`` in the order of :func:`probe_batch`: the classes take turns, those with images left."""
+    return _in_turns(_pools(split, seed)[1])
+
+
+def _pools(split: ImageSplit, seed: int) -> tuple[Sequence[int], list[npt.NDArray[np.int64]]]:
+    """The classes in the order of their turns, drawn from ``seed``, and the images of each in the order drawn."""
+    rng = np.random.default_rng(seed)
+    labels = split.labels.cpu().numpy()
+    classes = rng.permutation(len(split.classes)).tolist()
+    return classes, [rng.permutation(np.flatnonzero(labels == label)) for label in classes]
+
+
+def _in_turns(pools: Sequence[npt.NDArray[np.int64]]) -> Tensor:
+    turns = [np.arange(len(pool)) * len(pools) + turn for turn, pool in enumerate(pools)]
+    return torch.from_numpy(np.concatenate(pools)[np.argsort(np.concatenate(turns))])
 
 
 def _digits_split(classes: tuple[str, ...], image_size: int, part: str) -> ImageSplit:

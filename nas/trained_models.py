@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nas.data import ImageData, ImageSplit, load_data
+from nas.data import ImageData, ImageSplit, balanced_order, load_data
 from nas.errors import UserError
 from nas.models.architecture import Classifier
 from nas.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
@@ -102,16 +99,6 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[2]}x{shape[1]} pixels of {shape[0]} channels"
 
 
-def balanced_order(split: ImageSplit, seed: int) -> Tensor:
-    """All samples of the split, ``(N,)``: classes take turns, as in :func:`nas.data.probe_batch`, while they last."""
-    rng = np.random.default_rng(seed)
-    labels = split.labels.cpu().numpy()
-    order = rng.permutation(len(split.classes))
-    pools = [rng.permutation(np.flatnonzero(labels == label)) for label in order]
-    turns = [(place, turn, index) for turn, pool in enumerate(pools) for place, index in enumerate(pool)]
-    return torch.tensor([index for _, _, index in sorted(turns)])
-
-
 def attack_batch(split: ImageSplit, samples: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """The first ``samples`` images in balanced order, by default all, float32 ``(N, C, H, W)`` in [0, 1], and labels.
 
@@ -121,14 +108,3 @@ def attack_batch(split: ImageSplit, samples: int | None, seed: int) -> tuple[Ten
         raise UserError(f"--samples must be at most the {len(split.labels)} test images, got {samples}")
     chosen = balanced_order(split, seed)[:samples]
     return split.images[chosen].to(torch.float32) / 255, split.labels[chosen]
-
-
-@contextmanager
-def computing_threads(threads: int | None) -> Iterator[None]:
-    """Inside, torch computes an operation with so many threads; None: as before."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads or before)
-        yield
-    finally:
-        torch.set_num_threads(before)

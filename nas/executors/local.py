@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from nas.candidates import Candidate, CandidateScorer
+from nas.device import torch_threads
 from nas.executors.allocator import keep_freed_memory
 from nas.executors.base import Executor
 from searchers.base import Trial
@@ -32,7 +33,7 @@ class LocalExecutor(Executor):
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         workers = min(self.threads, len(candidates)) if scorer.parallel else 1
         keep_freed_memory()
-        with one_thread_per_operation(), settled_objects():
+        with torch_threads(1), settled_objects():
             if workers <= 1:
                 yield from map(scorer, candidates)
                 return
@@ -54,17 +55,6 @@ def available_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every platform
         return os.cpu_count() or 1
-
-
-@contextmanager
-def one_thread_per_operation() -> Iterator[None]:
-    """Inside, torch computes every operation on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -174,8 +174,9 @@ class ScoringActor:
     """A worker process: the scorer, and one thread that scores."""
 
     def __init__(self, scorer: CandidateScorer[Any], gpus: float):
+        from nas.device import torch_threads
         from nas.executors.allocator import keep_freed_memory
-        from nas.executors.local import one_thread_per_operation, settled_objects
+        from nas.executors.local import settled_objects
 
         if 0 < gpus < 1:
             import torch
@@ -184,7 +185,7 @@ class ScoringActor:
                 torch.cuda.set_per_process_memory_fraction(gpus)
         keep_freed_memory()
         self._for_life = ExitStack()
-        self._for_life.enter_context(one_thread_per_operation())
+        self._for_life.enter_context(torch_threads(1))
         self._for_life.enter_context(settled_objects())
         self._scorer = scorer
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nas.data import ImageSplit
+from nas.data import ImageSplit, balanced_order
 from nas.errors import UserError
 from nas.training.augmentation import Augmentation, to_pixels
 
@@ -74,19 +73,6 @@ def held_out(split: ImageSplit, images: int | None, validation: float, seed: int
         name = split.classes[int(counts.argmin())]
         raise UserError(f"--validation {validation:g} leaves no training images of class '{name}'")
     return kept.sort().values, order[:held].sort().values
-
-
-def balanced_order(split: ImageSplit, seed: int) -> Tensor:
-    """All images ``(N,)`` in an order drawn from ``seed`` in which the classes take turns while they last."""
-    rng = np.random.default_rng(seed)
-    labels = split.labels.cpu().numpy()
-    order = rng.permutation(len(labels))
-    turns = rng.permutation(len(split.classes))
-    rank = np.empty(len(labels), dtype=np.int64)
-    for label in range(len(split.classes)):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    return torch.from_numpy(np.lexsort((turns[labels], rank)))
 
 
 def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

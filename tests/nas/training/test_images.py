@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.data import ImageSplit, load_data
+from nas.data import ImageSplit, balanced_order, load_data
 from nas.errors import UserError
 from nas.training.augmentation import PADDING, Augmentation
-from nas.training.images import TrainingImages, balanced_order, held_out, pixel_statistics
+from nas.training.images import TrainingImages, held_out, pixel_statistics
 
 
 def generator(seed: int = 0) -> torch.Generator:
