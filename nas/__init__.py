@@ -6,7 +6,9 @@ heavy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nas.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nas.config import SearchConfig
@@ -25,14 +27,7 @@ _HOMES = {
     "SearchStopped": "nas.errors",
     "load": "nas.models.checkpoint",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nas' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,9 @@ Importing this package imports no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nas.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nas.training.config import TrainConfig
@@ -24,11 +26,4 @@ _HOMES = {
     "Trainer": "nas.training.trainer",
     "TrainResult": "nas.training.trainer",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'nas.training' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)
