@@ -43,10 +43,10 @@ def attack(config: AttackConfig, out: Path | None = None, watch: Watch | None = 
     from nas.attack_samples import SAMPLES, SampleStore
     from nas.attack_settings import make_attack
     from nas.data import fingerprint
+    from nas.device import torch_device, torch_threads
     from nas.evaluation import evaluate
     from nas.runs import write_json
-    from nas.trained_models import TrainedModel, attack_batch, computing_threads, images_for
-    from nas.untrained import torch_device
+    from nas.trained_models import TrainedModel, attack_batch, images_for
 
     device, model = torch_device(config.device), TrainedModel.read(config.model)
     how: dict[str, Any] = {
@@ -69,7 +69,7 @@ def attack(config: AttackConfig, out: Path | None = None, watch: Watch | None = 
         "batch": config.batch,
     }
     out = out or (config.model if config.model.is_dir() else model.path.parent)
-    with SampleStore(out / SAMPLES, identity) as store, computing_threads(config.threads):
+    with SampleStore(out / SAMPLES, identity) as store, torch_threads(config.threads):
         try:
             evaluation = evaluate(
                 classifier, images, labels, config.attack, **how,
@@ -97,17 +97,15 @@ def attack(config: AttackConfig, out: Path | None = None, watch: Watch | None = 
 
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
-    from nas.cli import check_config_files, join_repeated, make_parser, pick
+    from nas.cli import parse_options, pick
 
-    words = join_repeated(argv, ("--attack",))
-    parser = make_parser(
+    values = parse_options(
+        argv,
         "python -m nas.attack",
         "Attack a trained model: its accuracy on natural images and on those of each attack.",
-        ("attack", AttackConfig),
-        ("output", OutputOptions),
+        (("attack", AttackConfig), ("output", OutputOptions)),
+        repeated=("--attack",),
     )
-    check_config_files(words, parser.expected)
-    values = parser.parse_args(words)
     config, output = pick(AttackConfig, values), pick(OutputOptions, values)
     from nas.attack_output import AttackProgress, print_evaluation
 

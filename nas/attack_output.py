@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
 
 from nas.attack_settings import Attack
+from nas.bars import Bars
 
 
-class AttackProgress:
-    """A bar on the error stream for each attack, with the accuracy so far and the time left."""
+class AttackProgress(Bars):
+    """A bar for each attack, with the accuracy so far and the time left."""
 
     def __init__(self, *, show: bool):
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("accuracy {task.fields[accuracy]}"), TimeElapsedColumn(), TextColumn("left"), TimeLeft(),
-            console=Console(file=sys.stderr), disable=not show,
+            show=show,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> AttackProgress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._tasks:
-            self._progress.stop()
-
     def update(self, attack: Attack, done: int, samples: int, correct: int) -> None:
         """The attack has been through ``done`` of ``samples``; the first call shows the bar."""
-        if not self._tasks:
-            self._progress.start()
+        self.start()
         if attack.name not in self._tasks:
-            self._tasks[attack.name] = self._progress.add_task(escape(attack.name), total=samples, accuracy="-")
+            self._tasks[attack.name] = self.progress.add_task(escape(attack.name), total=samples, accuracy="-")
         accuracy = f"{correct / done:.1%}" if done else "-"
-        self._progress.update(self._tasks[attack.name], completed=done, total=samples, accuracy=accuracy)
+        self.progress.update(self._tasks[attack.name], completed=done, total=samples, accuracy=accuracy)
 
 
 def print_evaluation(result: dict[str, Any]) -> None:

@@ -19,13 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.attack_settings import Member
-from nas.errors import SearchStopped, UserError
+from nas.errors import AttackFailed, UserError
+from nas.training.adversary import PGD
 
 TOLERANCE = 1e-5  # rounding of a projection in float32
-
-
-class AttackFailed(SearchStopped):
-    """An attack broke its own rules; nothing that it returned is counted."""
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, member: Member, seed: int) -> Tensor:
@@ -195,16 +192,13 @@ def _cw(model: _Wrapped, images: Tensor, labels: Tensor, member: Member, seed: i
 
 def _margin_pgd(model: _Wrapped, images: Tensor, labels: Tensor, member: Member) -> Tensor:
     """PGD on the margin loss of Carlini and Wagner (S&P 2017), as Madry et al. attack with it in Linf."""
-    epsilon, own = member.epsilon, F.one_hot(labels, model(images[:1]).shape[1]).bool()
-    changed = (images + torch.empty_like(images).uniform_(-epsilon, epsilon)).clamp(0, 1)
-    for _ in range(member.settings["steps"]):
-        changed.requires_grad_(True)
-        logits = model(changed)
-        margin = logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
-        (gradient,) = torch.autograd.grad(margin.sum(), changed)
-        step = changed.detach() + member.settings["step_size"] * gradient.sign()
-        changed = (images + (step - images).clamp(-epsilon, epsilon)).clamp(0, 1)
-    return changed
+    pgd = PGD(epsilon=member.epsilon, step_size=member.settings["step_size"], steps=member.settings["steps"])
+
+    def margin(logits: Tensor) -> Tensor:
+        own = F.one_hot(labels, logits.shape[1]).bool()
+        return (logits.masked_fill(own, -torch.inf).amax(1) - logits[own]).sum()
+
+    return pgd(model, images, margin)
 
 
 _METHODS: dict[str, Callable[[_Wrapped, Tensor, Tensor, Member, int], Any]] = {

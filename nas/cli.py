@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 import jsonargparse
 import yaml
 
-from nas.config import flag
-from nas.errors import SearchStopped, UserError, unknown
+from nas.bounds import flag
+from nas.errors import Stopped, UserError, unknown
 from search_spaces.base import unknown_name
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="DataclassInstance")
 Output = TypeVar("Output", bound="DataclassInstance")
+Groups = Sequence[tuple[str, type[Any]]]  # title and dataclass
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -49,7 +50,7 @@ def _load_yaml_or_manifest(text: str) -> Any:
     return loaded["configuration"] if isinstance(loaded, dict) and "configuration" in loaded else loaded
 
 
-def make_parser(program: str, description: str, *groups: tuple[str, type[Any]]) -> CommandParser:
+def make_parser(program: str, description: str, groups: Groups) -> CommandParser:
     """A parser with one flag for every field of the dataclasses, under their titles."""
     jsonargparse.set_loader("nas", _load_yaml_or_manifest, exceptions=(yaml.YAMLError,))
     parser = CommandParser(prog=program, description=description, parser_mode="nas", allow_abbrev=False)
@@ -154,6 +155,27 @@ def pick(group: type[C], values: Any) -> C:
     return group(**{field.name: getattr(values, field.name) for field in dataclasses.fields(group)})
 
 
+def parse_options(
+    argv: Sequence[str], program: str, description: str, groups: Groups, repeated: Sequence[str] = ()
+) -> Any:
+    """The options by name, for :func:`pick`.
+
+    :param groups: title and dataclass of each. :param repeated: flags that may stand several times.
+    """
+    parser, words = _opened(argv, program, description, groups, repeated)
+    return parser.parse_args(words)
+
+
+def _opened(
+    argv: Sequence[str], program: str, description: str, groups: Groups, repeated: Sequence[str]
+) -> tuple[CommandParser, list[str]]:
+    """The parser, and the words that it is to read; the files among them have been looked through."""
+    words = join_repeated(argv, repeated)
+    parser = make_parser(program, description, groups)
+    check_config_files(words, parser.expected)
+    return parser, words
+
+
 def parse_resumable(
     argv: Sequence[str],
     program: str,
@@ -174,9 +196,7 @@ def parse_resumable(
     """
     from nas.runs import read_manifest
 
-    words = join_repeated(argv, repeated)
-    parser = make_parser(program, description, *groups)
-    check_config_files(words, parser.expected)
+    parser, words = _opened(argv, program, description, groups, repeated)
     values = parser.parse_args(words)
     (_, configuration), (_, output_options) = groups
     output = pick(output_options, values)
@@ -192,8 +212,8 @@ def parse_resumable(
     parser.set_defaults({name: value for name, value in stored.items() if name in known})
     values = parser.parse_args(words)
     for field in dataclasses.fields(configuration):  # what another option given now makes useless is not kept
-        name, needed = field.metadata.get("only_with", (field.name, getattr(values, field.name)))
-        if getattr(values, name) != needed:
+        only_with = field.metadata.get("only_with")
+        if only_with and getattr(values, only_with[0]) != only_with[1]:
             parser.set_defaults({field.name: field.default})
     return pick(configuration, parser.parse_args(words)), output, Path(chosen)
 
@@ -210,7 +230,7 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
     except UserError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return USER_ERROR
-    except SearchStopped as error:
+    except Stopped as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one clear line, exit code 2."""
+"""Errors that a command tells in one line: what is the user's to mend (exit code 2), and what stopped the work (1)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ class UserError(ValueError):
     """What was wrong, what was got, what was expected, in one line."""
 
 
-class SearchStopped(RuntimeError):
-    """A search that cannot go on, and why; what was finished is kept."""
+class Stopped(RuntimeError):
+    """Work that cannot go on, and why, in one line; what was finished is kept."""
 
 
-class TrainingStopped(SearchStopped):
-    """A training that cannot go on, and why; the epochs that were finished are kept."""
+class SearchStopped(Stopped):
+    """A search that cannot go on."""
+
+
+class TrainingStopped(Stopped):
+    """A training that cannot go on."""
+
+
+class AttackFailed(Stopped):
+    """An attack gave back what no attack may."""
+
+
+class ExportFailed(Stopped):
+    """A file does not compute what its model does."""
 
 
 def unknown(kind: str, got: str, valid: Iterable[str]) -> UserError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.config import option
-from nas.errors import SearchStopped, UserError
+from nas.errors import ExportFailed, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """Writes the file, whole or not at all, and returns what is known of it.
 
     :raises UserError: an option that cannot be, or a package that is not installed.
-    :raises SearchStopped: the file does not compute what the model does; it is not kept.
+    :raises ExportFailed: the file does not compute what the model does; it is not kept.
     """
     from nas.exporting import exported
     from nas.trained_models import TrainedModel
@@ -106,7 +106,7 @@ def _images(config: ExportConfig, model: TrainedModel) -> tuple[Tensor, str]:
 def _difference(path: Path, format: str, model: TrainedModel, images: Tensor) -> float | None:
     """The largest difference between logits of the file and of the model; None where the runtime is not installed.
 
-    :raises SearchStopped: it is beyond rounding.
+    :raises ExportFailed: it is beyond rounding.
     """
     import torch
 
@@ -120,7 +120,7 @@ def _difference(path: Path, format: str, model: TrainedModel, images: Tensor) ->
         got = torch.cat([computed(batch) for batch in images.tensor_split(CUTS) if len(batch)])
     difference, allowed = float((got - expected).abs().max()), TOLERANCE * max(1.0, float(expected.abs().max()))
     if not difference <= allowed:
-        raise SearchStopped(
+        raise ExportFailed(
             f"the exported model is not the original: logits differ by {difference:.3g}, expected at most {allowed:.3g}"
         )
     return difference
@@ -128,11 +128,12 @@ def _difference(path: Path, format: str, model: TrainedModel, images: Tensor) ->
 
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
-    from nas.cli import check_config_files, make_parser, pick
+    from nas.cli import parse_options, pick
 
-    parser = make_parser("python -m nas.export", "Write a trained model for other programs.", ("export", ExportConfig))
-    check_config_files(argv, parser.expected)
-    config = pick(ExportConfig, parser.parse_args(list(argv)))
+    groups = (("export", ExportConfig),)
+    config = pick(
+        ExportConfig, parse_options(argv, "python -m nas.export", "Write a trained model for other programs.", groups)
+    )
     result = export(config)
     if config.json:
         print(json.dumps(result))

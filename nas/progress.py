@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     Task,
     TextColumn,
@@ -23,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from nas.bars import Bars
 from nas.config import SearchConfig
 from searchers.base import Fitness, Trial
 
@@ -46,13 +45,13 @@ class StatusColumn(ProgressColumn):
         return Text(self._status())
 
 
-class SearchProgress:
-    """A bar on the error stream with rate, best score and time left; ``update`` takes each finished trial."""
+class SearchProgress(Bars):
+    """A bar with rate, best score and time left; ``update`` takes each finished trial."""
 
     def __init__(
         self, budget: int, fitness: Fitness[Any], names: Sequence[str], status: Callable[[], str], *, show: bool
     ):
-        self._progress = Progress(
+        super().__init__(
             TextColumn("searching"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -62,10 +61,9 @@ class SearchProgress:
             TextColumn("left"),
             TimeRemainingColumn(),
             StatusColumn(status),
-            console=Console(file=sys.stderr),
-            disable=not show,
+            show=show,
         )
-        self._task = self._progress.add_task("search", total=budget, rate="", best="-")
+        self._task = self.progress.add_task("search", total=budget, rate="", best="-")
         self._fitness = fitness
         self._score = names[0] if len(names) == 1 else None
         self._show = show
@@ -73,21 +71,15 @@ class SearchProgress:
         self._unseen: list[Trial[Any]] = []  # finished since the bar was last drawn
         self._drawn = float("-inf")
         self._failed = 0
-        self._started = False
-
-    def __enter__(self) -> SearchProgress:
-        return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._started:
+        if self.started:
             self._draw()
-            self._progress.stop()
+        super().__exit__(*exception)
 
     def update(self, trial: Trial[Any]) -> None:
-        """Count one finished trial; the first one shows the bar, so that an early error stands alone."""
-        if not self._started:
-            self._progress.start()
-            self._started = True
+        """Count one finished trial; the first one shows the bar."""
+        self.start()
         self._unseen.append(trial)
         if self._show and time.monotonic() - self._drawn >= DRAW_SECONDS:
             self._draw()
@@ -102,11 +94,11 @@ class SearchProgress:
             contenders += [self._best] if self._best is not None else []
             self._best = contenders[int(self._fitness(contenders).argmax())]
         best = "-" if self._best is None or self._score is None else format_score(self._best.scores[self._score])
-        speed = self._progress.tasks[0].speed
+        speed = self.progress.tasks[0].speed
         rate = f"{speed:.2f}/s" if speed else ""
         if self._failed:
             rate += f" [red]{self._failed} failed[/red]"
-        self._progress.update(self._task, advance=advance, best=best, rate=rate)
+        self.progress.update(self._task, advance=advance, best=best, rate=rate)
 
 
 def format_score(score: float) -> str:

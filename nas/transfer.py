@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.attack_config import check_seed, check_whole_numbers, parse_epsilon
+from nas import bounds
+from nas.attack_config import COUNTS, check_counts, radius
 from nas.config import option
 from nas.errors import UserError
 
@@ -46,13 +47,12 @@ class TransferConfig:
     threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", (self.model,) if isinstance(self.model, str) else tuple(self.model or ()))
+        object.__setattr__(self, "model", bounds.texts(self.model))
         if len(self.paths) < 2:
             raise UserError(f"--model must name at least 2 models, NAME=PATH each, got {len(self.paths)}")
-        if parse_epsilon(self.epsilon) > 1 and self.norm == "Linf":
-            raise UserError(f"--epsilon must be from 0 to 1 (pixels are in [0, 1]), got {self.epsilon}")
-        check_whole_numbers(self, "samples", "batch", "image_size", "threads")
-        check_seed(self.seed)
+        radius(self.epsilon, self.norm)
+        check_counts(self, *COUNTS)
+        bounds.seed(self.seed)
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -148,17 +148,17 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
     from nas import environment
     from nas.attack_settings import make_attack
     from nas.data import fingerprint
+    from nas.device import torch_device, torch_threads
     from nas.runs import write_json
-    from nas.trained_models import TrainedModel, attack_batch, computing_threads, images_for
+    from nas.trained_models import TrainedModel, attack_batch, images_for
     from nas.transfer_output import draw_matrix
-    from nas.untrained import torch_device
 
     device = torch_device(config.device)
     models = {name: TrainedModel.read(path) for name, path in config.paths.items()}
     check_alike(models)
     first = next(iter(models.values()))
     classes = len(first.checkpoint.architecture.classes)
-    attack = make_attack(config.attack, classes=classes, norm=config.norm, epsilon=parse_epsilon(config.epsilon))
+    attack = make_attack(config.attack, classes=classes, norm=config.norm, epsilon=radius(config.epsilon, config.norm))
     data = images_for(
         first, config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
     )
@@ -167,7 +167,7 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from None
-    with computing_threads(config.threads):
+    with torch_threads(config.threads):
         natural, matrix = transfer_matrix(
             {name: model.classifier().to(device) for name, model in models.items()}, images, labels, attack,
             batch=config.batch, seed=config.seed,
@@ -198,17 +198,15 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
 
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
-    from nas.cli import check_config_files, join_repeated, make_parser, pick
+    from nas.cli import parse_options, pick
 
-    words = join_repeated(argv, ("--model",))
-    parser = make_parser(
+    values = parse_options(
+        argv,
         "python -m nas.transfer",
         "Make adversarial images on each model and show them to every other one.",
-        ("models and attack", TransferConfig),
-        ("output", OutputOptions),
+        (("models and attack", TransferConfig), ("output", OutputOptions)),
+        repeated=("--model",),
     )
-    check_config_files(words, parser.expected)
-    values = parser.parse_args(words)
     config, output = pick(TransferConfig, values), pick(OutputOptions, values)
     from nas.transfer_output import TransferProgress, print_matrix
 

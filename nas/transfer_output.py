@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
 
+from nas.bars import Bars
 
-class TransferProgress:
-    """A bar on the error stream for each model that images are made on."""
+
+class TransferProgress(Bars):
+    """A bar for each model that images are made on."""
 
     def __init__(self, *, show: bool):
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeLeft(), console=Console(file=sys.stderr), disable=not show,
+            TextColumn("left"), TimeLeft(), show=show,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> TransferProgress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._tasks:
-            self._progress.stop()
-
     def update(self, name: str, done: int, samples: int) -> None:
         """``done`` of ``samples`` images are made on the model; the first call shows the bar."""
-        if not self._tasks:
-            self._progress.start()
+        self.start()
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(f"made on {escape(name)}", total=samples)
-        self._progress.update(self._tasks[name], completed=done)
+            self._tasks[name] = self.progress.add_task(f"made on {escape(name)}", total=samples)
+        self.progress.update(self._tasks[name], completed=done)
 
 
 def print_matrix(result: dict[str, Any], out: str) -> None:

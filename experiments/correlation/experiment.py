@@ -23,8 +23,9 @@ from experiments.correlation.workers import scored
 from experiments.rank_statistics import Floats
 from nas import environment
 from nas.data import fingerprint, load_data, probe_batch
-from nas.errors import SearchStopped, UserError
-from nas.executors.local import available_cores, one_thread_per_operation
+from nas.device import torch_threads
+from nas.errors import Stopped, UserError
+from nas.executors.local import available_cores
 from nas.runs import RunDirectory, holds_run, read_manifest, write_json
 from nas.tabular import load_table
 from search_spaces import get_space
@@ -68,15 +69,14 @@ class Correlation:
     def run(self, watch: Watch) -> Result:
         """Score what is missing, judge, write the files.
 
-        :raises SearchStopped: a worker process was lost; what is finished is kept.
+        :raises Stopped: a worker process was lost; what is finished is kept.
         :raises KeyboardInterrupt: with a message that says how to resume.
         """
         job, facts = self._prepare()
-        with RunDirectory(self.path, get_space(self.table.space)) as run:
+        with RunDirectory(self.path, get_space(self.table.space)) as run, ScoreLog(self.path) as log:
             self._check_path()  # once more: nobody else can write now
             stored = read_manifest(self.path) if self.resume else {}
             facts = {**facts, **self._stored_facts(stored, facts)}
-            log = ScoreLog(self.path)
             try:
                 if "seconds_alone" not in facts:
                     facts["seconds_alone"] = self._timed(job, watch)
@@ -85,8 +85,8 @@ class Correlation:
                 records = self._score(job, chosen, facts["seconds_alone"], log, watch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; {self._how_to_go_on(log)}") from None
-            except SearchStopped as error:
-                raise SearchStopped(f"{error}; {self._how_to_go_on(log)}") from None
+            except Stopped as error:
+                raise Stopped(f"{error}; {self._how_to_go_on(log)}") from None
             facts["seconds"] = round(facts["seconds"] + time.perf_counter() - self._started, 1)
             run.write_manifest(facts)
             return self._finish(job, chosen, records, facts, watch)
@@ -196,7 +196,7 @@ class Correlation:
     def _timed(self, job: Job, watch: Watch) -> dict[str, float | None]:
         entries = choice.spread(self.table, self.config.metric)
         watch.begin("timing", len(job.names))
-        with one_thread_per_operation():
+        with torch_threads(1):
             return seconds_alone(job, [entry.key for entry in entries], watch.step)
 
     def _cells(self, alone: Mapping[str, float | None]) -> Cells:

@@ -17,15 +17,15 @@ from typing import cast
 import torch
 
 from experiments.correlation.scoring import Job, Record, Task
-from nas.errors import SearchStopped
+from nas.device import torch_threads
+from nas.errors import Stopped
 from nas.executors.allocator import keep_freed_memory
-from nas.executors.local import one_thread_per_operation
 
 
 def scored(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
     """A record for each task as it is finished; one worker is this process.
 
-    :raises SearchStopped: a worker process came to its end.
+    :raises Stopped: a worker process came to its end.
     """
     workers = min(workers, len(tasks))
     return _in_processes(job, list(tasks), workers) if workers > 1 else _in_this_process(job, tasks)
@@ -33,7 +33,7 @@ def scored(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
 
 def _in_this_process(job: Job, tasks: Sequence[Task]) -> Iterator[Record]:
     keep_freed_memory()
-    with one_thread_per_operation():
+    with torch_threads(1):
         yield from map(job.scorer(), tasks)
 
 
@@ -97,13 +97,13 @@ def _work(connection: Connection, job: Job) -> None:
             connection.send(score(connection.recv()))
 
 
-def _obituary(process: SpawnProcess) -> SearchStopped:
+def _obituary(process: SpawnProcess) -> Stopped:
     process.join(10)
     code = process.exitcode
     if code is None or code >= 0:
-        return SearchStopped(f"a worker process ended with exit code {code}")
+        return Stopped(f"a worker process ended with exit code {code}")
     hint = " (out of memory? fewer --workers need less)" if -code == signal.SIGKILL else ""
-    return SearchStopped(f"a worker process was killed by {signal.Signals(-code).name}{hint}")
+    return Stopped(f"a worker process was killed by {signal.Signals(-code).name}{hint}")
 
 
 @contextlib.contextmanager

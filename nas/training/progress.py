@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nas.bars import Bars
 
 if TYPE_CHECKING:
     from nas.training.trainer import TrainResult
 
 
-class TrainProgress:
-    """A bar on the error stream: epoch, loss, robust validation accuracy, images a second, time left."""
+class TrainProgress(Bars):
+    """A bar: epoch, loss, robust validation accuracy, images a second, time left."""
 
     def __init__(self, epochs: int, *, show: bool):
-        self._progress = Progress(
+        super().__init__(
             TextColumn("epoch"),
             TextColumn("{task.fields[epoch]}"),
             BarColumn(),
@@ -24,41 +25,27 @@ class TrainProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(file=sys.stderr),
-            disable=not show,
+            show=show,
         )
         self._epochs = epochs
-        self._task = self._progress.add_task("train", total=epochs, epoch=f"1/{epochs}", figures="")
+        self._task = self.progress.add_task("train", total=epochs, epoch=f"1/{epochs}", figures="")
         self._done = 0
-        self._started = False
-
-    def __enter__(self) -> TrainProgress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._started:
-            self._progress.stop()
 
     def step(self, share: float) -> None:
-        """That share of the current epoch is done; the first call shows the bar: an early error stands alone."""
-        self._start()
-        self._progress.update(self._task, completed=self._done + share)
+        """That share of the current epoch is done; the first call shows the bar."""
+        self.start()
+        self.progress.update(self._task, completed=self._done + share)
 
     def epoch(self, epoch: dict[str, Any]) -> None:
         """One epoch is done."""
-        self._start()
+        self.start()
         self._done = epoch["epoch"]
         figures = f"loss {epoch['loss']:.3f}"
         if "validation_robust_accuracy" in epoch:
             figures += f" robust {epoch['validation_robust_accuracy']:.1%} clean {epoch['validation_accuracy']:.1%}"
         figures += f" {epoch['images_per_second']:.0f} images/s"
         number = f"{min(self._done + 1, self._epochs)}/{self._epochs}"
-        self._progress.update(self._task, completed=self._done, epoch=number, figures=figures)
-
-    def _start(self) -> None:
-        if not self._started:
-            self._progress.start()
-            self._started = True
+        self.progress.update(self._task, completed=self._done, epoch=number, figures=figures)
 
 
 def print_result(result: TrainResult, *, tensorboard: bool) -> None:

@@ -18,11 +18,10 @@ import nas.attack_settings
 from nas import attacks
 from nas.attack_samples import SampleStore
 from nas.attack_settings import Member, make_attack
-from nas.attacks import AttackFailed, adversarial, targeted_dlr_loss
-from nas.data import load_data, probe_batch
-from nas.errors import UserError
+from nas.attacks import adversarial, targeted_dlr_loss
+from nas.data import balanced_order, load_data, probe_batch
+from nas.errors import AttackFailed, UserError
 from nas.evaluation import Evaluator, evaluate, wilson_interval
-from nas.trained_models import balanced_order
 from tests.nas.trained_networks import sample_images, small_network
 
 EVERY = ["fgsm", "pgd-7", "apgd-ce", "apgd-t", "fab", "fab-t", "square", "cw"]
