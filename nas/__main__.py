@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "search": "search a space for the cell that a proxy ranks best",
     "train": "train the best cell adversarially",
+    "retrain": "train the best cells side by side, and the best of them to the end",
     "attack": "measure what a trained model withstands",
     "transfer": "show adversarial images made on one model to others",
     "export": "write a trained model for other programs",

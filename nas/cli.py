@@ -63,7 +63,7 @@ def make_parser(program: str, description: str, groups: Groups) -> CommandParser
     for title, group in groups:
         arguments = parser.add_argument_group(title)
         hints = typing.get_type_hints(group)
-        for field in dataclasses.fields(group):
+        for field in _options(group):
             _add_field(arguments, field, hints[field.name])
             parser.expected[field.name] = _in_words(field.metadata.get("accepts", hints[field.name]))
     return parser
@@ -152,7 +152,12 @@ def _as_list(value: str) -> list[str]:
 
 def pick(group: type[C], values: Any) -> C:
     """The dataclass from the parser's values."""
-    return group(**{field.name: getattr(values, field.name) for field in dataclasses.fields(group)})
+    return group(**{field.name: getattr(values, field.name) for field in _options(group)})
+
+
+def _options(group: type[DataclassInstance]) -> list[dataclasses.Field[Any]]:
+    """The fields that can be given."""
+    return [field for field in dataclasses.fields(group) if field.init]
 
 
 def parse_options(
@@ -189,7 +194,7 @@ def parse_resumable(
 
     Options of a resumed run are its manifest's unless given.
 
-    :param groups: title and dataclass, first of the configuration, then of the output (with ``out`` and ``resume``).
+    :param groups: title and dataclass, of the configuration, then of the output, with ``resume`` and perhaps ``out``.
     :param repeated: flags that may stand several times.
     :param default_out: the directory for a configuration where none is named.
     :param read: gives the manifest of a directory, by default that of a search.
@@ -202,16 +207,17 @@ def parse_resumable(
     output = pick(output_options, values)
     if values.resume is None:
         return pick(configuration, values), output, None
-    if values.resume and values.out and Path(values.resume) != Path(values.out):
-        raise UserError(f"--resume {values.resume} and --out {values.out} name two run directories, expected one")
-    chosen = values.resume or values.out or (default_out(pick(configuration, values)) if default_out else None)
+    out = getattr(values, "out", None)
+    if values.resume and out and Path(values.resume) != Path(out):
+        raise UserError(f"--resume {values.resume} and --out {out} name two run directories, expected one")
+    chosen = values.resume or out or (default_out(pick(configuration, values)) if default_out else None)
     if not chosen:
         raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
     stored = (read or read_manifest)(Path(chosen))["configuration"]
-    known = {field.name for field in dataclasses.fields(configuration)}
+    known = {field.name for field in _options(configuration)}
     parser.set_defaults({name: value for name, value in stored.items() if name in known})
     values = parser.parse_args(words)
-    for field in dataclasses.fields(configuration):  # what another option given now makes useless is not kept
+    for field in _options(configuration):  # what another option given now makes useless is not kept
         only_with = field.metadata.get("only_with")
         if only_with and getattr(values, only_with[0]) != only_with[1]:
             parser.set_defaults({field.name: field.default})

@@ -160,36 +160,40 @@ class SearchConfig:
         bounds.number("robust_t", self.robust_t, 0)
         bounds.number("robust_h", self.robust_h)
         bounds.positive("robust_h", self.robust_h)
-        self._check_ray()
-
-    def _check_ray(self) -> None:
-        if self.executor not in ("local", "ray"):
-            raise unknown("executor", str(self.executor), ("local", "ray"))
-        if self.executor == "local":
-            for field in dataclasses.fields(self):
-                if field.metadata.get("only_with") == RAY and getattr(self, field.name) != field.default:
-                    raise UserError(f"{flag(field.name)} has no use without --executor ray")
-            return
-        for name in ("cpus_per_worker", "chunk_seconds", "candidate_timeout"):
+        for name in ("chunk_seconds", "candidate_timeout"):
             bounds.number(name, getattr(self, name))
             bounds.positive(name, getattr(self, name))
-        if self.threads is not None:
+        check_executor(self)
+        if self.executor == "ray" and self.threads is not None:
             raise UserError("--threads has no use with --executor ray, expected --workers")
-        gpus = self.gpus_per_worker
-        if gpus is not None:
-            bounds.number("gpus_per_worker", gpus)
-        if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
-            raise UserError(f"--gpus-per-worker must be a fraction up to 1 or a whole number, got {gpus:g}")
-        if gpus and self.device == "cpu":
-            raise UserError(f"--gpus-per-worker {gpus:g} has no use with --device cpu")
-        if gpus == 0 and self.device.startswith("cuda"):
-            raise UserError(f"--device {self.device} needs --gpus-per-worker above 0, got 0")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
         }
+
+
+def check_executor(config: Any) -> None:
+    """:raises UserError: ``--executor``, and the options that say what its workers have, cannot be."""
+    if config.executor not in ("local", "ray"):
+        raise unknown("executor", str(config.executor), ("local", "ray"))
+    if config.executor == "local":
+        for field in dataclasses.fields(config):
+            if field.metadata.get("only_with") == RAY and getattr(config, field.name) != field.default:
+                raise UserError(f"{flag(field.name)} has no use without --executor ray")
+        return
+    bounds.number("cpus_per_worker", config.cpus_per_worker)
+    bounds.positive("cpus_per_worker", config.cpus_per_worker)
+    gpus = config.gpus_per_worker
+    if gpus is not None:
+        bounds.number("gpus_per_worker", gpus)
+    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        raise UserError(f"--gpus-per-worker must be a fraction up to 1 or a whole number, got {gpus:g}")
+    if gpus and config.device == "cpu":
+        raise UserError(f"--gpus-per-worker {gpus:g} has no use with --device cpu")
+    if gpus == 0 and config.device.startswith("cuda"):
+        raise UserError(f"--device {config.device} needs --gpus-per-worker above 0, got 0")
 
 
 class Configuration(Protocol):
@@ -207,5 +211,5 @@ def differences(stored: dict[str, Any], config: Configuration) -> list[str]:
     return [
         f"{flag(field.name)} {given[field.name]} (was {stored.get(field.name)})"
         for field in dataclasses.fields(config)
-        if not field.metadata.get("free") and given[field.name] != stored.get(field.name)
+        if field.init and not field.metadata.get("free") and given[field.name] != stored.get(field.name)
     ]

@@ -22,6 +22,21 @@ def torch_device(name: str) -> str:
     return name
 
 
+def worker_device(name: str, gpus: float | None) -> str:
+    """The torch device of Ray's workers, which see the GPUs that they reserved as ``cuda``; this machine may have none.
+
+    :param gpus: reserved by each; None: not given.
+    :raises UserError: the options contradict each other.
+    """
+    if name.startswith("cuda:"):
+        raise UserError(f"--device must be cpu, cuda or auto with --executor ray, got '{name}'")
+    if name not in ("auto", "cuda"):
+        return torch_device(name)
+    if name == "cuda" or gpus:
+        return "cuda"
+    return torch_device("auto") if gpus is None else "cpu"
+
+
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
     """Inside, torch's operations use so many threads."""

@@ -8,7 +8,7 @@ from typing import Any
 from nas.bounds import flag
 from nas.config import SearchConfig
 from nas.data import ImageData, fingerprint, load_data, probe_batch
-from nas.device import torch_device
+from nas.device import torch_device, worker_device
 from nas.errors import UserError, as_user_error
 from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor
@@ -27,7 +27,11 @@ class UntrainedNetworks(ScoreSource):
     def __init__(self, config: SearchConfig, space: SearchSpace[Any], given: dict[str, Proxy | PopulationProxy]):
         self.config = config
         self.space = space
-        self.device = ray_device(config) if config.executor == "ray" else torch_device(config.device)
+        self.device = (
+            worker_device(config.device, config.gpus_per_worker)
+            if config.executor == "ray"
+            else torch_device(config.device)
+        )
         self.asked = [
             given.get(name) or as_user_error(partial(get_proxy, name, **proxy_options(name, config)))
             for name in config.proxy
@@ -118,17 +122,3 @@ def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
     }  # fmt: skip
     options: dict[str, dict[str, Any]] = {"robust": {**images, **own}, "robust_released": dict(images)}
     return options.get(name, {})
-
-
-def ray_device(config: SearchConfig) -> str:
-    """The torch device of Ray's workers, which see the GPUs that they reserved as ``cuda``; this machine may have none.
-
-    :raises UserError: the options contradict each other.
-    """
-    if config.device.startswith("cuda:"):
-        raise UserError(f"--device must be cpu, cuda or auto with --executor ray, got '{config.device}'")
-    if config.device not in ("auto", "cuda"):
-        return torch_device(config.device)
-    if config.device == "cuda" or config.gpus_per_worker:
-        return "cuda"
-    return torch_device("auto") if config.gpus_per_worker is None else "cpu"

@@ -48,14 +48,18 @@ class RayCrew(Crew):
 
     def open(self, scorer: CandidateScorer[Any]) -> None:
         if self._ray is None:
-            self._connect()
+            self.connect()
         ray = self._ray
         self._scorer = ray.put(scorer)
         self._actor = ray.remote(
             num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
         )(ScoringActor)
 
-    def _connect(self) -> None:
+    def connect(self, object_store: int = OBJECT_STORE) -> None:
+        """Joins the cluster, or starts a private one with an object store of so many bytes.
+
+        :raises UserError: there is none, or the private one has no room for a worker.
+        """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of workers without a GPU
         import ray
@@ -67,7 +71,7 @@ class RayCrew(Crew):
         if self.address == "local":
             cores = os.cpu_count() or 1
             options["num_cpus"] = max(cores, -int(-(self.workers or 0) * self.cpus // 1))
-            options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+            options |= {"include_dashboard": False, "object_store_memory": object_store}
             options["runtime_env"] = {
                 "env_vars": {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)}
             }

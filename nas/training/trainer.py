@@ -49,13 +49,22 @@ class Trainer:
     :param out: run directory, whose folder ``train`` is written; by default that of the search that found the cell, or
         a new one in ``runs/``.
     :param resume: go on with the training in ``out``.
+    :param images: the training part of the configuration's data set, where somebody has read it already.
     :raises UserError: an option that cannot be, in one line.
     """
 
-    def __init__(self, config: TrainConfig, *, out: str | Path | None = None, resume: bool = False):
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        out: str | Path | None = None,
+        resume: bool = False,
+        images: ImageSplit | None = None,
+    ):
         out = config.run if out is None else out
         self.out = None if out is None else Path(out)
         self.resume = resume
+        self.images = images
         if resume and self.out is None:
             raise UserError("resume needs the run directory, got no out")
         self.config = as_begun(config, self.out) if resume and self.out else resolved(config)
@@ -67,8 +76,12 @@ class Trainer:
         self,
         watch: Callable[[Epoch], None] | None = None,
         watch_step: Callable[[float], None] | None = None,
+        *,
+        until: int | None = None,
     ) -> TrainResult:
-        """Train to the last epoch; what is finished is on disk at every moment.
+        """Train to the last epoch, or to the end of epoch ``until``, from which a resumed training goes on.
+
+        What is finished is on disk at every moment.
 
         :param watch: called with the record of each epoch, the stored ones of a resumed training included.
         :param watch_step: called now and then with the share of the current epoch that is done.
@@ -79,9 +92,7 @@ class Trainer:
         name = config.model or f"{config.space}-cell"
         path = self.out or new_run_path(Path("runs"), f"train-{name}-{config.method}-seed{config.seed}")
         self._check_path(path)
-        split = load_data(
-            config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
-        ).train
+        split = self.images or training_images(config)
         trained, validation = held_out(split, config.images, config.validation, config.seed)
         data = TrainingImages.chosen(split, trained, self.device)
         held = TrainingImages.chosen(split, validation, self.device)
@@ -96,7 +107,7 @@ class Trainer:
             for epoch in history if watch else ():
                 assert watch is not None
                 watch(epoch)
-            return course.run(data, held, watch, watch_step)
+            return course.run(data, held, config.epochs if until is None else until, watch, watch_step)
 
     def _check_path(self, path: Path) -> None:
         """Refuse a directory that holds another training."""
@@ -173,6 +184,13 @@ class Trainer:
         }
 
 
+def training_images(config: TrainConfig) -> ImageSplit:
+    """All training images of the configuration's data set."""
+    return load_data(
+        config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
+    ).train
+
+
 class _Course:
     """The epochs of a training, and what is written after each."""
 
@@ -201,6 +219,7 @@ class _Course:
         self,
         data: TrainingImages,
         held: TrainingImages,
+        until: int,
         watch: Callable[[Epoch], None] | None,
         watch_step: Callable[[float], None] | None,
     ) -> TrainResult:
@@ -210,13 +229,13 @@ class _Course:
         if self.learner.device.type == "cpu":
             keep_freed_memory()
         try:
-            for _ in range(len(self.history), self.config.epochs):
+            while len(self.history) < min(until, self.config.epochs):
                 epoch = self._epoch(data, held, watch_step)
                 self._store(epoch)
                 events.add(epoch)
                 if watch is not None:
                     watch(epoch)
-            status = "finished"
+            status = "finished" if len(self.history) == self.config.epochs else "paused"
         except KeyboardInterrupt:
             status = "interrupted"
             raise KeyboardInterrupt(

@@ -1,0 +1,82 @@
+"""``python -m nas.retrain``: the best cells of a search trained side by side, and the best of them to the end.
+
+From Python::
+
+    from nas.retraining import RetrainConfig, Retrainer
+
+    result = Retrainer(RetrainConfig(run="runs/first", top=5, preset="quick")).run()
+    print(result.best["run"])
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.config import option
+from nas.retraining.config import RetrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is shown, and whether to go on."""
+
+    resume: str | None = option(
+        None, "go on with the retraining of --run, or of the run given here; options not given are its own", const=""
+    )
+    quiet: bool = option(False, "no progress and no table: print the best cell's run directory only")
+    json: bool = option(False, "no progress: print the cells as one JSON object")
+
+
+def _stored(run: Path) -> dict[str, Any]:
+    from nas.retraining.retrainer import read_retraining
+
+    return read_retraining(run)
+
+
+def command(argv: Sequence[str]) -> int:
+    """The command's work after the name of the program."""
+    from nas.cli import parse_resumable
+
+    config, output, path = parse_resumable(
+        argv,
+        "python -m nas.retrain",
+        "Train the best cells of a search side by side; those that fall behind in robust accuracy are stopped early.",
+        (("retraining", RetrainConfig), ("output", OutputOptions)),
+        (),
+        default_out=lambda config: config.run or "",
+        read=_stored,
+    )
+    if path is not None and Path(config.run or "") != path:
+        config = dataclasses.replace(config, run=str(path))
+    from nas.retraining.output import RetrainProgress, print_result
+    from nas.retraining.retrainer import Retrainer
+
+    retrainer = Retrainer(config, resume=path is not None)
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints on its own
+        with RetrainProgress(config.epochs, show=not (output.quiet or output.json)) as bars:
+            result = retrainer.run(bars.update)
+    if output.json:
+        print(json.dumps({"path": str(result.path), "cells": result.cells}))
+    elif output.quiet:
+        print(result.best["run"])
+    else:
+        print_result(result, list(result.best["scores"]))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, 1 (no cell could be trained), 2 (a user's slip) or 130 (interrupted)."""
+    from nas.cli import run_command
+
+    return run_command(command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

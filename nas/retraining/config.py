@@ -1,0 +1,81 @@
+"""The configuration of a retraining: that of a training, and how the cells compete."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nas import bounds
+from nas.config import RAY, check_executor, option
+from nas.errors import UserError
+from nas.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainConfig(TrainConfig):
+    """What a retraining is; the training options are those of :class:`~nas.training.config.TrainConfig`.
+
+    Fields marked ``free`` may change when it is resumed, the executor included: a cell's weights do not depend on it.
+    """
+
+    run: str | None = option(None, "run directory of the search whose best cells are trained", free=True)
+    cell: str | None = field(init=False, default=None)
+    model: str | None = field(init=False, default=None)
+    space: str | None = field(init=False, default=None)
+    top: int = option(5, "how many cells")
+    reduction_factor: float = option(3.0, "at each cut about one cell in so many goes on")
+    grace_epochs: int = option(None, "epochs before the first cut (default: --epochs / the factor squared)")
+    executor: Literal["ray", "local"] = option(
+        "ray", "ray: trials of Ray Tune under ASHA; local: the same cuts in this process, one cell after the other",
+        free=True,
+    )  # fmt: skip
+    workers: int | None = option(
+        None, "ray: cells trained at a time (default: as many as there is room for)", free=True, only_with=RAY
+    )
+    cpus_per_worker: float = option(1.0, "ray: cores reserved for a cell", free=True, only_with=RAY)
+    gpus_per_worker: float | None = option(
+        None, "ray: GPUs reserved for a cell, a fraction shares one (default: 1 on cuda)", free=True, only_with=RAY
+    )
+    address: str | None = option(
+        None, "ray: cluster to join (default: RAY_ADDRESS, else a private one on this machine)",
+        free=True, only_with=RAY,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.run is None:
+            raise UserError("expected --run RUN, the directory of a search, got none")
+        super().__post_init__()
+        bounds.whole("top", self.top)
+        bounds.number("reduction_factor", self.reduction_factor)
+        if self.reduction_factor <= 1:
+            raise UserError(f"--reduction-factor must be above 1, got {self.reduction_factor:g}")
+        if self.grace_epochs is None:
+            self._set("grace_epochs", max(1, round(self.epochs / self.reduction_factor**2)))
+        bounds.whole("grace_epochs", self.grace_epochs)
+        if self.grace_epochs > self.epochs:
+            raise UserError(f"--grace-epochs must be at most --epochs ({self.epochs}), got {self.grace_epochs}")
+        if self.validation == 0:
+            raise UserError("--validation must be above 0, got 0: its images tell which cells go on")
+        if self.workers is not None:
+            bounds.whole("workers", self.workers)
+        check_executor(self)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs after which cells are cut, the last one left out."""
+        found, epoch = [], float(self.grace_epochs)
+        while int(epoch) < self.epochs:
+            found.append(int(epoch))
+            epoch *= self.reduction_factor
+        return tuple(dict.fromkeys(found))
+
+    def for_cell(self, space: str, genotype: str) -> TrainConfig:
+        """The training of one cell."""
+        names = {each.name for each in dataclasses.fields(TrainConfig)} - {"run", "cell", "model", "space"}
+        return TrainConfig(cell=genotype, space=space, **{name: getattr(self, name) for name in names})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
+        given = {each.name for each in dataclasses.fields(self) if each.init}
+        return {name: value for name, value in super().to_json().items() if name in given}

@@ -1,0 +1,91 @@
+"""Successive halving (Jamieson and Talwalkar, AISTATS 2016; ASHA: Li et al., MLSys 2020, https://arxiv.org/abs/1810.05934).
+
+All cells train to the first rung, of which the best go on to the next, and so on to the last epoch. What each cell has
+done lies in its own directory, so cells go on wherever they were left, under whichever executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.data import ImageSplit
+from nas.errors import Stopped, UserError
+from nas.records import JsonLines
+from nas.runs import write_json
+from nas.training.config import TrainConfig
+from nas.training.directory import METRICS, holds_training
+from nas.training.trainer import Epoch, Trainer
+
+#: what cells compete by: robust accuracy on images held out of training
+METRIC = "validation_robust_accuracy"
+FAILED = "failed.json"
+
+#: called with the number of a cell and the record of an epoch that it has finished
+Watch = Callable[[int, Epoch], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One cell's training. ``number`` is its rank in the search, from 1; ``out`` its run directory."""
+
+    number: int
+    config: TrainConfig
+    out: Path
+
+    def trainer(self, images: ImageSplit | None = None) -> Trainer:
+        """The training, or what is left of it."""
+        return Trainer(self.config, out=self.out, resume=holds_training(self.out), images=images)
+
+    def train(self, images: ImageSplit, until: int, watch: Callable[[Epoch], None]) -> bool:
+        """Train to the end of epoch ``until``; False, with the reason on disk, where that cannot be done.
+
+        :param watch: called with every epoch's record, those of before included.
+        """
+        try:
+            self.trainer(images).run(watch, until=until)
+        except (Stopped, UserError) as error:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.out / FAILED, {"error": str(error)})
+            return False
+        (self.out / FAILED).unlink(missing_ok=True)
+        return True
+
+    def history(self) -> list[Epoch]:
+        """The finished epochs."""
+        return [epoch for _, epoch in JsonLines(self.out / "train" / METRICS, "no epoch").read(_epoch)]
+
+
+def _epoch(value: Any) -> Epoch:
+    return {**value, "epoch": int(value["epoch"]), METRIC: float(value[METRIC])}
+
+
+def survivors(accuracies: Sequence[float], factor: float) -> list[bool]:
+    """Which go on: those from the quantile 1 - 1 / ``factor`` up, where ASHA cuts; at least the best."""
+    return [bool(each >= np.percentile(accuracies, 100 * (1 - 1 / factor))) for each in accuracies]
+
+
+def halve(
+    contenders: Sequence[Contender], rungs: Sequence[int], epochs: int, factor: float, images: ImageSplit, watch: Watch
+) -> None:
+    """Train and cut in this process. Which cells go on depends on nothing but what each has reached at the rung."""
+    racing = list(contenders)
+    for until in (*rungs, epochs):
+        reached: list[tuple[Contender, float]] = []
+        for each in racing:
+            history = each.history()
+            if len(history) < until:
+                if not each.train(images, until, lambda epoch, number=each.number: watch(number, epoch)):  # type: ignore[misc]
+                    continue
+                history = each.history()
+            else:
+                watch(each.number, history[-1])
+            reached.append((each, history[until - 1][METRIC]))
+        if not reached:
+            return
+        kept = survivors([accuracy for _, accuracy in reached], factor)
+        racing = [each for (each, _), goes_on in zip(reached, kept, strict=True) if goes_on]

@@ -1,0 +1,55 @@
+"""What a user sees of a retraining: a bar for each cell, and the table of what they have reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from nas.bars import Bars
+from nas.retraining.halving import METRIC
+from nas.retraining.retrainer import RetrainResult
+
+
+class RetrainProgress(Bars):
+    """A bar for each cell: epochs, and robust validation accuracy after the last one."""
+
+    def __init__(self, epochs: int, *, show: bool):
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), show=show,
+        )  # fmt: skip
+        self._epochs = epochs
+        self._tasks: dict[int, TaskID] = {}
+
+    def update(self, number: int, epoch: dict[str, Any]) -> None:
+        """The cell has finished an epoch; the first call shows the bars."""
+        self.start()
+        if number not in self._tasks:
+            self._tasks[number] = self.progress.add_task(f"cell {number}", total=self._epochs, figures="")
+        figures = f"robust {epoch[METRIC]:.1%} clean {epoch['validation_accuracy']:.1%}"
+        self.progress.update(self._tasks[number], completed=epoch["epoch"], figures=figures)
+
+
+def print_result(result: RetrainResult, proxies: list[str]) -> None:
+    """The cells, best first, and where the best one lies."""
+    table = Table(title="cells by robust accuracy on images held out of training", title_justify="left")
+    table.add_column("cell", justify="right")
+    for name in (*proxies, "epochs", "robust", "clean"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for cell in result.cells:
+        best = cell["best"] or {}
+        accuracies = [f"{best[name]:.1%}" if best else "-" for name in (METRIC, "validation_accuracy")]
+        scores = [f"{cell['scores'][name]:.6g}" for name in proxies]
+        table.add_row(str(cell["number"]), *scores, str(cell["epochs"]), *accuracies, cell["error"] or cell["status"])
+    console = Console()
+    console.print(table)
+    for line in (
+        f"best:   cell {result.best['number']}: {result.best['genotype']}",
+        f"model:  {result.best['run']}",
+        f"attack: python -m nas.attack --run {result.best['run']}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,178 @@
+"""A retraining from its configuration to the table of what the cells have reached."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas import environment
+from nas.config import differences
+from nas.data import fingerprint
+from nas.device import torch_device, worker_device
+from nas.errors import Stopped, UserError
+from nas.records import locked
+from nas.report.ranking import ranking
+from nas.report.run_files import read_run
+from nas.retraining.config import RetrainConfig
+from nas.retraining.halving import FAILED, METRIC, Contender, Watch, halve
+from nas.runs import read_manifest, write_json
+from nas.training.images import held_out, pixel_statistics
+from nas.training.target import architecture, resolved
+from nas.training.trainer import training_images
+
+FOLDER = "retrain"
+MANIFEST = "retrain.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainResult:
+    """What a retraining left: ``cells`` are the records of ``retrain.json``, best first."""
+
+    path: Path
+    cells: list[dict[str, Any]]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The cell with the greatest robust validation accuracy of those that trained to the end."""
+        return self.cells[0]
+
+
+class Retrainer:
+    """One retraining, in the folder ``retrain`` of a search's run directory: ``cell-1`` is the search's best cell.
+
+    :param resume: go on with the one that lies there.
+    :raises UserError: an option that cannot be, in one line.
+    """
+
+    def __init__(self, config: RetrainConfig, *, resume: bool = False):
+        assert config.run is not None
+        self.config = config
+        self.path = Path(config.run) / FOLDER
+        self.resume = resume
+        self._check_path()
+        self.cells = self._stored()["cells"] if resume else best_cells(Path(config.run), config.top)
+        ray = config.executor == "ray"
+        device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
+        try:
+            self.contenders = [self._contender(cell, device) for cell in self.cells]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.path / MANIFEST} is damaged: {type(error).__name__} {error}") from None
+
+    def _contender(self, cell: dict[str, Any], device: str) -> Contender:
+        config = dataclasses.replace(self.config.for_cell(cell["space"], cell["genotype"]), device=device)
+        out = (self.path / f"cell-{cell['number']}").resolve()
+        return Contender(number=cell["number"], config=resolved(config), out=out)
+
+    def run(self, watch: Watch | None = None) -> RetrainResult:
+        """Train, cut, and write ``retrain.json``; what is finished is on disk at every moment.
+
+        :param watch: called with a cell's number and the record of each epoch it has finished.
+        :raises Stopped: no cell could be trained to the end.
+        :raises KeyboardInterrupt: with a message that says how to go on.
+        """
+        config = self.config
+        watch = watch or (lambda number, epoch: None)
+        images = training_images(self.contenders[0].config)
+        held_out(images, config.images, config.validation, config.seed)  # a slip is told once, not by each cell
+        kind = (
+            images.classes,
+            (images.images.shape[2], images.images.shape[3]),
+            pixel_statistics(images.images[:1].permute(0, 2, 3, 1)),
+        )
+        for each in self.contenders:
+            architecture(each.config, *kind)
+        lock = locked(self.path / ".lock", str(self.path))
+        try:
+            self._check_path()  # once more: nobody else can write now
+            manifest = {
+                "command": "retrain",
+                "format": FORMAT,
+                "configuration": config.to_json(),
+                "rungs": list(config.rungs),
+                "data": {"name": config.dataset, "fingerprint": fingerprint(images)},
+                "versions": environment.versions(("ray",) if config.executor == "ray" else ()),
+                "git_commit": environment.git_commit(),
+                "cells": self.cells,
+            }
+            write_json(self.path / MANIFEST, manifest)
+            if config.executor == "ray":
+                from nas.retraining.tune import run_trials
+
+                run_trials(config, self.contenders, self.path, images, watch)
+            else:
+                halve(self.contenders, config.rungs, config.epochs, config.reduction_factor, images, watch)
+            outcomes = [{**cell, **self._outcome(each)} for cell, each in zip(self.cells, self.contenders, strict=True)]
+            write_json(self.path / MANIFEST, {**manifest, "cells": outcomes})
+        except KeyboardInterrupt:
+            again = f"python -m nas.retrain --resume {shlex.quote(str(config.run))}"
+            raise KeyboardInterrupt(f"interrupted; finished epochs are kept, to go on: {again}") from None
+        finally:
+            lock.release()
+        if not any(each["status"] == "finished" for each in outcomes):
+            raise Stopped(f"no cell was trained to the end; the first failed with: {outcomes[0]['error']}")
+        return RetrainResult(path=self.path, cells=sorted(outcomes, key=_merit, reverse=True))
+
+    def _outcome(self, contender: Contender) -> dict[str, Any]:
+        history, failed = contender.history(), contender.out / FAILED
+        status = "finished" if len(history) == self.config.epochs else "stopped"
+        error = None
+        if failed.exists():
+            status, error = "failed", str(json.loads(failed.read_text())["error"])
+        best = max(history, key=lambda epoch: epoch[METRIC], default=None)
+        run = self.path / contender.out.name
+        return {"status": status, "epochs": len(history), "best": best, "error": error, "run": str(run)}
+
+    def _check_path(self) -> None:
+        """Refuse a directory that holds another retraining."""
+        if not self.resume:
+            if (self.path / MANIFEST).exists():
+                raise UserError(f"{self.path} already holds a retraining; pass --resume to go on with it")
+            return
+        differing = differences(self._stored()["configuration"], self.config)
+        if differing:
+            raise UserError(f"cannot resume {self.path} with another configuration: {', '.join(differing)}")
+
+    def _stored(self) -> dict[str, Any]:
+        manifest = read_retraining(Path(self.config.run or ""))
+        if not isinstance(manifest.get("cells"), list) or not manifest["cells"]:
+            raise UserError(f"{self.path / MANIFEST} is damaged: it names no cells")
+        return manifest
+
+
+def read_retraining(run: Path) -> dict[str, Any]:
+    """The manifest of the retraining in ``run``.
+
+    :raises UserError: there is none, or it cannot be read.
+    """
+    if not (run / FOLDER / MANIFEST).exists():
+        raise UserError(f"{run} holds no retraining to go on with: expected {run / FOLDER / MANIFEST}")
+    return read_manifest(run / FOLDER, MANIFEST)
+
+
+def best_cells(run: Path, top: int) -> list[dict[str, Any]]:
+    """The ``top`` cells that the search in ``run`` ranks best; fewer where it has fewer.
+
+    :raises UserError: it has none.
+    """
+    record = read_run(run)
+    space = record.manifest["configuration"].get("space")
+    ranked = ranking(record.trials, record.proxies)[:top]
+    if not ranked or not isinstance(space, str):
+        raise UserError(f"{run} holds no cell with a score, expected those of a search")
+    return [
+        {
+            "number": number, "id": trial.id, "key": trial.key, "space": space, "genotype": trial.genotype,
+            "scores": trial.scores,
+        }
+        for number, trial in enumerate(ranked, start=1)
+    ]  # fmt: skip
+
+
+def _merit(cell: dict[str, Any]) -> tuple[bool, int, float]:
+    """Cells that trained to the end first, then those that got further."""
+    return cell["status"] == "finished", cell["epochs"], cell["best"][METRIC] if cell["best"] else -1.0
