@@ -13,7 +13,7 @@ import nas
 from nas import attack, export, search, train
 from nas.data import load_data
 from nas.training.presets import PRESETS, QUICK_DIGITS
-from tests.nas.test_command import slip
+from tests.nas.commands import slip
 
 
 def test_a_run_is_searched_trained_attacked_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

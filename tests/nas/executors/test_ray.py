@@ -17,9 +17,9 @@ from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
 from nas.runs import holds_run
 from searchers.base import Trial
+from tests.nas.commands import slip
 from tests.nas.executors.conftest import ray_processes
 from tests.nas.executors.faulty import COUNT, FaultyScorer, candidates
-from tests.nas.test_command import slip
 
 SMALL: dict[str, Any] = {
     "channels": 2, "layers": 2, "ntk_images": 10, "curvature_images": 2, "budget": 24, "candidates_per_step": 8,

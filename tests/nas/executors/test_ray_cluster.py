@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.nas.test_interruption import lines_in
 
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
 from nas.search import main
 from searchers.base import Trial
+from tests.nas.commands import process
+from tests.nas.commands import timeless as timeless_file
 from tests.nas.executors.conftest import ray_processes
 from tests.nas.executors.faulty import FaultyScorer, candidates
 from tests.nas.executors.test_ray import timeless
-from tests.nas.test_command import process
-from tests.nas.test_command import timeless as timeless_file
-from tests.nas.test_interruption import lines_in
 
 NOTICED = {"health_check_period_ms": 500, "health_check_timeout_ms": 1000, "health_check_failure_threshold": 2}
 

@@ -13,6 +13,7 @@ from nas import Search, UserError
 from nas.search import main
 from nas.tabular import load_table
 from search_spaces import get_space
+from tests.nas.commands import slip
 from tests.nas.tabular.synthetic import CODES, accuracies, record, write_tables
 
 METRIC = "cifar10/autoattack"
@@ -25,14 +26,6 @@ pytestmark = pytest.mark.usefixtures("own_files")
 def search(data: Path, out: Path, **options: Any) -> Any:
     given = {"table": "nas_robbench_201", "metric": METRIC, "report": False, "budget": 40, **options}
     return Search(out=out, data_dir=str(data), **given)
-
-
-def slip(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
-    return err
 
 
 @pytest.fixture(scope="session")

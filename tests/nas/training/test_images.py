@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.data import ImageSplit, balanced_order, load_data
+from nas.data import load_data
 from nas.errors import UserError
 from nas.training.augmentation import PADDING, Augmentation
 from nas.training.images import TrainingImages, held_out, pixel_statistics
+from tests.nas.splits import split_of
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -69,24 +70,6 @@ def test_flips_mirror_about_half_of_the_images() -> None:
 def test_no_augmentation_changes_nothing_but_the_type() -> None:
     images = coloured(3)
     assert torch.equal(Augmentation(crop=False, flip=False)(images, generator()) * 255, images.permute(0, 3, 1, 2))
-
-
-def split_of(*counts: int) -> ImageSplit:
-    labels = torch.tensor([label for label, count in enumerate(counts) for _ in range(count)])
-    images = torch.arange(len(labels), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2).contiguous()
-    return ImageSplit(images, labels, tuple("abcdefghij"[: len(counts)]))
-
-
-@pytest.mark.parametrize("counts", [(10, 10, 10), (3, 20, 7)])
-def test_classes_take_turns(counts: tuple[int, ...]) -> None:
-    split = split_of(*counts)
-    order = balanced_order(split, 0)
-    assert sorted(order.tolist()) == list(range(len(split.labels)))
-    assert not torch.equal(order, balanced_order(split, 1))
-    for n in range(1, len(order)):
-        seen = np.bincount(split.labels[order[:n]], minlength=len(counts))
-        unfinished = [has for has, count in zip(seen, counts, strict=True) if has < count]
-        assert not unfinished or max(seen) - min(unfinished) <= 1
 
 
 def test_held_out_images_are_not_trained_on() -> None:

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import yaml
 import nas.search
 from nas.models.checkpoint import read_checkpoint
 from nas.train import main
-from tests.nas.test_command import process
+from tests.nas import commands
+from tests.nas.commands import process
+
+slip = partial(commands.slip, main=main)
 
 SMALL = shlex.split("--image-size 8 --images 40 --validation 20 --batch-size 20 --epochs 2 --validation-steps 1")
 CELL = [*shlex.split("--cell DARTS_V2 --channels 2 --layers 2"), *SMALL]
@@ -26,15 +30,6 @@ CELL = [*shlex.split("--cell DARTS_V2 --channels 2 --layers 2"), *SMALL]
 @pytest.fixture(autouse=True)
 def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def slip(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one line that the command answers with."""
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n"), err
-    return err
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from nas.models.checkpoint import read_checkpoint
 from nas.train import main
 from nas.training import TrainConfig, Trainer, learner
 from nas.training.learner import Learner
-from tests.nas.test_command import process
+from tests.nas.commands import process
 
 TINY: dict[str, Any] = {
     "cell": "DARTS_V2", "channels": 2, "layers": 2, "image_size": 8, "images": 60, "validation": 20, "batch_size": 16,

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ import torch
 from nas.attack import main
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint
+from tests.nas import commands
+from tests.nas.commands import ROOT
 from tests.nas.trained_networks import DIGITS, trained_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
+slip = partial(commands.slip, main=main)
+
 QUICK = shlex.split("--attack natural --attack fgsm --attack pgd-3 --samples 40 --batch 16 --threads 1")
 
 
@@ -52,15 +56,6 @@ def counts(run: Path) -> dict[str, int]:
 
 def lines(run: Path) -> list[str]:
     return (run / "attack-samples.jsonl").read_text().splitlines()
-
-
-def slip(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one line that the command answers with."""
-    capsys.readouterr()
-    assert main(list(words)) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n"), err
-    return err
 
 
 def test_the_table_and_the_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

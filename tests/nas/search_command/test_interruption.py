@@ -15,17 +15,12 @@ from typing import Any
 import pytest
 
 from nas.search import main
-from tests.nas.test_command import process, slip, timeless
+from tests.nas.commands import process, slip, timeless
 
 LONG = shlex.split(
     "--searcher regularized_evolution --population 10 --tournament 3 --channels 2 --layers 2 --ntk-images 10"
     " --curvature-images 2 --budget 60 --seed 2 --threads 2 --no-report --candidates-per-step 7"
 )
-
-
-@pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

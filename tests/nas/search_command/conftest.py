@@ -1,0 +1,23 @@
+"""A finished search, and a directory to be in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nas.search import main
+from tests.nas.search_command.runs import COUNT
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of six candidates."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    assert main([*COUNT, "--out", str(path)]) == 0
+    return path

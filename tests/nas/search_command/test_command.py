@@ -1,0 +1,174 @@
+"""``python -m nas.search`` as a user meets it. Errors are provoked in this process; what needs processes gets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nas.search import main
+from search_spaces import get_space
+from tests.nas.commands import process, slip
+from tests.nas.search_command.runs import COUNT, TINY
+
+FLAGS = shlex.split(
+    "--space --searcher --proxy --budget --seed --dataset --data-dir --download --channels --layers --ntk-images"
+    " --curvature-images --max-params --max-macs --require --threads --device --out --resume --quiet --json --config"
+    " --print_config --no-report"
+)
+
+
+# What is printed
+
+
+def test_help_is_quick_and_lists_every_flag() -> None:
+    fastest = 60.0
+    for _ in range(2):  # the first start may have to read files from a cold disk
+        started = time.monotonic()
+        out, err = process("--help").communicate()
+        fastest = min(fastest, time.monotonic() - started)
+    assert err == "" and fastest < 3
+    assert set(FLAGS) <= set(re.findall(r"--[\w-]+", out))
+
+
+HEAVY = "print([m for m in ('ray', 'torchattacks', 'torchvision') if m in sys.modules]); print('torch' in sys.modules)"
+
+
+@pytest.mark.parametrize(
+    ("program", "torch_too"),
+    [
+        ("import nas, nas.search", False),
+        ("import nas.search\ntry: nas.search.main(['--help'])\nexcept SystemExit: pass", False),
+        (f"import nas.search\nassert nas.search.main({[*TINY, '--out', 'run']}) == 0", True),
+    ],
+    ids=["import", "help", "search"],
+)
+def test_nothing_optional_is_imported(program: str, torch_too: bool) -> None:
+    out, err = process(start=("-c", f"import sys\n{program}\n{HEAVY}")).communicate()
+    assert out.splitlines()[-2:] == ["[]", str(torch_too)], err
+
+
+def test_the_table_shows_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COUNT[:-1], "--out", "run [bold]", "--max-params", "3000"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line for line in out.splitlines() if line.startswith("│") and "Genotype(" in line]
+    assert len(rows) == 5
+    best = json.loads(Path("run [bold]/best.json").read_text())
+    assert f"{best['params']:,}" in rows[0] and f"best:   {best['genotype']}\n" in out
+    assert "run:    run [bold]" in out and "report" not in out
+    assert re.search(r"\d+ draws rejected by the constraints", out)
+    assert "6/6" in err and "best" in err
+
+
+def test_quiet_prints_one_genotype(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COUNT, "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.count("\n") == 1
+    assert out.strip() == json.loads(Path("run/best.json").read_text())["genotype"]
+    get_space("darts").parse(out)
+
+
+def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY, "--json", "--proxy", "params", "--proxy=macs", "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert err == ""
+    assert result["best"] == result["top"][0] == json.loads(Path("run/best.json").read_text())
+    assert set(result["best"]["scores"]) == {"params", "macs"} and len(result["top"]) == 5
+    assert result["run"] == "run" and result["report"] == "run/report.html" and Path("run/report.html").exists()
+    assert result["summary"]["ok"] == 6
+
+
+# Configuration files
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("--space dart", ["unknown search space 'dart'", "did you mean darts?"]),
+        ("--proxy robst", ["unknown proxy 'robst'", "did you mean robust"]),
+        ("--searcher randm", ["unknown searcher 'randm'", "did you mean random?"]),
+        ("--dataset cifar", ["unknown data set 'cifar'", "did you mean cifar10"]),
+        ("--dataset folder:missing", ["'folder:missing'", "names no folder"]),
+        ("--dataset folder:", ["'folder:'", "names no folder"]),
+        ("--dataset cifar10 --data-dir missing", ["'cifar10'", "'missing'", "--download"]),
+        ("--budget 0", ["--budget must be at least 1, got 0"]),
+        ("--budget ten", ["--budget must be a whole number, got ten"]),
+        ("--budget 2.5", ["--budget must be a whole number, got 2.5"]),
+        ("--budget", ["--budget: expected one argument"]),
+        ("--layers 0", ["--layers must be at least 1, got 0"]),
+        ("--channels -2", ["--channels must be at least 1, got -2"]),
+        ("--ntk-images 100000", ["--ntk-images", "100000", "at most 1408"]),
+        ("--curvature-images 100000", ["--curvature-images", "100000", "at most 1408"]),
+        ("--ntk-images 0", ["--ntk-images must be at least 1, got 0"]),
+        ("--seed -1", ["--seed", "-1"]),
+        ("--threads many", ["--threads must be a whole number, got many"]),
+        ("--sampler best", ["--sampler must be uniform or published, got best"]),
+        ("--device gpu", ["--device must be cpu, cuda, cuda:N or auto, got 'gpu'"]),
+        (
+            "--require 'normal.skip_connect = 2'",
+            ["'normal.skip_connect = 2' cannot be read", "'normal.skip_connect == 2'"],
+        ),
+        ("--require 'middle.skip_connect == 2'", ["unknown cell 'middle'", "normal, reduce"]),
+        ("--require 'normal.skip_conect == 2'", ["unknown operation 'skip_conect'", "did you mean skip_connect"]),
+        ("--require 'normal.skip_connect == 99' --max-draws 50", ["no candidate met the constraints in 50 draws"]),
+        ("--max-params 1 --max-draws 50", ["no candidate met the constraints in 50 draws"]),
+        ("--require", ["--require needs a value"]),
+        ("--proxy --quiet", ["--proxy needs a value, got --quiet"]),
+        ("--proxy params --proxy params", ["--proxy must name each proxy once"]),
+        ("--bugdet 5", ["unknown option '--bugdet'", "did you mean --budget"]),
+        ("--budg 5", ["unknown option '--budg'", "did you mean --budget"]),
+        ("stray", ["stray"]),
+        ("--out file", ["run directory file cannot be written"]),
+        ("--out file/run", ["run directory file/run cannot be written"]),
+        ("--out " + "x" * 300, ["cannot be written", "name too long"]),
+        ("--resume", ["--resume needs the run directory"]),
+        ("--resume missing", ["missing is not a run directory"]),
+        ("--resume one --out two", ["one", "two", "expected one"]),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_bad_input_is_one_line(words: str, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("")
+    options = shlex.split(words)
+    base = [word for word in COUNT if word != "--quiet"]
+    if "--proxy" in options:
+        base = [word for word in base if word not in ("--proxy", "params")]
+    error = slip(capsys, *base, *options)
+    assert all(part in error for part in parts), error
+    assert os.listdir() == ["file"]  # and no run was begun
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an accelerator")
+def test_an_absent_accelerator_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--device cuda: torch sees 0 CUDA devices" in slip(capsys, *COUNT, "--device", "cuda")
+
+
+def test_image_folders_that_cannot_be_used(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*COUNT, "--dataset", "folder:pets"]
+    Path("pets").mkdir()
+    assert "'pets' has no folder 'train'" in slip(capsys, *words)
+    Path("pets/train/cat").mkdir(parents=True)
+    Path("pets/train/dog").mkdir()
+    assert "class 'cat' has no images in 'pets/train/cat'" in slip(capsys, *words)
+    for name in ("cat", "dog"):
+        for number in range(5):
+            pixels = np.full((8, 8, 3), number, dtype=np.uint8)
+            Image.fromarray(pixels).save(f"pets/train/{name}/{number}.png")
+    assert main([*words, "--out", "good"]) == 0
+    Path("pets/train/dog/2.png").write_bytes(b"no image")
+    assert "pets/train/dog/2.png" in slip(capsys, *words)
+
+
+# Run directories
