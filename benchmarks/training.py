@@ -92,16 +92,18 @@ def plain_step(architecture: Architecture, split: ImageSplit, config: TrainConfi
     return step
 
 
-def our_step(architecture: Architecture, split: ImageSplit, config: TrainConfig) -> Callable[[], float]:
+def our_step(
+    architecture: Architecture, split: ImageSplit, config: TrainConfig, device: str = "cpu"
+) -> Callable[[], float]:
     """A function that trains one step and returns its loss."""
-    learner = Learner(config, architecture, "cpu")
+    learner = Learner(config, architecture, device)
     learner.model.train()
-    data = TrainingImages.chosen(split, torch.arange(len(split.labels)), "cpu")
-    draws = [generator(0, name) for name in ("order", "augmentation", "noise")]
+    data = TrainingImages.chosen(split, torch.arange(len(split.labels)), device)
+    draws = [generator(0, "order"), generator(0, "augmentation"), generator(0, "noise", learner.device)]
 
     def forever() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            yield from data.shuffled(config.batch_size, Augmentation(), draws[0], draws[1])
+            yield from data.shuffled(config.batch_size, Augmentation(), *draws[:2])
 
     batches = forever()
 
