@@ -36,7 +36,7 @@ TABLE: dict[str, Any] = {
 #: network. Measured, not published.
 QUICK: dict[str, Any] = {
     "method": "fast", "attack_steps": 1, "step_size": 1.25 * EPSILON,
-    "epochs": 3, "schedule": "one_cycle",
+    "epochs": 2, "schedule": "one_cycle",
     "batch_size": 128, "learning_rate": 0.2, "momentum": 0.9, "weight_decay": 5e-4,
     "auxiliary": 0.0, "drop_path": 0.0, "gradient_clip": 0.0,
     "channels": 12, "layers": 4, "validation": 1000,

@@ -1,0 +1,137 @@
+"""What robust accuracy a training of so many minutes buys.
+
+    python -m experiments.robustness_over_minutes --cell ROBUST_ZCP --dataset folder:DIR --out runs/minutes
+
+The same cell is trained by the same preset on 3,000, 6,000, 12,000, ... training images, each time from the beginning
+and through the whole schedule, and attacked with the same test images; at the end once more without adversarial
+images. Minutes are those of ``nas.train`` from the first step to the last, validation included, so the machine should
+have nothing else to do. Trainings and attacks that are finished in ``--out`` are not done again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.arguments import Parser, positive
+from nas import attack, train
+from nas.cli import run_command
+from nas.training.directory import holds_training, read_training
+
+PGD = "PGD-20"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training: images trained on (0: all) and accuracies, with counts, on ``samples`` test images."""
+
+    images: int
+    method: str
+    minutes: float
+    correct: dict[str, int]
+    samples: int
+    interval: tuple[float, float]  # of the accuracy under PGD
+
+    def accuracy(self, name: str) -> float:
+        """In percent."""
+        return 100 * self.correct[name] / self.samples
+
+
+def measure(run: Path, words: Sequence[str], dataset: Sequence[str], samples: int) -> Point:
+    """Train and attack in ``run``, or read what was found there."""
+    begun = ["--resume"] if holds_training(run) else []
+    train.command([*words, *dataset, "--out", str(run), *begun])
+    attacks = ["--attack", "natural", "--attack", "pgd-20", "--samples", str(samples)]
+    attack.command(["--run", str(run), *attacks, *dataset, "--quiet"])
+    stored, found = read_training(run), json.loads((run / attack.RESULT).read_text())
+    rows = {row["attack"]: row for row in found["attacks"]}
+    low, high = rows[PGD]["interval"]
+    return Point(
+        images=stored["data"]["train_images"], method=stored["configuration"]["method"],
+        minutes=stored["seconds"] / 60, correct={name: row["correct"] for name, row in rows.items()}, samples=samples,
+        interval=(100 * low, 100 * high),
+    )  # fmt: skip
+
+
+def write(points: Sequence[Point], folder: Path) -> None:
+    """``minutes.csv`` and ``minutes.png``."""
+    with open(folder / "minutes.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "images", "minutes", "natural", "pgd-20", "low", "high", "samples"])
+        for each in points:
+            accuracies = (each.correct["natural"] / each.samples, each.correct[PGD] / each.samples)
+            bounds = (each.interval[0] / 100, each.interval[1] / 100)
+            writer.writerow([each.method, each.images, f"{each.minutes:.2f}", *accuracies, *bounds, each.samples])
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    robust = [each for each in points if each.method != "none"]
+    minutes = [each.minutes for each in robust]
+    heights = [each.accuracy(PGD) for each in robust]
+    errors = [[h - p.interval[0] for h, p in zip(heights, robust, strict=True)],
+              [p.interval[1] - h for h, p in zip(heights, robust, strict=True)]]  # fmt: skip
+    axes.plot(minutes, [each.accuracy("natural") for each in robust], "o--", color="tab:gray", label="natural images")
+    axes.errorbar(minutes, heights, yerr=errors, fmt="o-", capsize=3, color="tab:blue", label=f"{PGD}, 95 % interval")
+    for each in points:
+        if each.method == "none":
+            axes.plot(
+                [each.minutes], [each.accuracy(PGD)], "x", color="tab:red", label=f"{PGD}, trained without attack"
+            )
+    axes.set(xlabel="minutes of training", ylabel="test accuracy (%)", ylim=(0, 100), xlim=(0, None))
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    figure.savefig(folder / "minutes.png", dpi=150)
+
+
+def drawn(points: Sequence[Point]) -> Table:
+    """The figures as a table."""
+    table = Table(title=f"accuracy on {points[0].samples} test images", title_justify="left")
+    for name in ("method", "images", "minutes", "natural", PGD, "95 % interval"):
+        table.add_column(name, justify="right")
+    for each in points:
+        low, high = each.interval
+        accuracies = (f"{each.accuracy(name):.1f} %" for name in ("natural", PGD))
+        table.add_row(each.method, f"{each.images:,}", f"{each.minutes:.1f}", *accuracies, f"{low:.1f} to {high:.1f} %")
+    return table
+
+
+def command(argv: Sequence[str]) -> int:
+    """The command's work after the name of the program."""
+    parser = Parser(prog="robustness_over_minutes", description="Robust accuracy over minutes of training.")
+    parser.add_argument(
+        "--cell", default="ROBUST_ZCP", help="published cell or Genotype(...) text (default ROBUST_ZCP)"
+    )
+    parser.add_argument("--preset", default="quick", help="protocol of nas.train (default quick)")
+    parser.add_argument("--dataset", default="digits", help="as of nas.train (default digits)")
+    parser.add_argument("--data-dir", default="data", help="where cifar10, cifar100 and svhn are kept (default data)")
+    parser.add_argument(
+        "--images", nargs="*", type=positive, default=[3000, 6000, 12000], metavar="N",
+        help="training images before all of them (default 3000 6000 12000)",
+    )  # fmt: skip
+    parser.add_argument("--samples", type=positive, default=1000, help="test images attacked (default 1000)")
+    parser.add_argument("--threads", type=positive, default=2, help="threads of torch's operations (default 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise (default 0)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for trainings and figures")
+    options = parser.parse_args(argv)
+    dataset = ["--dataset", options.dataset, "--data-dir", options.data_dir, "--threads", str(options.threads)]
+    words = ["--cell", options.cell, "--preset", options.preset, "--seed", str(options.seed)]
+    plans = {f"images-{count}": ["--images", str(count)] for count in sorted(options.images)}
+    plans |= {"all": [], "none": ["--method", "none"]}
+    points = []
+    for name, own in plans.items():
+        points.append(measure(options.out / name, [*words, *own], dataset, options.samples))
+        write(points, options.out)
+    Console().print(drawn(points))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(command))
