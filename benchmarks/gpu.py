@@ -105,9 +105,11 @@ def training(options: argparse.Namespace, device: torch.device, rates: dict[str,
         steps = config.attack_steps or 0
         operations = 2 * architecture.cost().macs * (steps * 2 + 3)  # of an image
         images = config.batch_size / each
+        tf32 = precision == "float32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32  # convolutions do
+        rate = rates["tf32" if tf32 else precision]
         rows.append({
             "preset": preset, "precision": precision, "compiled": compiled, **spec, "batch": config.batch_size,
-            "images_per_second": images, "of_matrix_product": images * operations / rates[precision],
+            "images_per_second": images, "of_matrix_product": images * operations / rate,
             "minutes_per_epoch": CIFAR_IMAGES / images / 60, "hours": config.epochs * CIFAR_IMAGES / images / 3600,
             "memory_gib": torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None,
         })  # fmt: skip
@@ -133,9 +135,16 @@ def scoring(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
 
     ours = scorer(str(device))
     queue = iter(candidates(options.candidates + 2))
-    each = seconds_of(lambda: ours(next(queue)), device, options.candidates)
+
+    def scored(scorer: Scorer[Any], candidate: Candidate[Any]) -> float:
+        trial = scorer(candidate)
+        if trial.status != "ok":
+            raise RuntimeError(f"a candidate failed: {trial.error}")
+        return trial.scores["robust"]
+
+    each = seconds_of(lambda: scored(ours, next(queue)), device, options.candidates)
     (first,) = candidates(1)
-    here, there = (scorer(where)(first).scores["robust"] for where in (str(device), "cpu"))
+    here, there = (scored(scorer(where), first) for where in (str(device), "cpu"))
     return {
         "channels": spec.channels, "layers": spec.layers, "seconds_per_candidate": each,
         "gpu_days_of_214": PUBLISHED_CANDIDATES * each / 86400,

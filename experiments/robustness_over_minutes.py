@@ -2,10 +2,10 @@
 
     python -m experiments.robustness_over_minutes --cell ROBUST_ZCP --dataset folder:DIR --out runs/minutes
 
-The same cell is trained by the same preset on 3,000, 6,000, 12,000, ... training images, each time from the beginning
-and through the whole schedule, and attacked with the same test images; at the end once more without adversarial
-images. Minutes are those of ``nas.train`` from the first step to the last, validation included, so the machine should
-have nothing else to do. Trainings and attacks that are finished in ``--out`` are not done again.
+The same cell is trained by the same preset on 3,000, 6,000, 12,000 and all training images, each time from the
+beginning and through the whole schedule, and attacked with the same test images; at the end once more without
+adversarial images. Minutes are those of ``nas.train`` from the first step to the last, validation included, so the
+machine should have nothing else to do. Trainings and attacks that are finished in ``--out`` are not done again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PGD = "PGD-20"
 
 @dataclass(frozen=True)
 class Point:
-    """One training: images trained on (0: all) and accuracies, with counts, on ``samples`` test images."""
+    """One training: images trained on, minutes, and how many of ``samples`` test images were classified correctly."""
 
     images: int
     method: str
@@ -110,7 +110,7 @@ def command(argv: Sequence[str]) -> int:
         "--cell", default="ROBUST_ZCP", help="published cell or Genotype(...) text (default ROBUST_ZCP)"
     )
     parser.add_argument("--preset", default="quick", help="protocol of nas.train (default quick)")
-    parser.add_argument("--dataset", default="digits", help="as of nas.train (default digits)")
+    parser.add_argument("--dataset", default="cifar10", help="as of nas.train (default cifar10)")
     parser.add_argument("--data-dir", default="data", help="where cifar10, cifar100 and svhn are kept (default data)")
     parser.add_argument(
         "--images", nargs="*", type=positive, default=[3000, 6000, 12000], metavar="N",

@@ -12,9 +12,13 @@ B = TypeVar("B", bound="Bars")
 
 
 class Bars:
-    """Bars on the error stream. The first update has to start them, so that an early error stands alone."""
+    """Bars on the error stream. The first update has to start them, so that an early error stands alone.
 
-    def __init__(self, *columns: ProgressColumn, show: bool):
+    :param title: a line above them.
+    """
+
+    def __init__(self, *columns: ProgressColumn, show: bool, title: str = ""):
+        self._title = title if show else ""
         self.progress = Progress(*columns, console=Console(file=sys.stderr), disable=not show)
         self.started = False
 
@@ -28,5 +32,7 @@ class Bars:
     def start(self) -> None:
         """Show the bars, if they are not shown yet."""
         if not self.started:
+            if self._title:
+                self.progress.console.print(self._title, highlight=False, markup=False, soft_wrap=True)
             self.progress.start()
             self.started = True

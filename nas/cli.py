@@ -72,8 +72,9 @@ def make_parser(program: str, description: str, groups: Groups) -> CommandParser
 def _in_words(hint: Any) -> str:
     """What a flag of that type takes."""
     kinds = typing.get_args(hint) or (hint,)
-    if typing.get_origin(hint) is Literal:
-        return " or ".join(kinds)
+    for kind in (hint, *kinds):
+        if typing.get_origin(kind) is Literal:
+            return " or ".join(typing.get_args(kind))
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return words.get(kinds[0], "another value") if typing.get_origin(hint) is not tuple else "a text or a list of texts"
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.config import option
+from nas.errors import UserError
 from nas.retraining.config import RetrainConfig
 
 
@@ -54,13 +55,18 @@ def command(argv: Sequence[str]) -> int:
         read=_stored,
     )
     if path is not None and Path(config.run or "") != path:
-        config = dataclasses.replace(config, run=str(path))
+        if any(word.partition("=")[0] == "--run" for word in argv):
+            raise UserError(f"--resume {path} and --run {config.run} name two runs, expected one")
+        config = dataclasses.replace(config, run=str(path))  # it was moved
     from nas.retraining.output import RetrainProgress, print_result
     from nas.retraining.retrainer import Retrainer
+    from nas.training.progress import plan
 
     retrainer = Retrainer(config, resume=path is not None)
+    show = not (output.quiet or output.json)
+    title = plan(retrainer.contenders[0].config, f"{len(retrainer.contenders)} cells")
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints on its own
-        with RetrainProgress(config.epochs, show=not (output.quiet or output.json)) as bars:
+        with RetrainProgress(config.epochs, show=show, title=title) as bars:
             result = retrainer.run(bars.update)
     if output.json:
         print(json.dumps({"path": str(result.path), "cells": result.cells}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 #: what a CPU has the time for
 QUICK_ATTACKS = ("natural", "fgsm", "pgd-20")
+QUICK_SAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,8 @@ class OutputOptions:
     json: bool = option(False, "no table: print the result as one JSON object")
     no_report: bool = option(False, "write no report.html")
     train: Literal["quick", "tiny_robustbench", "table"] | None = option(
-        None, "go on to train the best cell adversarially, by this preset of nas.train, and to attack it"
+        None,
+        "go on to train the best cell adversarially by this preset of nas.train, and attack it (quick: 1,000 images)",
     )
 
 
@@ -95,9 +98,23 @@ def train_and_attack(config: SearchConfig, output: OutputOptions, run: Path) -> 
         shared += [flag(name), str(value)] if value is not None else []
     shared += ["--quiet"] * output.quiet + ["--json"] * output.json
     begun = ["--resume"] if holds_training(run) else []
-    train.command(["--run", str(run), "--out", str(run), "--preset", str(output.train), *begun, *shared])
-    attacks = QUICK_ATTACKS if output.train == "quick" else ()
-    return attack.command(["--run", str(run), *(word for name in attacks for word in ("--attack", name)), *shared])
+    words = ["--run", str(run)]
+    try:
+        train.command([*words, "--out", str(run), "--preset", str(output.train), *begun, *shared])
+        if output.train == "quick":
+            words += [word for name in QUICK_ATTACKS for word in ("--attack", name)]
+            words += ["--samples", str(min(QUICK_SAMPLES, _test_images(config)))]
+        return attack.command([*words, *shared])
+    except KeyboardInterrupt:
+        again = f"python -m nas.search --resume {shlex.quote(str(run))} --train {output.train}"
+        raise KeyboardInterrupt(f"interrupted; what is finished is kept, to go on: {again}") from None
+
+
+def _test_images(config: SearchConfig) -> int:
+    from nas.data import load_data
+
+    data = load_data(config.dataset, data_dir=config.data_dir, image_size=config.image_size)
+    return len(data.test.labels)
 
 
 def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:

@@ -63,11 +63,13 @@ def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
     config, output = _parse(argv)
     from nas.training.directory import read_training
-    from nas.training.progress import TrainProgress, print_result
+    from nas.training.progress import TrainProgress, plan, print_result
     from nas.training.trainer import Trainer
 
     trainer = Trainer(config, out=output.out, resume=output.resume is not None)
-    with TrainProgress(config.epochs, show=not (output.quiet or output.json)) as bar:
+    show = not (output.quiet or output.json)
+    title = plan(trainer.config, config.model or f"a {trainer.config.space} cell")
+    with TrainProgress(config.epochs, show=show, title=title) as bar:
         result = trainer.run(bar.epoch, bar.step)
     if output.json:
         about = {"run": str(result.path), "checkpoint": str(result.checkpoint)}

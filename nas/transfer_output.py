@@ -39,7 +39,7 @@ def print_matrix(result: dict[str, Any], out: str) -> None:
     table = Table(title=escape(title), title_justify="left")
     table.add_column("made on", no_wrap=True)
     for name in names:
-        table.add_column(escape(name), justify="right", no_wrap=True)
+        table.add_column(escape(name), justify="right", overflow="fold", min_width=6)
     table.add_row("natural", *(f"{100 * result['natural'][name]:.2f}" for name in names), end_section=True)
     for made, row in result["accuracy"].items():
         table.add_row(escape(made), *(f"{100 * row[name]:.2f}" for name in names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from nas.training.config import TrainConfig
 class RetrainConfig(TrainConfig):
     """What a retraining is; the training options are those of :class:`~nas.training.config.TrainConfig`.
 
-    Fields marked ``free`` may change when it is resumed, the executor included: a cell's weights do not depend on it.
+    Fields marked ``free`` may change when it is resumed, the executor included.
     """
 
     run: str | None = option(None, "run directory of the search whose best cells are trained", free=True)
@@ -25,7 +26,7 @@ class RetrainConfig(TrainConfig):
     space: str | None = field(init=False, default=None)
     top: int = option(5, "how many cells")
     reduction_factor: float = option(3.0, "at each cut about one cell in so many goes on")
-    grace_epochs: int = option(None, "epochs before the first cut (default: --epochs / the factor squared)")
+    grace_epochs: int = option(None, "epochs before the first cut (default: --epochs / the factor squared, rounded up)")
     executor: Literal["ray", "local"] = option(
         "ray", "ray: trials of Ray Tune under ASHA; local: the same cuts in this process, one cell after the other",
         free=True,
@@ -51,10 +52,12 @@ class RetrainConfig(TrainConfig):
         if self.reduction_factor <= 1:
             raise UserError(f"--reduction-factor must be above 1, got {self.reduction_factor:g}")
         if self.grace_epochs is None:
-            self._set("grace_epochs", max(1, round(self.epochs / self.reduction_factor**2)))
+            self._set("grace_epochs", math.ceil(self.epochs / self.reduction_factor**2))
         bounds.whole("grace_epochs", self.grace_epochs)
         if self.grace_epochs > self.epochs:
             raise UserError(f"--grace-epochs must be at most --epochs ({self.epochs}), got {self.grace_epochs}")
+        if self.method == "none":
+            raise UserError("--method none has no use here: cells compete by robust accuracy")
         if self.validation == 0:
             raise UserError("--validation must be above 0, got 0: its images tell which cells go on")
         if self.workers is not None:
@@ -64,11 +67,10 @@ class RetrainConfig(TrainConfig):
     @property
     def rungs(self) -> tuple[int, ...]:
         """The epochs after which cells are cut, the last one left out."""
-        found, epoch = [], float(self.grace_epochs)
-        while int(epoch) < self.epochs:
-            found.append(int(epoch))
-            epoch *= self.reduction_factor
-        return tuple(dict.fromkeys(found))
+        rungs: list[int] = []
+        while (epoch := math.ceil(self.grace_epochs * self.reduction_factor ** len(rungs))) < self.epochs:
+            rungs.append(epoch)
+        return tuple(rungs)
 
     def for_cell(self, space: str, genotype: str) -> TrainConfig:
         """The training of one cell."""

@@ -6,19 +6,20 @@ done lies in its own directory, so cells go on wherever they were left, under wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from nas.data import ImageSplit
 from nas.errors import Stopped, UserError
-from nas.records import JsonLines
+from nas.models.checkpoint import LAST, TRAIN, read_checkpoint
 from nas.runs import write_json
 from nas.training.config import TrainConfig
-from nas.training.directory import METRICS, holds_training
+from nas.training.directory import holds_training
 from nas.training.trainer import Epoch, Trainer
 
 #: what cells compete by: robust accuracy on images held out of training
@@ -45,23 +46,47 @@ class Contender:
         """Train to the end of epoch ``until``; False, with the reason on disk, where that cannot be done.
 
         :param watch: called with every epoch's record, those of before included.
+        :raises UserError: the reason cannot be written.
         """
+        (self.out / FAILED).unlink(missing_ok=True)
         try:
             self.trainer(images).run(watch, until=until)
         except (Stopped, UserError) as error:
+            self.fail(str(error))
+        except Exception as error:  # of this cell; the others go on
+            self.fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            if self.config.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+        else:
+            return True
+        return False
+
+    def fail(self, reason: str) -> None:
+        """Keep the reason why the cell goes no further.
+
+        :raises UserError: it cannot be written.
+        """
+        try:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_json(self.out / FAILED, {"error": str(error)})
-            return False
-        (self.out / FAILED).unlink(missing_ok=True)
-        return True
+            write_json(self.out / FAILED, {"error": reason})
+        except OSError as error:
+            raise UserError(f"{self.out / FAILED} cannot be written: {error.strerror or error}") from None
+
+    def failure(self) -> str | None:
+        """Why the cell went no further, where it failed."""
+        try:
+            return str(json.loads((self.out / FAILED).read_text())["error"])
+        except FileNotFoundError:
+            return None
 
     def history(self) -> list[Epoch]:
-        """The finished epochs."""
-        return [epoch for _, epoch in JsonLines(self.out / "train" / METRICS, "no epoch").read(_epoch)]
-
-
-def _epoch(value: Any) -> Epoch:
-    return {**value, "epoch": int(value["epoch"]), METRIC: float(value[METRIC])}
+        """The epochs that a training would go on after."""
+        last = self.out / TRAIN / LAST
+        try:
+            history = read_checkpoint(last).facts["history"] if last.exists() else []
+            return [{**epoch, METRIC: float(epoch[METRIC])} for epoch in history]
+        except (UserError, KeyError, TypeError):
+            return []  # training says what is wrong with it
 
 
 def survivors(accuracies: Sequence[float], factor: float) -> list[bool]:

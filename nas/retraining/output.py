@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -16,10 +17,11 @@ from nas.retraining.retrainer import RetrainResult
 class RetrainProgress(Bars):
     """A bar for each cell: epochs, and robust validation accuracy after the last one."""
 
-    def __init__(self, epochs: int, *, show: bool):
+    def __init__(self, epochs: int, *, show: bool, title: str = ""):
         super().__init__(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
-            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), show=show,
+            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(),
+            show=show, title=title,
         )  # fmt: skip
         self._epochs = epochs
         self._tasks: dict[int, TaskID] = {}
@@ -35,16 +37,20 @@ class RetrainProgress(Bars):
 
 def print_result(result: RetrainResult, proxies: list[str]) -> None:
     """The cells, best first, and where the best one lies."""
-    table = Table(title="cells by robust accuracy on images held out of training", title_justify="left")
+    table = Table(
+        title="cells by robust accuracy on images held out of training, at the best epoch of each", title_justify="left"
+    )
     table.add_column("cell", justify="right")
-    for name in (*proxies, "epochs", "robust", "clean"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
+    for name in (*(f"proxy {name}" for name in proxies), "epochs", "best robust", "its clean"):
+        table.add_column(name, justify="right")
+    table.add_column("outcome")
     for cell in result.cells:
         best = cell["best"] or {}
         accuracies = [f"{best[name]:.1%}" if best else "-" for name in (METRIC, "validation_accuracy")]
         scores = [f"{cell['scores'][name]:.6g}" for name in proxies]
-        table.add_row(str(cell["number"]), *scores, str(cell["epochs"]), *accuracies, cell["error"] or cell["status"])
+        table.add_row(
+            str(cell["number"]), *scores, str(cell["epochs"]), *accuracies, escape(cell["error"] or cell["status"])
+        )
     console = Console()
     console.print(table)
     for line in (

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nas import environment
 from nas.config import differences
-from nas.data import fingerprint
+from nas.data import ImageSplit, fingerprint
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
 from nas.records import locked
 from nas.report.ranking import ranking
 from nas.report.run_files import read_run
 from nas.retraining.config import RetrainConfig
-from nas.retraining.halving import FAILED, METRIC, Contender, Watch, halve
+from nas.retraining.halving import METRIC, Contender, Watch, halve
 from nas.runs import read_manifest, write_json
 from nas.training.images import held_out, pixel_statistics
 from nas.training.target import architecture, resolved
-from nas.training.trainer import training_images
+from nas.training.trainer import best_epoch, check_precision, training_images
 
 FOLDER = "retrain"
 MANIFEST = "retrain.json"
@@ -58,6 +60,7 @@ class Retrainer:
         self.cells = self._stored()["cells"] if resume else best_cells(Path(config.run), config.top)
         ray = config.executor == "ray"
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
+        check_precision(config, device)
         try:
             self.contenders = [self._contender(cell, device) for cell in self.cells]
         except (KeyError, TypeError) as error:
@@ -86,7 +89,22 @@ class Retrainer:
         )
         for each in self.contenders:
             architecture(each.config, *kind)
-        lock = locked(self.path / ".lock", str(self.path))
+        with ExitStack() as stack:
+            if config.executor == "ray":
+                from nas.retraining.tune import Trials
+
+                compete: Callable[[], None] = stack.enter_context(
+                    Trials(config, self.contenders, self.path, images, watch)
+                ).run
+            else:
+                compete = partial(
+                    halve, self.contenders, config.rungs, config.epochs, config.reduction_factor, images, watch
+                )
+            stack.callback(locked(self.path / ".lock", str(self.path)).release)
+            return self._run(images, compete)
+
+    def _run(self, images: ImageSplit, compete: Callable[[], None]) -> RetrainResult:
+        config = self.config
         try:
             self._check_path()  # once more: nobody else can write now
             manifest = {
@@ -100,38 +118,32 @@ class Retrainer:
                 "cells": self.cells,
             }
             write_json(self.path / MANIFEST, manifest)
-            if config.executor == "ray":
-                from nas.retraining.tune import run_trials
-
-                run_trials(config, self.contenders, self.path, images, watch)
-            else:
-                halve(self.contenders, config.rungs, config.epochs, config.reduction_factor, images, watch)
+            compete()
             outcomes = [{**cell, **self._outcome(each)} for cell, each in zip(self.cells, self.contenders, strict=True)]
             write_json(self.path / MANIFEST, {**manifest, "cells": outcomes})
         except KeyboardInterrupt:
             again = f"python -m nas.retrain --resume {shlex.quote(str(config.run))}"
             raise KeyboardInterrupt(f"interrupted; finished epochs are kept, to go on: {again}") from None
-        finally:
-            lock.release()
         if not any(each["status"] == "finished" for each in outcomes):
             raise Stopped(f"no cell was trained to the end; the first failed with: {outcomes[0]['error']}")
         return RetrainResult(path=self.path, cells=sorted(outcomes, key=_merit, reverse=True))
 
     def _outcome(self, contender: Contender) -> dict[str, Any]:
-        history, failed = contender.history(), contender.out / FAILED
-        status = "finished" if len(history) == self.config.epochs else "stopped"
-        error = None
-        if failed.exists():
-            status, error = "failed", str(json.loads(failed.read_text())["error"])
-        best = max(history, key=lambda epoch: epoch[METRIC], default=None)
-        run = self.path / contender.out.name
-        return {"status": status, "epochs": len(history), "best": best, "error": error, "run": str(run)}
+        history = contender.history()
+        error = contender.failure() if len(history) < self.config.epochs else None
+        status = "finished" if len(history) == self.config.epochs else "failed" if error is not None else "stopped"
+        return {
+            "status": status, "epochs": len(history), "best": best_epoch(history, contender.config), "error": error,
+            "run": str(self.path / contender.out.name),
+        }  # fmt: skip
 
     def _check_path(self) -> None:
         """Refuse a directory that holds another retraining."""
         if not self.resume:
             if (self.path / MANIFEST).exists():
-                raise UserError(f"{self.path} already holds a retraining; pass --resume to go on with it")
+                raise UserError(
+                    f"{self.path} already holds a retraining; pass --resume to go on with it, or move it away"
+                )
             return
         differing = differences(self._stored()["configuration"], self.config)
         if differing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from nas import bounds
@@ -66,7 +67,11 @@ class TrainConfig:
     validation_steps: int = option(5, "PGD steps of the robust validation accuracy")
     channels: int | None = option(None, f"channels of the first cell {_SOME}")
     layers: int | None = option(None, "cells in the network (default: the preset's, or the next that the space has)")
-    dataset: str = option("digits", "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)")
+    dataset: str = option(
+        None,
+        "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)"
+        " (default: those of the search in --run, else digits)",
+    )
     data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept", free=True)
     download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
     image_size: int | None = option(None, "resize the images to this many pixels square")
@@ -83,6 +88,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self._check_model()
+        self._fill_in_images()
         self._fill_in()
         self._check_bounds()
 
@@ -101,6 +107,21 @@ class TrainConfig:
                     raise UserError(f"{flag(name)} has no use with --model {self.model}, which is no network of cells")
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS)
+
+    def _fill_in_images(self) -> None:
+        """Where no images are named, those that the search in ``run`` has looked at."""
+        if self.dataset is not None:
+            return
+        searched = {"dataset": "digits"}
+        if self.run is not None:
+            from nas.runs import read_manifest
+
+            searched |= read_manifest(Path(self.run))["configuration"]
+            if self.image_size is None:
+                self._set("image_size", searched.get("image_size"))
+            if self.data_dir == "data":
+                self._set("data_dir", searched.get("data_dir", "data"))
+        self._set("dataset", str(searched["dataset"]))
 
     def _fill_in(self) -> None:
         """What is not given: first the attack, which depends on several options, then the preset's values."""

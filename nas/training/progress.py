@@ -5,27 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from nas.bars import Bars
 
 if TYPE_CHECKING:
+    from nas.training.config import TrainConfig
     from nas.training.trainer import TrainResult
 
 
 class TrainProgress(Bars):
     """A bar: epoch, loss, robust validation accuracy, images a second, time left."""
 
-    def __init__(self, epochs: int, *, show: bool):
+    def __init__(self, epochs: int, *, show: bool, title: str = ""):
         super().__init__(
             TextColumn("epoch"),
             TextColumn("{task.fields[epoch]}"),
-            BarColumn(),
+            BarColumn(bar_width=8),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
             show=show,
+            title=title,
         )
         self._epochs = epochs
         self._task = self.progress.add_task("train", total=epochs, epoch=f"1/{epochs}", figures="")
@@ -40,12 +41,20 @@ class TrainProgress(Bars):
         """One epoch is done."""
         self.start()
         self._done = epoch["epoch"]
-        figures = f"loss {epoch['loss']:.3f}"
+        figures = f"loss {epoch['loss']:.2f}"
         if "validation_robust_accuracy" in epoch:
             figures += f" robust {epoch['validation_robust_accuracy']:.1%} clean {epoch['validation_accuracy']:.1%}"
         figures += f" {epoch['images_per_second']:.0f} images/s"
         number = f"{min(self._done + 1, self._epochs)}/{self._epochs}"
         self.progress.update(self._task, completed=self._done, epoch=number, figures=figures)
+
+
+def plan(config: TrainConfig, what: str) -> str:
+    """What is trained, on which images, and how, in a line."""
+    size = f", {config.channels} channels, {config.layers} layers" if config.model is None else ""
+    images = "all" if config.images is None else f"{config.images:,}"
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
+    return f"training {what}{size} on {images} images of {config.dataset}: {config.method}, {epochs}"
 
 
 def print_result(result: TrainResult, *, tensorboard: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -69,8 +69,7 @@ class Trainer:
             raise UserError("resume needs the run directory, got no out")
         self.config = as_begun(config, self.out) if resume and self.out else resolved(config)
         self.device = torch_device(config.device)
-        if config.precision == "bfloat16" and not self.device.startswith("cuda"):
-            raise UserError(f"--precision bfloat16 needs cuda, got --device {self.device}")
+        check_precision(config, self.device)
 
     def run(
         self,
@@ -191,6 +190,22 @@ def training_images(config: TrainConfig) -> ImageSplit:
     ).train
 
 
+def best_epoch(history: Sequence[Epoch], config: TrainConfig) -> Epoch | None:
+    """The first epoch with the greatest accuracy; the last epoch where no images are held out; None of none."""
+    if not history or config.validation == 0 or "validation_accuracy" not in history[-1]:
+        return history[-1] if history else None
+    names = ("validation_robust_accuracy", "validation_accuracy")
+    if config.method == "none":  # near 0 % robust, where the count of a few lucky images says nothing
+        names = names[::-1]
+    return max(history, key=lambda epoch: tuple(epoch[name] for name in names))
+
+
+def check_precision(config: TrainConfig, device: str) -> None:
+    """:raises UserError: the device cannot compute in that precision."""
+    if config.precision == "bfloat16" and not device.startswith("cuda"):
+        raise UserError(f"--precision bfloat16 needs cuda, got --device {device}")
+
+
 class _Course:
     """The epochs of a training, and what is written after each."""
 
@@ -223,7 +238,7 @@ class _Course:
         watch: Callable[[Epoch], None] | None,
         watch_step: Callable[[float], None] | None,
     ) -> TrainResult:
-        started, before, status = time.perf_counter(), self.manifest["seconds"], "failed"
+        self._started, status = time.perf_counter() - self.manifest["seconds"], "paused"
         events = Events(self.directory.path, len(self.history))
         self.manifest["tensorboard"] = events.available
         if self.learner.device.type == "cpu":
@@ -232,10 +247,10 @@ class _Course:
             while len(self.history) < min(until, self.config.epochs):
                 epoch = self._epoch(data, held, watch_step)
                 self._store(epoch)
+                self._note("finished" if len(self.history) == self.config.epochs else "running")
                 events.add(epoch)
                 if watch is not None:
                     watch(epoch)
-            status = "finished" if len(self.history) == self.config.epochs else "paused"
         except KeyboardInterrupt:
             status = "interrupted"
             raise KeyboardInterrupt(
@@ -243,17 +258,25 @@ class _Course:
                 f" python -m nas.train --resume {shlex.quote(str(self.path))}"
             ) from None
         except TrainingStopped as error:
+            status = "failed"
             raise TrainingStopped(f"{error}; {self._last_good()}") from None
+        except Exception:
+            status = "failed"
+            raise
         finally:
             events.close()
-            self.manifest.update(
-                status=status, ended=_now(), seconds=round(before + time.perf_counter() - started, 3),
-                summary={"epochs": len(self.history), "best": self._best()},
-            )  # fmt: skip
-            self.directory.write_manifest(self.manifest)
+            self._note("finished" if len(self.history) == self.config.epochs else status)
         best = self._best()
         assert best is not None
         return TrainResult(path=self.path, checkpoint=self.directory.path / BEST, best=best, history=list(self.history))
+
+    def _note(self, status: str) -> None:
+        """Bring the manifest up to date."""
+        self.manifest.update(
+            status=status, ended=_now(), seconds=round(time.perf_counter() - self._started, 3),
+            summary={"epochs": len(self.history), "best": self._best()},
+        )  # fmt: skip
+        self.directory.write_manifest(self.manifest)
 
     def _epoch(self, data: TrainingImages, held: TrainingImages, watch_step: Callable[[float], None] | None) -> Epoch:
         started = time.perf_counter()
@@ -296,13 +319,7 @@ class _Course:
         last.save(self.directory.path / LAST)
 
     def _best(self) -> Epoch | None:
-        """The first epoch with the greatest accuracy; the last epoch where no images are held out."""
-        if not self.history or self.config.validation == 0 or "validation_accuracy" not in self.history[-1]:
-            return self.history[-1] if self.history else None
-        names = ("validation_robust_accuracy", "validation_accuracy")
-        if self.config.method == "none":  # near 0 % robust, where the count of a few lucky images says nothing
-            names = names[::-1]
-        return max(self.history, key=lambda epoch: tuple(epoch[name] for name in names))
+        return best_epoch(self.history, self.config)
 
     def _last_good(self) -> str:
         if not self.history:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nas.errors import Stopped, UserError
-from nas.models.checkpoint import read_checkpoint
+from nas.models.checkpoint import LAST, Checkpoint, read_checkpoint
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, survivors
 from nas.retraining.retrainer import Retrainer, RetrainResult
@@ -53,9 +53,11 @@ def metrics(run: Path, number: int) -> list[dict[str, Any]]:
     [
         ({"epochs": 9, "reduction_factor": 3}, (1, 3)),
         ({"epochs": 105, "reduction_factor": 3}, (12, 36)),
+        ({"epochs": 200, "reduction_factor": 3}, (23, 69)),
+        ({"epochs": 20, "reduction_factor": 2.5, "grace_epochs": 1}, (1, 3, 7, 16)),
         ({"epochs": 10, "reduction_factor": 2, "grace_epochs": 2}, (2, 4, 8)),
         ({"epochs": 3, "reduction_factor": 4, "grace_epochs": 3}, ()),
-        ({"epochs": 5, "reduction_factor": 1.3, "grace_epochs": 1}, (1, 2, 3, 4)),
+        ({"epochs": 5, "reduction_factor": 1.5, "grace_epochs": 1}, (1, 2, 3, 4)),
     ],
 )
 def test_rungs(options: dict[str, Any], rungs: tuple[int, ...], run: Path) -> None:
@@ -159,3 +161,36 @@ def test_another_configuration_is_refused(run: Path) -> None:
         retrained(run, resume=True, epochs=5, grace_epochs=1)
     with pytest.raises(UserError, match="already holds a retraining"):
         retrained(run)
+
+
+def test_an_epoch_whose_checkpoint_was_not_stored_is_trained_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = Checkpoint.save
+
+    def killed(self: Checkpoint, path: Path) -> None:
+        if path.name == LAST and len(self.facts["history"]) == 4:
+            raise KeyboardInterrupt
+        save(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retrained(run)
+    result = retrained(run, resume=True)
+    best = read_checkpoint(Path(result.best["run"]) / "train/best.pt").facts
+    assert result.best["status"] == "finished" and best["epoch"] == result.best["best"]["epoch"]
+
+
+def test_any_error_of_a_cell_is_its_own(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Trainer.run
+
+    def scarce(self: Trainer, *arguments: Any, **options: Any) -> Any:
+        if self.out and self.out.name == "cell-1":
+            raise torch.OutOfMemoryError("no memory [/left]")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "run", scarce)
+    cells = {cell["number"]: cell for cell in retrained(run).cells}
+    assert cells[1]["status"] == "failed" and cells[1]["error"] == "OutOfMemoryError: no memory [/left]"
+    monkeypatch.setattr(Trainer, "run", original)
+    again = {cell["number"]: cell for cell in retrained(run, resume=True).cells}
+    assert again[1]["status"] != "failed" and again[1]["error"] is None

@@ -31,6 +31,7 @@ def test_the_table_names_the_best_and_how_to_attack_it(run: Path, capsys: pytest
         f"nas.attack --run run/retrain/cell-{number}"
     )
     assert stored[number]["status"] == "finished" and "robust" in err
+    assert "training 3 cells, 2 channels, 2 layers on 40 images of digits: fast, 2 epochs\n" in err
     assert next(nas.load(f"run/retrain/cell-{number}").parameters()).isfinite().all()
     rows = [line for line in out.splitlines() if "finished" in line or "stopped" in line]
     assert len(rows) == 3 and "finished" in rows[0] and f" {number} " in rows[0]
@@ -44,6 +45,7 @@ def test_json_and_quiet_and_again(run: Path, capsys: pytest.CaptureFixture[str])
     assert main(["--resume", "run", "--quiet"]) == 0  # nothing is done twice
     assert capsys.readouterr() == (cells[0]["run"] + "\n", "")
     Path("run").rename("moved")
+    assert "--resume moved and --run run name two runs" in slip(capsys, "--resume", "moved", "--run", "run")
     assert main(["--resume", "moved", "--quiet"]) == 0
     assert capsys.readouterr().out == cells[0]["run"].replace("run/", "moved/", 1) + "\n"
 
@@ -67,10 +69,14 @@ def test_json_and_quiet_and_again(run: Path, capsys: pytest.CaptureFixture[str])
         ("--run run --executor local --image-size 4", "needs images of at least 8x8 pixels, got 4x4"),
         ("--run run --resume", "run holds no retraining to go on with"),
         ("--resume run", "run holds no retraining to go on with"),
+        ("--run run --method none", "--method none has no use here"),
+        ("--run run --executor local --device cpu --precision bfloat16", "--precision bfloat16 needs cuda"),
+        ("--run run --address 127.0.0.1:1", "no Ray cluster can be joined at 127.0.0.1:1"),
     ],
 )
 def test_bad_input_is_one_line(words: str, part: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert part in slip(capsys, *shlex.split(words))
+    assert not Path("run/retrain/retrain.json").exists()
 
 
 def test_a_search_without_scores(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

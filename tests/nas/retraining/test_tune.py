@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler
 
 from nas.models.checkpoint import read_checkpoint
+from nas.retraining.halving import METRIC
 from nas.retraining.retrainer import Retrainer
+from nas.retraining.tune import know
 from nas.training import Trainer
 from tests.nas.commands import process
 from tests.nas.executors.conftest import ray_processes
@@ -60,6 +64,12 @@ def test_a_killed_worker_costs_nothing(run: Path) -> None:
     result = Retrainer(configuration(run, **RAY)).run(watch)
     assert killed
     check(run, result.cells)
+    for cell in result.cells:
+        status = json.loads((Path(cell["run"]) / "train/config.json").read_text())["status"]
+        assert (status == "finished") == (cell["status"] == "finished")
+        assert (Path(cell["run"]) / "cut").exists() == (cell["status"] == "stopped")
+    assert not (run / "retrain/ray").exists()
+    assert Retrainer(configuration(run, **RAY), resume=True).run().cells == result.cells  # nothing is left to do
     assert json.loads((run / "retrain/retrain.json").read_text())["versions"]["ray"]
 
 
@@ -99,6 +109,25 @@ def test_an_interrupted_driver_leaves_nothing_behind(end: signal.Signals, run: P
     while ray_processes() - before and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not ray_processes() - before
+
+
+def test_asha_is_told_of_cells_that_ended_before() -> None:
+    def history(*accuracies: float) -> list[dict[str, Any]]:
+        return [{"epoch": number, METRIC: each} for number, each in enumerate(accuracies, start=1)]
+
+    def decisions(known: bool, *accuracies: float) -> list[str]:
+        scheduler = ASHAScheduler(
+            time_attr="epoch", metric=METRIC, mode="max", max_t=9, grace_period=1, reduction_factor=3
+        )
+        if known:
+            know(scheduler, {1: history(0.5, 0.6, 0.7), 2: history(0.1), 3: history(0.2)})
+        trial = Trial("none", stub=True)
+        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+        return [scheduler.on_trial_result(None, trial, each) for each in history(*accuracies)]  # type: ignore[arg-type]
+
+    assert decisions(False, 0.3, 0.3, 0.3) == ["CONTINUE"] * 3  # the first one of all always goes on
+    assert decisions(True, 0.15) == ["STOP"]
+    assert decisions(True, 0.45, 0.5, 0.65) == ["CONTINUE", "CONTINUE", "STOP"]
 
 
 def test_ray_goes_on_with_what_this_process_began(run: Path) -> None:

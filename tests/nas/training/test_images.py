@@ -85,7 +85,7 @@ def test_held_out_images_are_not_trained_on() -> None:
 
 
 def test_a_class_without_images_to_train_on_is_named() -> None:
-    with pytest.raises(UserError, match="--validation 12 leaves no training images of class 'a'"):
+    with pytest.raises(UserError, match="--validation 12 leaves no training images of class 'c0'"):
         held_out(split_of(3, 20, 7), None, 12, 0)
 
 
