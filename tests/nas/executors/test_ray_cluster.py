@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.nas.test_interruption import lines_in
 
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
 from nas.search import main
 from searchers.base import Trial
-from tests.nas.commands import process
+from tests.nas.commands import lines_in, process
 from tests.nas.commands import timeless as timeless_file
 from tests.nas.executors.conftest import ray_processes
 from tests.nas.executors.faulty import FaultyScorer, candidates

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nas.search import main
-from tests.nas.commands import process, slip, timeless
+from tests.nas.commands import lines_in, process, slip, timeless
 
 LONG = shlex.split(
     "--searcher regularized_evolution --population 10 --tournament 3 --channels 2 --layers 2 --ntk-images 10"
@@ -29,10 +29,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main([*LONG, "--quiet", "--out", str(path)]) == 0
     assert len(timeless(path)) == 60
     return path
-
-
-def lines_in(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def begun(path: Path, lines: int, **options: Any) -> subprocess.Popen[str]:
