@@ -37,11 +37,6 @@ def folder(tmp_path: Path) -> Path:
     return make_folder(tmp_path / "pets")
 
 
-@pytest.fixture(scope="module")
-def digits() -> ImageData:
-    return load_data("digits")
-
-
 def test_digits_are_grey_in_three_channels(digits: ImageData) -> None:
     assert digits.name == "digits"
     assert digits.classes == tuple("0123456789") == digits.train.classes

@@ -97,7 +97,7 @@ def test_a_killed_driver_goes_on(run: Path) -> None:
     check(run, json.loads(out)["cells"])
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_driver_leaves_nothing_behind(end: signal.Signals, run: Path) -> None:
     before = ray_processes()
     driver = begun()

@@ -1,0 +1,12 @@
+"""The embedded images, read once."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas.data import ImageData, load_data
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageData:
+    return load_data("digits")
