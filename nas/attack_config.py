@@ -73,7 +73,6 @@ class AttackConfig:
             raise UserError(f"--attack must name at least one attack, each once, got {', '.join(attack) or 'none'}")
         radius(self.epsilon, self.norm)
         if self.step is not None:
-            bounds.number("step_size", self.step)
             bounds.positive("step_size", self.step)
         check_counts(self, *COUNTS, "autoattack_steps")
         bounds.seed(self.seed)

@@ -30,8 +30,9 @@ def number(name: str, value: Any, least: float = -math.inf, most: float = math.i
         raise UserError(f"{flag(name)} must be {bounds}, got {value if shown is None else shown}")
 
 
-def positive(name: str, value: float) -> None:
-    """:raises UserError: ``value``, a finite number, is not above 0."""
+def positive(name: str, value: Any) -> None:
+    """:raises UserError: ``value`` is no finite number above 0."""
+    number(name, value)
     if value <= 0:
         raise UserError(f"{flag(name)} must be above 0, got {value}")
 

@@ -158,10 +158,8 @@ class SearchConfig:
         if self.tournament > self.population:
             raise UserError(f"--tournament must be at most --population ({self.population}), got {self.tournament}")
         bounds.number("robust_t", self.robust_t, 0)
-        bounds.number("robust_h", self.robust_h)
         bounds.positive("robust_h", self.robust_h)
         for name in ("chunk_seconds", "candidate_timeout"):
-            bounds.number(name, getattr(self, name))
             bounds.positive(name, getattr(self, name))
         check_executor(self)
         if self.executor == "ray" and self.threads is not None:
@@ -183,7 +181,6 @@ def check_executor(config: Any) -> None:
             if field.metadata.get("only_with") == RAY and getattr(config, field.name) != field.default:
                 raise UserError(f"{flag(field.name)} has no use without --executor ray")
         return
-    bounds.number("cpus_per_worker", config.cpus_per_worker)
     bounds.positive("cpus_per_worker", config.cpus_per_worker)
     gpus = config.gpus_per_worker
     if gpus is not None:

@@ -37,6 +37,11 @@ def worker_device(name: str, gpus: float | None) -> str:
     return torch_device("auto") if gpus is None else "cpu"
 
 
+def worker_gpus(device: str, given: float | None) -> float:
+    """How many GPUs each of Ray's workers reserves: what is given, else one where it computes on one."""
+    return float(device == "cuda") if given is None else given
+
+
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
     """Inside, torch's operations use so many threads."""

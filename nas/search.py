@@ -229,7 +229,7 @@ class Search:
             "status": "running",
             "configuration": self.config.to_json(),
             **self.source.facts(),
-            "versions": environment.versions(),
+            "versions": environment.versions(("ray",) if self.config.executor == "ray" else ()),
             "hardware": environment.hardware(self.source.device),
             "executor": self.executor.facts(),
             "git_commit": environment.git_commit(),

@@ -8,7 +8,7 @@ from typing import Any
 from nas.bounds import flag
 from nas.config import SearchConfig
 from nas.data import ImageData, fingerprint, load_data, probe_batch
-from nas.device import torch_device, worker_device
+from nas.device import torch_device, worker_device, worker_gpus
 from nas.errors import UserError, as_user_error
 from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor
@@ -72,7 +72,7 @@ class UntrainedNetworks(ScoreSource):
         from nas.executors.ray import RayCrew
         from nas.executors.supervised import SupervisedExecutor
 
-        gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(self.device == "cuda")
+        gpus = worker_gpus(self.device, config.gpus_per_worker)
         crew = RayCrew(config.address, config.workers, config.cpus_per_worker, gpus)
         return SupervisedExecutor(crew, chunk_seconds=config.chunk_seconds, candidate_timeout=config.candidate_timeout)
 

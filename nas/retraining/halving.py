@@ -19,8 +19,9 @@ from nas.errors import Stopped, UserError
 from nas.models.checkpoint import LAST, TRAIN, read_checkpoint
 from nas.runs import write_json
 from nas.training.config import TrainConfig
+from nas.training.course import Epoch
 from nas.training.directory import holds_training
-from nas.training.trainer import Epoch, Trainer
+from nas.training.trainer import Trainer
 
 #: what cells compete by: robust accuracy on images held out of training
 METRIC = "validation_robust_accuracy"

@@ -22,9 +22,10 @@ from nas.report.run_files import read_run
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, Contender, Watch, halve
 from nas.runs import read_manifest, write_json
+from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
 from nas.training.target import architecture, resolved
-from nas.training.trainer import best_epoch, check_precision, training_images
+from nas.training.trainer import check_precision, training_images
 
 FOLDER = "retrain"
 MANIFEST = "retrain.json"

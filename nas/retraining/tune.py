@@ -25,11 +25,12 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from nas.data import ImageSplit
+from nas.device import worker_gpus
 from nas.errors import UserError
 from nas.executors.ray import RayCrew
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, Contender, Watch
-from nas.training.trainer import Epoch
+from nas.training.course import Epoch
 
 #: Tune's own files, in the directory of the retraining
 SCRATCH = "ray"
@@ -56,8 +57,7 @@ class Trials:
         self.path = path.resolve()
         self.images = images
         self.watch = watch
-        on_gpu = contenders[0].config.device == "cuda"
-        self.gpus = config.gpus_per_worker if config.gpus_per_worker is not None else float(on_gpu)
+        self.gpus = worker_gpus(contenders[0].config.device, config.gpus_per_worker)
         self._crew = RayCrew(config.address, config.workers, config.cpus_per_worker, self.gpus)
 
     def __enter__(self) -> Trials:

@@ -17,13 +17,14 @@ from nas.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nas.training.config import TrainConfig
-    from nas.training.trainer import Trainer, TrainResult
+    from nas.training.course import TrainResult
+    from nas.training.trainer import Trainer
 
 __all__ = ["TrainConfig", "TrainResult", "Trainer"]
 
 _HOMES = {
     "TrainConfig": "nas.training.config",
     "Trainer": "nas.training.trainer",
-    "TrainResult": "nas.training.trainer",
+    "TrainResult": "nas.training.course",
 }
 __getattr__ = lazy_names(__name__, _HOMES)

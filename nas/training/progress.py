@@ -11,7 +11,7 @@ from nas.bars import Bars
 
 if TYPE_CHECKING:
     from nas.training.config import TrainConfig
-    from nas.training.trainer import TrainResult
+    from nas.training.course import TrainResult
 
 
 class TrainProgress(Bars):

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +10,16 @@ from nas import environment
 from nas.config import differences
 from nas.data import ImageSplit, fingerprint, load_data
 from nas.device import torch_device, torch_threads
-from nas.errors import TrainingStopped, UserError
-from nas.executors.allocator import keep_freed_memory
+from nas.errors import UserError
 from nas.models.architecture import PIXEL_STATISTICS, Architecture
-from nas.models.checkpoint import BEST, LAST, Checkpoint, read_checkpoint
+from nas.models.checkpoint import LAST, read_checkpoint
 from nas.runs import new_run_path
-from nas.training.adversary import PGD
 from nas.training.config import TrainConfig
+from nas.training.course import Course, Epoch, TrainResult, now
 from nas.training.directory import TrainDirectory, holds_training, read_training
-from nas.training.events import Events
 from nas.training.images import TrainingImages, held_out, pixel_statistics
-from nas.training.learner import Learner, generator
-from nas.training.metrics import accuracy
+from nas.training.learner import Learner
 from nas.training.target import architecture, as_begun, resolved
-
-#: a record of one epoch, as metrics.jsonl holds it
-Epoch = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What a training left: ``best`` is the record of the best epoch, ``history`` all of them, in order."""
-
-    path: Path
-    checkpoint: Path
-    best: Epoch
-    history: list[Epoch]
 
 
 class Trainer:
@@ -100,7 +79,7 @@ class Trainer:
             self._check_path(path)  # once more: nobody else can write now
             learner = Learner(config, Architecture.from_json(manifest["architecture"]), self.device)
             history = self._restore(learner, directory) if self.resume else []
-            course = _Course(self, learner, directory, manifest, history)
+            course = Course(config, learner, directory, manifest, history)
             directory.write_manifest(manifest)
             directory.write_metrics(history)
             for epoch in history if watch else ():
@@ -159,7 +138,7 @@ class Trainer:
                             f" expected {stored['data'][name]!r:.80}"
                         )
                 manifest = {**stored, "status": "running", "seconds": float(stored["seconds"])}
-                manifest["resumed"] = [*stored["resumed"], {"at": _now(), **program}]
+                manifest["resumed"] = [*stored["resumed"], {"at": now(), **program}]
             except (KeyError, TypeError) as error:
                 raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
             return manifest
@@ -175,7 +154,7 @@ class Trainer:
             "macs": cost.macs,
             "data": facts,
             **program,
-            "started": _now(),
+            "started": now(),
             "ended": None,
             "seconds": 0.0,
             "resumed": [],
@@ -190,142 +169,7 @@ def training_images(config: TrainConfig) -> ImageSplit:
     ).train
 
 
-def best_epoch(history: Sequence[Epoch], config: TrainConfig) -> Epoch | None:
-    """The first epoch with the greatest accuracy; the last epoch where no images are held out; None of none."""
-    if not history or config.validation == 0 or "validation_accuracy" not in history[-1]:
-        return history[-1] if history else None
-    names = ("validation_robust_accuracy", "validation_accuracy")
-    if config.method == "none":  # near 0 % robust, where the count of a few lucky images says nothing
-        names = names[::-1]
-    return max(history, key=lambda epoch: tuple(epoch[name] for name in names))
-
-
 def check_precision(config: TrainConfig, device: str) -> None:
     """:raises UserError: the device cannot compute in that precision."""
     if config.precision == "bfloat16" and not device.startswith("cuda"):
         raise UserError(f"--precision bfloat16 needs cuda, got --device {device}")
-
-
-class _Course:
-    """The epochs of a training, and what is written after each."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        learner: Learner,
-        directory: TrainDirectory,
-        manifest: dict[str, Any],
-        history: list[Epoch],
-    ):
-        self.config = trainer.config
-        self.path = directory.path.parent
-        self.learner = learner
-        self.directory = directory
-        self.manifest = manifest
-        self.history = history
-        self.architecture = Architecture.from_json(manifest["architecture"])
-        config = trainer.config
-        self.attack = PGD(
-            epsilon=config.epsilon, step_size=2.5 * config.epsilon / config.validation_steps,
-            steps=config.validation_steps, norm=config.norm,
-        )  # fmt: skip
-
-    def run(
-        self,
-        data: TrainingImages,
-        held: TrainingImages,
-        until: int,
-        watch: Callable[[Epoch], None] | None,
-        watch_step: Callable[[float], None] | None,
-    ) -> TrainResult:
-        self._started, status = time.perf_counter() - self.manifest["seconds"], "paused"
-        events = Events(self.directory.path, len(self.history))
-        self.manifest["tensorboard"] = events.available
-        if self.learner.device.type == "cpu":
-            keep_freed_memory()
-        try:
-            while len(self.history) < min(until, self.config.epochs):
-                epoch = self._epoch(data, held, watch_step)
-                self._store(epoch)
-                self._note("finished" if len(self.history) == self.config.epochs else "running")
-                events.add(epoch)
-                if watch is not None:
-                    watch(epoch)
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise KeyboardInterrupt(
-                f"interrupted after {len(self.history)} of {self.config.epochs} epochs; to go on:"
-                f" python -m nas.train --resume {shlex.quote(str(self.path))}"
-            ) from None
-        except TrainingStopped as error:
-            status = "failed"
-            raise TrainingStopped(f"{error}; {self._last_good()}") from None
-        except Exception:
-            status = "failed"
-            raise
-        finally:
-            events.close()
-            self._note("finished" if len(self.history) == self.config.epochs else status)
-        best = self._best()
-        assert best is not None
-        return TrainResult(path=self.path, checkpoint=self.directory.path / BEST, best=best, history=list(self.history))
-
-    def _note(self, status: str) -> None:
-        """Bring the manifest up to date."""
-        self.manifest.update(
-            status=status, ended=_now(), seconds=round(time.perf_counter() - self._started, 3),
-            summary={"epochs": len(self.history), "best": self._best()},
-        )  # fmt: skip
-        self.directory.write_manifest(self.manifest)
-
-    def _epoch(self, data: TrainingImages, held: TrainingImages, watch_step: Callable[[float], None] | None) -> Epoch:
-        started = time.perf_counter()
-        number = self.learner.epochs_done + 1
-        found = self.learner.epoch(data, watch_step)
-        trained = time.perf_counter() - started
-        epoch: Epoch = {
-            "epoch": number,
-            "loss": found.loss,
-            "train_accuracy": found.accuracy,
-            "learning_rate": found.learning_rate,
-        }
-        if len(held):
-            noise = generator(self.config.seed, "validation", self.learner.device)  # the same start every time
-            with self.learner.averaged() as model:
-                measured = accuracy(model, held, self.attack, noise)
-            epoch |= {"validation_accuracy": measured.clean, "validation_robust_accuracy": measured.robust}
-        return epoch | {
-            "images_per_second": round(len(data) / trained, 1),
-            "seconds": round(time.perf_counter() - started, 3),
-        }
-
-    def _store(self, epoch: Epoch) -> None:
-        """Metrics first, the checkpoint to go on from last: an epoch torn in between is done again, to the same end."""
-        self.history.append(epoch)
-        self.directory.append_metrics(epoch)
-        facts = {
-            **{name: epoch[name] for name in epoch if name not in ("images_per_second", "seconds")},
-            "dataset": self.config.dataset,
-            "configuration": self.config.to_json(),
-            "data": self.manifest["data"],
-            "versions": self.manifest["versions"],
-            "git_commit": self.manifest["git_commit"],
-        }
-        checkpoint = Checkpoint(architecture=self.architecture, weights=self.learner.weights(), facts=facts)
-        if self._best() is epoch:
-            checkpoint.save(self.directory.path / BEST)
-        state = self.learner.state()
-        last = dataclasses.replace(checkpoint, facts={**facts, "history": self.history}, training=state)
-        last.save(self.directory.path / LAST)
-
-    def _best(self) -> Epoch | None:
-        return best_epoch(self.history, self.config)
-
-    def _last_good(self) -> str:
-        if not self.history:
-            return "no epoch was finished; a lower --learning-rate or --gradient-clip may help"
-        return f"the last good checkpoint, of epoch {len(self.history)}, is {self.directory.path / LAST}"
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -25,7 +25,7 @@ from tests.proxies.networks import (
 )
 
 
-@pytest.fixture(params=TABLE)
+@pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
     return TABLE[request.param]
 
@@ -35,11 +35,25 @@ def proxy(case: Case) -> Proxy:
     return get_proxy(case.name, **case.options)
 
 
-@pytest.fixture(autouse=True)
-def only_networks_with_a_value(request: pytest.FixtureRequest) -> None:
-    named = {"case", "network"} <= set(request.fixturenames)
-    if named and request.getfixturevalue("case").undefined(request.getfixturevalue("network")):
-        pytest.skip("no value, as another test checks")
+#: rows of the table with the networks that they have a value for
+DEFINED = [
+    (row, name) for name, build in NETWORKS.items() for row, case in TABLE.items() if not case.undefined(build())
+]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every proxy, every network, or every pair of the two that has a value."""
+    asked = {"case", "network"} & set(metafunc.fixturenames)
+    if asked == {"case", "network"}:
+        metafunc.parametrize(("case", "network"), DEFINED, indirect=True)
+    elif asked:
+        (name,) = asked
+        metafunc.parametrize(name, {"case": TABLE, "network": NETWORKS}[name], indirect=True)
+
+
+@pytest.fixture
+def network(request: pytest.FixtureRequest) -> nn.Module:
+    return NETWORKS[request.param]()
 
 
 @pytest.mark.parametrize("row", [row for row, case in TABLE.items() if case.undefined(smooth_mlp())])
@@ -146,20 +160,11 @@ def test_leaves_no_trace(proxy: Proxy, network: nn.Module, images: Tensor, label
         assert after[what] == value, what
 
 
-DEFINED = [
-    pytest.param(case, build, id=f"{row}-{name}")
-    for name, build in NETWORKS.items()
-    for row, case in TABLE.items()
-    if not case.undefined(build())
-]
-
-
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
-@pytest.mark.parametrize(("case", "build"), DEFINED)
 def test_no_finite_value_is_an_error_and_leaves_no_trace(
-    case: Case, proxy: Proxy, build: Callable[[], nn.Module], images: Tensor, labels: Tensor, value: float
+    case: Case, proxy: Proxy, network: nn.Module, images: Tensor, labels: Tensor, value: float
 ) -> None:
-    network = mixed(build())
+    network = mixed(network)
     for layer in layers(network)[-2:]:
         layer.weight.data.view(-1)[::3] = value
     before = trace(network, images, labels)

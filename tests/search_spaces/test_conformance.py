@@ -202,9 +202,8 @@ def test_cost_leaves_the_global_generator_alone(space: SearchSpace[Any]) -> None
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_cost_does_not_count_the_auxiliary_head(case: Case, space: SearchSpace[Any]) -> None:
-    if not case.auxiliary:
-        pytest.skip(f"networks of the space '{case.space}' have no auxiliary head")
+@pytest.mark.parametrize("case", [case for case in CASES if case.auxiliary], ids=lambda case: case.space, indirect=True)
+def test_cost_does_not_count_the_auxiliary_head(space: SearchSpace[Any]) -> None:
     genotype = space.sample(rng())
     with torch.device("meta"):
         network = space.build(genotype, NetworkSpec(auxiliary=True))

@@ -1,4 +1,4 @@
-"""A finished search, and a directory to be in."""
+"""A finished search."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import pytest
 
 from nas.search import main
 from tests.nas.search_command.runs import COUNT
-
-
-@pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from search_spaces import get_space
 from tests.nas.commands import process, slip
 from tests.nas.search_command.runs import COUNT, TINY
 
+pytestmark = pytest.mark.usefixtures("somewhere_else")
+
 FLAGS = shlex.split(
     "--space --searcher --proxy --budget --seed --dataset --data-dir --download --channels --layers --ntk-images"
     " --curvature-images --max-params --max-macs --require --threads --device --out --resume --quiet --json --config"

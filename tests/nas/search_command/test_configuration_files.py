@@ -12,6 +12,8 @@ from nas.search import main
 from tests.nas.commands import slip, timeless
 from tests.nas.search_command.runs import COUNT, TINY
 
+pytestmark = pytest.mark.usefixtures("somewhere_else")
+
 
 def printed_config(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     with pytest.raises(SystemExit) as exit:

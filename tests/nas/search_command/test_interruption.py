@@ -17,6 +17,8 @@ import pytest
 from nas.search import main
 from tests.nas.commands import lines_in, process, slip, timeless
 
+pytestmark = pytest.mark.usefixtures("somewhere_else")
+
 LONG = shlex.split(
     "--searcher regularized_evolution --population 10 --tournament 3 --channels 2 --layers 2 --ntk-images 10"
     " --curvature-images 2 --budget 60 --seed 2 --threads 2 --no-report --candidates-per-step 7"

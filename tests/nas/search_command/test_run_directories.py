@@ -12,6 +12,8 @@ from nas.search import main
 from tests.nas.commands import slip, timeless
 from tests.nas.search_command.runs import COUNT, copy_of
 
+pytestmark = pytest.mark.usefixtures("somewhere_else")
+
 
 def test_a_run_is_not_written_over(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{finished} already holds a run; pass --resume" in slip(capsys, *COUNT, "--out", str(finished))

@@ -21,15 +21,12 @@ from nas.train import main
 from tests.nas import commands
 from tests.nas.commands import process
 
+pytestmark = pytest.mark.usefixtures("somewhere_else")
+
 slip = partial(commands.slip, main=main)
 
 SMALL = shlex.split("--image-size 8 --images 40 --validation 20 --batch-size 20 --epochs 2 --validation-steps 1")
 CELL = [*shlex.split("--cell DARTS_V2 --channels 2 --layers 2"), *SMALL]
-
-
-@pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -20,17 +20,14 @@ from nas.training import TrainConfig, Trainer, learner
 from nas.training.learner import Learner
 from tests.nas.commands import process
 
+pytestmark = pytest.mark.usefixtures("somewhere_else")
+
 TINY: dict[str, Any] = {
     "cell": "DARTS_V2", "channels": 2, "layers": 2, "image_size": 8, "images": 60, "validation": 20, "batch_size": 16,
     "epochs": 3, "validation_steps": 2, "threads": 1,
 }  # fmt: skip
 # Every part that an epoch changes: momentum, the average, drop path, crops, flips, the adversary's noise.
 EVERYTHING = {**TINY, "epochs": 4, "ema": 0.9, "drop_path": 0.3, "flip": True, "gradient_clip": 1.0, "method": "trades"}
-
-
-@pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def trained(out: str, **options: Any) -> Path:
@@ -77,13 +74,13 @@ def test_what_a_training_leaves() -> None:
 
 
 def test_the_best_epoch_is_the_most_robust(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.training import trainer
+    from nas.training import course
     from nas.training.metrics import Accuracy
 
     measured = [Accuracy(0.5, 0.2), Accuracy(0.4, 0.3), Accuracy(0.6, 0.3), Accuracy(0.6, 0.3), Accuracy(0.9, 0.1)]
     for method, expected in (("fast", 3), ("none", 5)):
         calls = iter(measured)
-        monkeypatch.setattr(trainer, "accuracy", lambda *_, calls=calls: next(calls))
+        monkeypatch.setattr(course, "accuracy", lambda *_, calls=calls: next(calls))
         result = Trainer(TrainConfig(**{**TINY, "epochs": 5, "images": 16}, method=method), out=method).run()
         assert result.best["epoch"] == expected
         assert read_checkpoint(result.checkpoint).facts["epoch"] == expected
