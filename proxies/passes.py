@@ -173,7 +173,9 @@ class _Sweep:
         by_images = any(each.quantity in OF_IMAGES for each in wanted)
         inputs = [*(leaves[i] for i in positions), *([images] if by_images else [])]
         self._listen(*(each.quantity for each in wanted))
-        found = torch.autograd.grad(scalar, inputs, retain_graph=keep_graph, allow_unused=True)
+        asked = set(positions)
+        with without_gradients([leaf for i, leaf in enumerate(leaves) if i not in asked]):
+            found = torch.autograd.grad(scalar, inputs, retain_graph=keep_graph, allow_unused=True)
         by_leaf: list[Tensor | None] = [None] * len(leaves)
         for position, gradient in zip(positions, found, strict=False):
             by_leaf[position] = gradient

@@ -14,6 +14,7 @@ from search_spaces.base import NetworkSpec
 from search_spaces.cells import Cell, CellGenotype
 from search_spaces.folding import FoldingNetwork
 from search_spaces.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce
+from search_spaces.whole_pass import whole_cell, whole_network
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
 
@@ -38,6 +39,10 @@ class CellModule(nn.Module):
         self.concat = cell.concat
 
     def forward(self, before_last: Tensor, last: Tensor, drop_probability: float = 0.0) -> Tensor:
+        if not (self.training and drop_probability > 0):
+            whole = whole_cell(self, before_last, last)
+            if whole is not None:
+                return whole
         states = [self.preprocess0(before_last), self.preprocess1(last)]
         activated: dict[int, Tensor] = {}
         operations = iter(self.operations)
@@ -112,6 +117,10 @@ class CellNetwork(FoldingNetwork):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if images.device.type != "meta":
             images = images.contiguous(memory_format=torch.channels_last)
+        if not self.training or (self.auxiliary is None and not self.drop_path_probability):
+            logits = whole_network(self, images)
+            if logits is not None:
+                return logits
         last = self.stem(images)
         before_last_activated: Tensor | None = None
         auxiliary_logits = None
@@ -123,7 +132,8 @@ class CellNetwork(FoldingNetwork):
             before_last_activated = activated
             if self.training and self.auxiliary is not None and layer == self._auxiliary_layer:
                 auxiliary_logits = self.auxiliary(last)
-        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
+        logits = self.classifier(last.mean(dim=(2, 3)))
+        assert logits is not None
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
 
     def feature_modules(self) -> list[nn.Module]:

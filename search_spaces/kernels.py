@@ -40,14 +40,14 @@ class _Depthwise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.steps = dilation, stride
-        return _convolved(x, weight, dilation, stride)
+        return convolved(x, weight, dilation, stride)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (x, weight), wanted = ctx.saved_tensors, ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # to be differentiated again
             return *_DepthwiseGradients.apply(grad, x, weight, ctx.steps, wanted), None, None
-        return *_depthwise_gradients(grad, x, weight, ctx.steps, wanted), None, None
+        return *depthwise_gradients(grad, x, weight, ctx.steps, wanted), None, None
 
 
 class _DepthwiseGradients(torch.autograd.Function):
@@ -63,7 +63,7 @@ class _DepthwiseGradients(torch.autograd.Function):
         ctx.save_for_backward(grad, x, weight)
         ctx.set_materialize_grads(False)
         ctx.steps = steps
-        return _depthwise_gradients(grad, x, weight, steps, wanted)
+        return depthwise_gradients(grad, x, weight, steps, wanted)
 
     @staticmethod
     def backward(ctx: Any, by_grad_x: Tensor | None, by_grad_weight: Tensor | None) -> Any:
@@ -81,17 +81,17 @@ class _DepthwiseGradients(torch.autograd.Function):
         return by_grad, by_x, by_weight, None, None
 
 
-def _depthwise_gradients(
+def depthwise_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, steps: tuple[int, int], wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     dilation, stride = steps
     if dilation == 1 and (stride > 1 or weight.shape[-1] <= 3):
-        return _torch_gradients(grad, x, weight, stride, wanted)
+        return torch_gradients(grad, x, weight, stride, wanted)
     grad_x = grad_weight = None
     if wanted[0] and dilation > 1:
-        grad_x = _convolved(grad, weight.flip(2, 3), dilation)
+        grad_x = convolved(grad, weight.flip(2, 3), dilation)
     elif wanted[0]:
-        grad_x = _torch_gradients(grad, x, weight, 1, (True, False))[0]
+        grad_x = torch_gradients(grad, x, weight, 1, (True, False))[0]
     if wanted[1] and dilation > 1:
         grad_weight = dilated_weight_gradient(grad, x, weight, dilation)
     elif wanted[1]:
@@ -99,11 +99,11 @@ def _depthwise_gradients(
     return grad_x, grad_weight
 
 
-def _convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tensor:
+def convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tensor:
     return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])
 
 
-def _torch_gradients(
+def torch_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, stride: int, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """torch's own, without a dilation."""
@@ -122,7 +122,7 @@ def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """
     c, _, k, _ = weight.shape
     if k <= 3:
-        found = _torch_gradients(grad, x, weight, 1, (False, True))[1]
+        found = torch_gradients(grad, x, weight, 1, (False, True))[1]
         assert found is not None
         return found
     narrow = weight.new_empty(c, 1, k, 3)
@@ -165,7 +165,7 @@ def row_product_gradient(grad: Tensor, x: Tensor, size: int, dilation: int) -> T
     padded = x.new_zeros(c, h + 2 * pad, n, wide)
     padded[:, pad : pad + h, :, pad : pad + w] = x.permute(1, 2, 0, 3)
     rows = padded.view(c, (h + 2 * pad) * n, wide)  # C HN W
-    columns = grad.permute(1, 2, 0, 3).reshape(c, h * n, w).transpose(1, 2)  # C W HN
+    columns = grad.permute(1, 2, 0, 3).reshape(c, h * n, w).contiguous().transpose(1, 2)  # C W HN
     sums = []
     for i in range(size):
         start = i * dilation * n

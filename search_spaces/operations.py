@@ -60,7 +60,9 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def hooked(module: nn.Module) -> bool:
     """Whether somebody listens to ``module``, which then has to be called as it stands."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 class PointwiseConv(nn.Conv2d):
@@ -207,13 +209,13 @@ class Conv7x1And1x7(nn.Module):
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # the caches outlive the caller's mode
-def _average_kernel(channels: int, dtype: torch.dtype) -> Tensor:
+def average_kernel(channels: int, dtype: torch.dtype) -> Tensor:
     return torch.ones(channels, 1, 3, 3, dtype=dtype)
 
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _average_weights(h: int, w: int, stride: int, dtype: torch.dtype) -> Tensor:
+def average_weights(h: int, w: int, stride: int, dtype: torch.dtype) -> Tensor:
     """``(1, 1, h', w')``: one over the number of pixels inside the image under each window."""
     inside = F.conv2d(torch.ones(1, 1, h, w, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype), None, stride, 1)
     return 1 / inside
@@ -230,8 +232,8 @@ class AvgPool(nn.Module):
         if not wants_kernels(x):  # while a graph is traced, a cache would keep tensors of the tracer
             return F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
         _, c, h, w = x.shape
-        summed = F.conv2d(x, _average_kernel(c, x.dtype), None, self.stride, 1, groups=c)
-        return summed * _average_weights(h, w, self.stride, x.dtype)
+        summed = F.conv2d(x, average_kernel(c, x.dtype), None, self.stride, 1, groups=c)
+        return summed * average_weights(h, w, self.stride, x.dtype)
 
 
 class Zero(nn.Module):

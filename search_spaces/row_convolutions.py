@@ -1,0 +1,262 @@
+"""Convolutions on rows (:mod:`search_spaces.rows`), with the norms behind them, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces import operations
+from search_spaces.kernels import convolved, depthwise, depthwise_gradients
+from search_spaces.row_operations import Relu
+from search_spaces.rows import Gradient, NotPlain, Parameters, RowOperation, Rows, check_plain, image, rows, through
+
+
+class BatchNorm(RowOperation):
+    """A batch norm that uses the batch's statistics, and updates the running ones as the module would."""
+
+    def __init__(self, module: nn.BatchNorm2d, parameters: Parameters):
+        super().__init__(parameters)
+        self._module = module
+        self._weight, self._bias = parameters.add(module.weight), parameters.add(module.bias)
+
+    def forward(self, x: Rows) -> Rows:
+        module, tensors = self._module, self._parameters.tensors
+        if len(x.values) == 1:
+            raise ValueError("Expected more than 1 value per channel when training, got 1")  # in torch's words
+        mean = variance = None
+        momentum = 0.0
+        if module.track_running_stats and not self._parameters.repeated:
+            assert module.num_batches_tracked is not None
+            module.num_batches_tracked.add_(1)
+            mean, variance = module.running_mean, module.running_var
+            momentum = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
+        out, self._mean, self._deviation = torch.native_batch_norm(
+            x.image, tensors[self._weight], tensors[self._bias], mean, variance, True, momentum, module.eps
+        )
+        if self._parameters.kept:
+            self._input = x
+        return rows(out)
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        wanted, found = self._parameters.wanted, self._parameters.gradients
+        by_input, found[self._weight], found[self._bias] = torch.ops.aten.native_batch_norm_backward(
+            image(gradient, self._input.pixels), self._input.image, self._parameters.tensors[self._weight], None, None,
+            self._mean, self._deviation, True, self._module.eps, (True, wanted[self._weight], wanted[self._bias]),
+        )  # fmt: skip
+        into.add(rows(by_input).values, own=True)
+
+
+class Convolution(RowOperation):
+    """A convolution over all channels; the folded norm's bias, or the batch norm behind it."""
+
+    def __init__(self, module: operations.ConvNorm, parameters: Parameters):
+        super().__init__(parameters)
+        check_plain(module, operations.ConvNorm)
+        check_plain(module.conv, nn.Conv2d)
+        self._steps: Any = module.conv.stride, module.conv.padding
+        self._norm, (self._weight, *biases) = normalised(module, [module.conv.weight], parameters)
+        self._bias = biases[0] if biases else None
+        self.wants_input = True
+
+    def forward(self, x: Rows) -> Rows:
+        tensors = self._parameters.tensors
+        bias = None if self._bias is None else tensors[self._bias]
+        out = rows(F.conv2d(x.image, tensors[self._weight], bias, *self._steps))
+        if self._parameters.kept:
+            self._input, self._pixels = x.image, out.pixels
+        return out if self._norm is None else self._norm.forward(out)
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        gradient = behind_norm(self._norm, gradient)
+        wanted, found = self._parameters.wanted, self._parameters.gradients
+        bias = self._bias is not None and wanted[self._bias]
+        by_input, found[self._weight], by_bias = torch.ops.aten.convolution_backward(
+            image(gradient, self._pixels), self._input, self._parameters.tensors[self._weight],
+            None if self._bias is None else [gradient.shape[1]], *self._steps, (1, 1), False, (0, 0), 1,
+            (self.wants_input, wanted[self._weight], bias),
+        )  # fmt: skip
+        if self._bias is not None:
+            found[self._bias] = by_bias
+        if by_input is not None:
+            into.add(rows(by_input).values, own=True)
+
+
+class Pointwise(RowOperation):
+    """A 1x1 convolution: a matrix product. ``bias``: the folded norm's, ``norm``: the batch norm behind it."""
+
+    def __init__(self, module: operations.ConvNorm, parameters: Parameters):
+        super().__init__(parameters)
+        check_plain(module, operations.ConvNorm)
+        check_plain(module.conv, operations.PointwiseConv)
+        self.norm, (self._weight, *biases) = normalised(module, [module.conv.weight], parameters)
+        self.bias = biases[0] if biases else None
+
+    @property
+    def _matrix(self) -> Tensor:
+        return self._parameters.tensors[self._weight].flatten(1)  # O C
+
+    def forward(self, x: Rows) -> Rows:
+        out = self.product(x, None if self.bias is None else self._parameters.tensors[self.bias])
+        return out if self.norm is None else self.norm.forward(out)
+
+    def product(self, x: Rows, plus: Tensor | None) -> Rows:
+        """The product alone, plus a row, or plus a matrix, which it may overwrite."""
+        if self._parameters.kept:
+            self._input = x.values
+        if plus is None:
+            return Rows(x.values @ self._matrix.t(), x.pixels)
+        in_place = plus.ndim == 2 and not torch.is_grad_enabled()
+        return Rows(torch.addmm(plus, x.values, self._matrix.t(), out=plus if in_place else None), x.pixels)
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        gradient, weight = behind_norm(self.norm, gradient), self._parameters.tensors[self._weight]
+        if self.bias is not None:
+            self._find(self.bias, lambda: gradient.sum(0))
+        self._find(self._weight, lambda: (gradient.t() @ self._input).view_as(weight))
+        into.add_product(gradient, self._matrix)
+
+
+class Depthwise(RowOperation):
+    def __init__(self, module: operations.DepthwiseConv, parameters: Parameters):
+        super().__init__(parameters)
+        check_plain(module, operations.DepthwiseConv)
+        self._weight = parameters.add(module.weight)
+        dilation, stride = module.dilation[0], module.stride[0]
+        self._apart = dilation > 1 and stride > 1  # then all that is read are even rows and columns
+        self._steps = (1, 1) if self._apart else (dilation, stride)
+
+    def forward(self, x: Rows) -> Rows:
+        read = x.image
+        if self._apart:
+            read = read[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+        convolve = depthwise if torch.is_grad_enabled() else convolved
+        out = rows(convolve(read, self._parameters.tensors[self._weight], *self._steps))
+        if self._parameters.kept:
+            self._input, self._pixels, self._whole = read, out.pixels, x.pixels
+        return out
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        by_input, self._parameters.gradients[self._weight] = depthwise_gradients(
+            image(gradient, self._pixels), self._input, self._parameters.tensors[self._weight], self._steps,
+            (True, self._parameters.wanted[self._weight]),
+        )  # fmt: skip
+        assert by_input is not None
+        if self._apart:
+            into.add_at(by_input.permute(0, 2, 3, 1), self._whole, 0)
+        else:
+            into.add(rows(by_input).values, own=True)
+
+
+class Separable(RowOperation):
+    """A depthwise and a pointwise convolution."""
+
+    def __init__(self, module: operations.SeparableConv, parameters: Parameters):
+        super().__init__(parameters)
+        check_plain(module, operations.SeparableConv, operations.DilConv)
+        self._depthwise = Depthwise(module.depthwise, parameters)
+        self.pointwise = Pointwise(module.pointwise, parameters)
+
+    def before(self, x: Rows) -> Rows:
+        """What the pointwise convolution reads."""
+        return self._depthwise.forward(x)
+
+    def forward(self, x: Rows) -> Rows:
+        return self.pointwise.forward(self.before(x))
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        between = through(self.pointwise, gradient).value
+        assert between is not None
+        self._depthwise.backward(between, into)
+
+
+class Twice(RowOperation):
+    """Two separable convolutions, a ReLU between them."""
+
+    def __init__(self, module: operations.SepConv, parameters: Parameters):
+        super().__init__(parameters)
+        check_plain(module, operations.SepConv)
+        first, relu, second = module
+        self._first = Separable(first, parameters)  # type: ignore[arg-type]
+        self._relu = Relu(relu, parameters, alone=True)
+        self._second = Separable(second, parameters)  # type: ignore[arg-type]
+        self.pointwise = self._second.pointwise
+
+    def before(self, x: Rows) -> Rows:
+        """What the second pointwise convolution reads."""
+        return self._second.before(self._relu.forward(self._first.forward(x)))
+
+    def forward(self, x: Rows) -> Rows:
+        return self.pointwise.forward(self.before(x))
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        between = self._relu.before(through(self._second, gradient))
+        assert between.value is not None
+        self._first.backward(between.value, into)
+
+
+class Reduce(RowOperation):
+    """A factorized reduction: a 1x1 convolution of the pixels of even row and column beside one of the odd."""
+
+    def __init__(self, module: operations.FactorizedReduce, parameters: Parameters):
+        super().__init__(parameters)
+        check_plain(module, operations.FactorizedReduce)
+        halves = module.conv_even, module.conv_odd
+        for half in halves:
+            check_plain(half, operations.PointwiseConv)
+        self._norm, numbers = normalised(module, [half.weight for half in halves], parameters)
+        self._weights, self._biases = numbers[:2], numbers[2:]
+
+    def forward(self, x: Rows) -> Rows:
+        tensors, (n, h, w) = self._parameters.tensors, x.pixels
+        pixels = x.values.view(n, h, w, -1)
+        even, odd = pixels[:, ::2, ::2], pixels[:, 1::2, 1::2]
+        halves = [each.reshape(-1, each.shape[-1]) for each in (even, F.pad(odd, (0, 0, 0, w % 2, 0, h % 2)))]
+        out = torch.cat([
+            F.linear(half, tensors[self._weights[i]].flatten(1), tensors[self._biases[i]] if self._biases else None)
+            for i, half in enumerate(halves)
+        ], 1)  # fmt: skip
+        if self._parameters.kept:
+            self._inputs, self._pixels = halves, x.pixels
+        reduced = Rows(out, (n, even.shape[1], even.shape[2]))
+        return reduced if self._norm is None else self._norm.forward(reduced)
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        n, h, w = self._pixels
+        for i, (half, read) in enumerate(zip(behind_norm(self._norm, gradient).chunk(2, 1), self._inputs, strict=True)):
+            weight = self._parameters.tensors[self._weights[i]]
+            if self._biases:
+                self._find(self._biases[i], partial(half.sum, 0))
+            self._find(self._weights[i], lambda half=half, read=read, w=weight: (half.t() @ read).view_as(w))  # type: ignore[misc]
+            by_pixel = (half @ weight.flatten(1)).view(n, (h + 1) // 2, (w + 1) // 2, -1)
+            into.add_at(by_pixel[:, : (h + 1 - i) // 2, : (w + 1 - i) // 2], self._pixels, i)
+
+
+def behind_norm(norm: BatchNorm | None, gradient: Tensor) -> Tensor:
+    """The gradient by what a batch norm is given."""
+    if norm is None:
+        return gradient
+    before = through(norm, gradient).value
+    assert before is not None
+    return before
+
+
+def normalised(
+    module: operations.ConvNorm | operations.FactorizedReduce, weights: Sequence[Tensor], parameters: Parameters
+) -> tuple[BatchNorm | None, list[int]]:
+    """The batch norm that has to run, and the numbers of the weights and, of a folded one, the biases."""
+    tensors = module.folded_tensors or module.fold()
+    if tensors is not None:
+        return None, [parameters.add(each) for each in tensors]
+    norm = module.norm
+    check_plain(norm, nn.Identity, nn.BatchNorm2d)
+    numbers = [parameters.add(each) for each in weights]
+    if isinstance(norm, nn.BatchNorm2d):
+        if not (norm.affine and norm.training):
+            raise NotPlain
+        return BatchNorm(norm, parameters), numbers
+    return None, numbers

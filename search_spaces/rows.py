@@ -1,0 +1,146 @@
+"""Rows, the form that tensors have inside of a pass computed as a whole (:mod:`search_spaces.whole_pass`).
+
+Rows are a matrix ``(N H W, C)``, one row for each pixel of each image: the memory of an ``(N, C, H, W)`` tensor in
+channels_last.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.operations import hooked
+
+Pixels: TypeAlias = tuple[int, int, int]  # images, height, width
+
+
+class NotPlain(Exception):
+    """A module has to be called as it stands."""
+
+
+class Rows(NamedTuple):
+    """``(N H W, C)``, dense, and ``(N, H, W)``."""
+
+    values: Tensor
+    pixels: Pixels
+
+    @property
+    def image(self) -> Tensor:
+        """``(N, C, H, W)``, a view in channels_last."""
+        return self.values.view(*self.pixels, -1).permute(0, 3, 1, 2)
+
+
+def rows(x: Tensor) -> Rows:
+    """Of ``(N, C, H, W)``; a view where that is channels_last."""
+    n, c, h, w = x.shape
+    return Rows(x.permute(0, 2, 3, 1).reshape(n * h * w, c), (n, h, w))
+
+
+class Parameters:
+    """What a pass computes with, and the gradients that a backward pass has found.
+
+    ``kept``: whether there may be a backward pass. ``repeated``: whether the forward pass runs once more, to be
+    differentiated itself, so that nobody is to notice it.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.kept = True
+        self.repeated = False
+        self.gradients: list[Tensor | None] = []
+        self.wanted: Sequence[bool] = ()
+
+    def add(self, tensor: Tensor) -> int:
+        """The number by which the tensor is known."""
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def want(self, wanted: Sequence[bool]) -> None:
+        """A backward pass begins, for these."""
+        self.wanted, self.gradients = wanted, [None] * len(self.tensors)
+
+
+class Gradient:
+    """The gradient by one state, summed up over all that read it."""
+
+    def __init__(self, value: Tensor | None = None, *, own: bool = False):
+        self.value = value
+        self.own = own  # whether the sum may be changed in place
+
+    def add(self, more: Tensor, *, own: bool) -> None:
+        """Adds rows. :param own: whether nobody else holds them."""
+        if self.value is None:
+            self.value, self.own = more, own
+        elif self.own:
+            self.value.add_(more)
+        else:
+            self.value, self.own = self.value + more, True
+
+    def add_all(self, more: Gradient) -> None:
+        """Adds another sum, which is not to be used any more."""
+        if more.value is not None:
+            self.add(more.value, own=more.own)
+
+    def add_product(self, a: Tensor, b: Tensor) -> None:
+        """Adds ``a @ b``."""
+        if self.value is None:
+            self.value = a @ b
+        else:
+            self.value = torch.addmm(self.value, a, b, out=self.value if self.own else None)
+        self.own = True
+
+    def add_at(self, more: Tensor, pixels: Pixels, first: int) -> None:
+        """Adds an image ``(N, h, w, C)`` to every second row and column of the state's, beginning at ``first``."""
+        n, h, w = pixels
+        c = more.shape[-1]
+        if self.value is None:
+            self.value = more.new_zeros(n * h * w, c)
+        elif not self.own:
+            self.value = self.value.clone(memory_format=torch.contiguous_format)
+        self.own = True
+        self.value.view(n, h, w, c)[:, first::2, first::2] += more
+
+
+def image(values: Tensor, pixels: Pixels) -> Tensor:
+    """Rows, dense or not, as an image in channels_last."""
+    return Rows(values.contiguous(), pixels).image
+
+
+class RowOperation(ABC):
+    """One operation in one pass."""
+
+    #: whether the output is no one else's, so that it may be changed in place
+    fresh: ClassVar[bool] = True
+
+    def __init__(self, parameters: Parameters):
+        self._parameters = parameters
+
+    @abstractmethod
+    def forward(self, x: Rows) -> Rows:
+        """The output."""
+
+    @abstractmethod
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        """From the output's gradient ``(rows, channels)`` to the input's, and to those of the parameters."""
+
+    def _find(self, number: int, gradient: Callable[[], Tensor]) -> None:
+        """Computes the gradient of a parameter, if it is wanted."""
+        if self._parameters.wanted[number]:
+            self._parameters.gradients[number] = gradient()
+
+
+def through(operation: RowOperation, gradient: Tensor) -> Gradient:
+    """The gradient by the operation's input alone."""
+    into = Gradient()
+    operation.backward(gradient, into)
+    return into
+
+
+def check_plain(module: nn.Module, *kinds: type[nn.Module]) -> None:
+    """:raises NotPlain: the module is of none of these kinds, or somebody listens to it."""
+    if type(module) not in kinds or hooked(module):
+        raise NotPlain
