@@ -73,15 +73,15 @@ class AvgPool(RowOperation):
 
     def forward(self, x: Rows) -> Rows:
         out = rows(self._module(x.image))
-        if self._parameters.kept:
-            self._input, self._pixels = x.image, out.pixels
+        self._input, self._output = x.pixels, out.pixels
         return out
 
     def backward(self, gradient: Tensor, into: Gradient) -> None:
-        read, stride = self._input, self._module.stride
-        weights = operations.average_weights(*read.shape[2:], stride, read.dtype)
-        kernel = operations.average_kernel(read.shape[1], read.dtype)
-        by_input, _ = torch_gradients(image(gradient, self._pixels) * weights, read, kernel, stride, (True, False))
+        (n, h, w), c, stride = self._input, gradient.shape[1], self._module.stride
+        shape = Rows(gradient.new_empty(n * h * w, c), self._input).image  # of the input, whose values do not matter
+        weighted = image(gradient, self._output) * operations.average_weights(h, w, stride, gradient.dtype)
+        kernel = operations.average_kernel(c, gradient.dtype)
+        by_input, _ = torch_gradients(weighted, shape, kernel, stride, (True, False))
         assert by_input is not None
         into.add(rows(by_input).values, own=True)
 

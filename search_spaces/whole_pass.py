@@ -41,8 +41,11 @@ class Whole(ABC):
         """From images ``(N, C, H, W)`` to the output."""
 
     @abstractmethod
-    def backward(self, gradient: Tensor, by_inputs: Sequence[bool]) -> list[Tensor | None]:
-        """The gradients of the inputs, where asked for; those of the parameters are left in :attr:`parameters`."""
+    def backward(self, gradient: Tensor, by_inputs: Sequence[bool], *, last: bool) -> list[Tensor | None]:
+        """The gradients of the inputs, where asked for; those of the parameters are left in :attr:`parameters`.
+
+        :param last: whether there is no further backward pass, so that memory may be freed on the way.
+        """
 
 
 def whole_network(network: CellNetwork, images: Tensor) -> Tensor | None:
@@ -71,6 +74,10 @@ def _run(make: Callable[[], Whole], *inputs: Tensor) -> Tensor | None:
         return whole.forward(*inputs)
 
 
+#: Whether the graph is kept for another backward pass; where torch does not say, it may be.
+_graph_is_kept: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
+
 class _WholePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, whole: Whole, inputs: int, *tensors: Tensor) -> Tensor:
@@ -86,7 +93,7 @@ class _WholePass(torch.autograd.Function):
         if torch.is_grad_enabled():
             return None, None, *_differentiable(whole, tensors, ctx.inputs, wanted, gradient)
         whole.parameters.want(wanted[ctx.inputs :])
-        by_inputs = whole.backward(gradient, wanted[: ctx.inputs])
+        by_inputs = whole.backward(gradient, wanted[: ctx.inputs], last=not _graph_is_kept())
         return None, None, *by_inputs, *whole.parameters.gradients
 
 
@@ -118,7 +125,7 @@ class CellPass(Whole):
         self._pixels = [(len(x), *x.shape[2:]) for x in inputs]
         return self._cell.forward(rows(before_last), rows(last)).image
 
-    def backward(self, gradient: Tensor, by_inputs: Sequence[bool]) -> list[Tensor | None]:
+    def backward(self, gradient: Tensor, by_inputs: Sequence[bool], *, last: bool) -> list[Tensor | None]:
         found = Gradient(), Gradient()
         self._cell.backward(rows(gradient).values, found)
         return [
@@ -164,7 +171,7 @@ class NetworkPass(Whole):
         self._pooled = x.values.view(n, h * w, -1).mean(1)
         return F.linear(self._pooled, tensors[self._weight], None if self._bias is None else tensors[self._bias])
 
-    def backward(self, gradient: Tensor, by_inputs: Sequence[bool]) -> list[Tensor | None]:
+    def backward(self, gradient: Tensor, by_inputs: Sequence[bool], *, last: bool) -> list[Tensor | None]:
         parameters, (n, h, w) = self.parameters, self._pixels
         if parameters.wanted[self._weight]:
             parameters.gradients[self._weight] = gradient.t() @ self._pooled
@@ -172,11 +179,15 @@ class NetworkPass(Whole):
             parameters.gradients[self._bias] = gradient.sum(0)
         by_pooled = gradient @ parameters.tensors[self._weight] / (h * w)
         out = Gradient(by_pooled.unsqueeze(1).expand(n, h * w, -1).reshape(n * h * w, -1))
-        found = [Gradient() for _ in self._cells]  # by what each cell reads as the last
-        for i, (relu, cell) in reversed(list(enumerate(zip(self._relus, self._cells, strict=True)))):
+        found = [Gradient() for _ in self._relus]  # by what each cell reads as the last
+        cells = self._cells if last else list(self._cells)
+        while cells:
+            cell = cells.pop()
+            i = len(cells)
             if out.value is not None:
                 cell.backward(out.value, (found[max(i - 1, 0)], found[i]))
-            out = found[i] if relu is None else relu.before(found[i])
+            relu, out, found[i] = self._relus[i], found[i], Gradient()
+            out = out if relu is None else relu.before(out)
         by_images = Gradient()
         self._stem.wants_input = by_inputs[0]
         if out.value is not None:
