@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from nas import bounds
 from nas.bounds import flag
-from nas.errors import UserError, unknown
+from nas.errors import UserError, as_user_error, unknown
+from proxies.spelling import canonical
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
@@ -42,7 +43,8 @@ class SearchConfig:
     space: str = option(None, "search space (default: darts, or that of --table)")
     searcher: str = option("regularized_evolution", "what proposes candidates: random or regularized_evolution")
     proxy: tuple[str, ...] = option(
-        None, "proxy to rank by (default: robust, none with --table); repeat it to combine several by rank"
+        None, "proxy to rank by, such as synflow or 'grad_norm(images=64)' (default: robust, none with --table); repeat it to combine"
+        " several by rank"
     )
     table: str | None = option(None, "rank by measured accuracies: nas_robbench_201, nas_bench_201_r, tiny_robustbench")
     metric: str | None = option(None, "which accuracy of the table, such as cifar10/autoattack")
@@ -109,6 +111,7 @@ class SearchConfig:
         self._fill_in()
         for name in ("proxy", "require"):
             object.__setattr__(self, name, bounds.texts(getattr(self, name)))
+        object.__setattr__(self, "proxy", as_user_error(lambda: canonical(self.proxy)))
         if self.table is not None:
             self._check_table()
         elif not self.proxy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from nas.scoring import Scorer
 from proxies import get_proxy
 from proxies.base import Proxy
 from proxies.population import PopulationProxy
+from proxies.spelling import base_name, parsed
 from search_spaces.base import NetworkSpec, SearchSpace
 
 
@@ -47,11 +49,11 @@ class UntrainedNetworks(ScoreSource):
         self.data: ImageData = load_data(
             config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
         )
-        larger = "ntk_images" if config.ntk_images >= config.curvature_images else "curvature_images"
+        most, said = max(self._image_counts())
         try:
-            self.images, self.labels = probe_batch(self.data.train, getattr(config, larger), config.seed)
+            self.images, self.labels = probe_batch(self.data.train, most, config.seed)
         except UserError as error:
-            raise UserError(f"{flag(larger)}: {error}") from None
+            raise UserError(f"{said}: {error}") from None
         self.spec = NetworkSpec(
             channels=self.spec.channels,
             layers=self.spec.layers,
@@ -59,6 +61,15 @@ class UntrainedNetworks(ScoreSource):
             image_size=(self.images.shape[2], self.images.shape[3]),
             image_channels=self.images.shape[1],
         )
+
+    def _image_counts(self) -> Iterator[tuple[int, str]]:
+        """How many images are looked at, and what says so."""
+        for name in ("curvature_images", "ntk_images"):
+            yield getattr(self.config, name), flag(name)
+        for text in self.config.proxy:
+            for name, value in parsed(text)[1].items():
+                if name.endswith("images") and isinstance(value, int):
+                    yield value, f"--proxy {text}"
 
     def scorer(self) -> Scorer[Any]:
         return Scorer(
@@ -121,4 +132,4 @@ def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
         "t": config.robust_t, "h": config.robust_h, "function": config.robust_function, "norm": config.robust_norm,
     }  # fmt: skip
     options: dict[str, dict[str, Any]] = {"robust": {**images, **own}, "robust_released": dict(images)}
-    return options.get(name, {})
+    return options.get(base_name(name), {})

@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from proxies.spelling import check_options, parsed, spelled
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -60,15 +62,29 @@ POPULATION_PROXIES = tuple(_POPULATION_MODULES)
 def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
     """The proxy of that name: a :class:`~proxies.population.PopulationProxy` if it is one of ``POPULATION_PROXIES``.
 
-    :raises ValueError: unknown name (with the nearest ones) or an option out of range.
+    :param name: the name alone, or with options, which come before ``options``: ``grad_norm(images=64, norm=eval)``.
+        A proxy so written is known by that text.
+    :raises ValueError: an unknown name or option (with the nearest ones), or an option out of range.
     """
+    base, own = parsed(name)
     modules = {**_MODULES, **_POPULATION_MODULES}
-    if name not in modules:
-        near = difflib.get_close_matches(name.lower(), modules, n=3, cutoff=0.5)
+    if base not in modules:
+        near = difflib.get_close_matches(base.lower(), modules, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ValueError(f"unknown proxy '{name}'; {hint}expected one of {', '.join(modules)}")
-    module, attribute = modules[name]
-    proxy: Proxy | PopulationProxy = getattr(importlib.import_module(module), attribute)(**options)
+        raise ValueError(f"unknown proxy '{base}'; {hint}expected one of {', '.join(modules)}")
+    if own and base in _POPULATION_MODULES:
+        raise ValueError(f"'{base}' compares networks by scores that others may share: it takes no options in its name")
+    module, attribute = modules[base]
+    make = getattr(importlib.import_module(module), attribute)
+    check_options(base, make, own)
+    try:
+        proxy: Proxy | PopulationProxy = make(**{**options, **own})
+    except TypeError as error:
+        if not own:
+            raise
+        raise ValueError(f"'{name}': {error}") from None
+    if own:
+        proxy.name = spelled(base, own)  # type: ignore[misc]  # of this one, not of its class
     return proxy
 
 

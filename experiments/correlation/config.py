@@ -10,9 +10,10 @@ from typing import Any
 from nas import bounds
 from nas.bounds import flag
 from nas.config import option
-from nas.errors import UserError
+from nas.errors import UserError, as_user_error
 from nas.tabular import find_benchmark
 from proxies import POPULATION_PROXIES, PROXIES
+from proxies.spelling import canonical
 
 PROGRAM = "python -m experiments.correlation"
 BASELINES = ("params", "macs", "conv_count")
@@ -39,7 +40,8 @@ class CorrelationConfig:
     image_size: int | None = option(None, "resize the images to this many pixels square")
     images: int = option(50, "images in the batch; a proxy that takes fewer takes the first")
     proxy: tuple[str, ...] = option(
-        None, "proxy to judge (default: all); repeat it for several; params, macs, conv_count always come too"
+        None, "proxy to judge, such as synflow or 'grad_norm(images=64)' (default: all); repeat it for several; params, macs,"
+        " conv_count always come too"
     )
     seed: int = option(0, "the first seed of weights and batch; also draws --cells and the bootstrap")
     seeds: int = option(1, "number of seeds; a cell's score is the mean over them")
@@ -54,7 +56,7 @@ class CorrelationConfig:
         if self.metric is None:
             object.__setattr__(self, "metric", METRICS[self.table])
         given = self.proxy if self.proxy is not None else (*PROXIES, *POPULATION_PROXIES)
-        names = (given,) if isinstance(given, str) else tuple(given)
+        names = as_user_error(lambda: canonical((given,) if isinstance(given, str) else given))
         object.__setattr__(self, "proxy", (*names, *(name for name in BASELINES if name not in names)))
         if len(set(self.proxy)) < len(self.proxy):
             raise UserError(f"--proxy must name each proxy once, got {', '.join(names)}")

@@ -89,7 +89,17 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert result["summary"]["ok"] == 6
 
 
-# Configuration files
+def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two of a kind; the batch holds as many images as either looks at; the manifest can be given back."""
+    names = ["grad_norm(images=12, norm=eval)", "grad_norm(images=3)"]
+    spelled = [word for name in names for word in ("--proxy", name.replace(" ", ""))]
+    assert main([*TINY, *spelled, "--json", "--out", "run"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert list(best["scores"]) == names
+    assert main(["--config", "run/manifest.json", "--quiet", "--out", "again"]) == 0
+    assert main(["--resume", "run", "--budget", "8", "--quiet"]) == 2  # another history
+    assert json.loads(Path("again/best.json").read_text())["scores"] == best["scores"]
+    assert "grad_norm(images=12, norm=eval)" in Path("run/report.html").read_text()
 
 
 # Bad input
@@ -100,6 +110,10 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--space dart", ["unknown search space 'dart'", "did you mean darts?"]),
         ("--proxy robst", ["unknown proxy 'robst'", "did you mean robust"]),
+        ("--proxy 'snip(image=8)'", ["the proxy snip has no option 'image'", "did you mean images?"]),
+        ("--proxy 'snip(8)'", ["'snip(8)' is no proxy with options", "grad_norm(images=64, norm=eval)"]),
+        ("--proxy 'snip(images=99999)'", ["--proxy snip(images=99999)", "at most 1408"]),
+        ("--proxy 'snip(images=8)' --proxy 'snip( images=8 )'", ["--proxy must name each proxy once"]),
         ("--searcher randm", ["unknown searcher 'randm'", "did you mean random?"]),
         ("--dataset cifar", ["unknown data set 'cifar'", "did you mean cifar10"]),
         ("--dataset folder:missing", ["'folder:missing'", "names no folder"]),

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import proxies
+from proxies.base import Probe
+from proxies.spelling import canonical, parsed
+from tests.proxies.networks import darts_network
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("synflow", "synflow", {}),
+        ("grad_norm(images=64, norm=eval)", "grad_norm", {"images": 64, "norm": "eval"}),
+        (" robust( t = 5e6 ,function='loss') ", "robust", {"t": 5e6, "function": "loss"}),
+        ("fisher(fan_in=True)", "fisher", {"fan_in": True}),
+        ("zen(step=-1)", "zen", {"step": -1}),
+    ],
+)
+def test_a_name_with_options(text: str, name: str, options: dict[str, Any]) -> None:
+    assert parsed(text) == (name, options)
+
+
+def test_one_spelling_for_what_is_the_same() -> None:
+    texts = ["grad_norm( images = 64,norm='eval' )", "grad_norm(images=64, norm=eval)"]
+    assert canonical(texts) == ("grad_norm(images=64, norm=eval)",) * 2
+    assert canonical(canonical(texts)) == canonical(texts)
+
+
+@pytest.mark.parametrize(
+    "text", ["snip(", "snip()", "snip(64)", "snip(images=)", "snip(images=f(1))", "snip(**x)", "snip(images=1)(2)", "a b(x=1)"]
+)
+def test_what_is_no_such_form(text: str) -> None:
+    with pytest.raises(ValueError, match="no proxy with options, expected a form such as grad_norm"):
+        parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("snipp(images=8)", "unknown proxy 'snipp'; did you mean snip"),
+        ("snip(image=8)", "the proxy snip has no option 'image'; did you mean images\\? expected one of norm, images"),
+        ("params(images=8)", "the proxy params has no option 'images'; it has none"),
+        ("snip(images=0)", "images must be at least 1, got 0"),
+        ("snip(norm=none)", "norm must be eval or train, got 'none'"),
+        ("az_nas(images=4)", "takes no options in its name"),
+        ("grad_norm(images=word)", "grad_norm"),
+    ],
+)
+def test_options_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        proxies.get_proxy(text)
+
+
+def test_two_of_a_kind_stand_side_by_side() -> None:
+    """Each is known by its own text, shares the passes, and has the value that it has alone."""
+    network = darts_network("ROBUST_ZCP").float()
+    images, labels = torch.rand(6, 3, 8, 8), torch.arange(6) % 3
+    names = ["grad_norm(images=4)", "grad_norm(images=6, norm=eval)", "grad_norm"]
+    found = proxies.score(network, images, labels, names=names)
+    assert list(found) == names
+    assert len(set(found.values())) == 3
+    alone = proxies.get_network_proxy("grad_norm", images=4)
+    assert alone.name == "grad_norm"
+    assert found["grad_norm(images=4)"] == pytest.approx(alone.score(Probe(network, images, labels)), rel=1e-5)
+
+
+def test_what_the_name_says_comes_before_other_options() -> None:
+    assert proxies.get_proxy("snip(images=3)", images=5).images == 3  # type: ignore[union-attr]
