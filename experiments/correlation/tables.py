@@ -11,7 +11,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as Drawn
 
-from experiments.correlation.analysis import Finding
+from experiments.correlation.analysis import REFERENCE, Finding
 from experiments.rank_statistics import LEVEL, Estimate
 
 ESTIMATES = ("tau", "rho", "top", "gain", "partial")
@@ -84,7 +84,7 @@ def as_markdown(findings: Sequence[Finding], facts: dict[str, Any]) -> str:
     bold = {each.name for each in findings if each.kind == "baseline"}
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, *cells in body:
-        shown = f"**{name}**" if name in bold else name if " " in name else f"`{name}`"
+        shown = f"**{name}**" if name in bold else name if name == REFERENCE else f"`{name}`"
         lines.append(f"| {' | '.join([shown, *cells])} |")
     lines += ["", *(f"{note}\n" for note in notes(findings, facts))]
     lines += ["```sh", facts["command_line"], "```", ""]
