@@ -43,8 +43,9 @@ class SearchConfig:
     space: str = option(None, "search space (default: darts, or that of --table)")
     searcher: str = option("regularized_evolution", "what proposes candidates: random or regularized_evolution")
     proxy: tuple[str, ...] = option(
-        None, "proxy to rank by, such as synflow or 'grad_norm(images=64)' (default: robust, none with --table); repeat it to combine"
-        " several by rank"
+        None,
+        "proxy to rank by, such as synflow or 'grad_norm(images=64)' (default: robust, none with --table); repeat it to"
+        " combine several by rank",
     )
     table: str | None = option(None, "rank by measured accuracies: nas_robbench_201, nas_bench_201_r, tiny_robustbench")
     metric: str | None = option(None, "which accuracy of the table, such as cifar10/autoattack")

@@ -19,7 +19,7 @@ from nas.scoring import Scorer
 from proxies import get_proxy
 from proxies.base import Proxy
 from proxies.population import PopulationProxy
-from proxies.spelling import base_name, parsed
+from proxies.spelling import base_name, images_asked
 from search_spaces.base import NetworkSpec, SearchSpace
 
 
@@ -67,9 +67,7 @@ class UntrainedNetworks(ScoreSource):
         for name in ("curvature_images", "ntk_images"):
             yield getattr(self.config, name), flag(name)
         for text in self.config.proxy:
-            for name, value in parsed(text)[1].items():
-                if name.endswith("images") and isinstance(value, int):
-                    yield value, f"--proxy {text}"
+            yield images_asked(text), f"--proxy {text}"
 
     def scorer(self) -> Scorer[Any]:
         return Scorer(

@@ -77,12 +77,7 @@ def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
     module, attribute = modules[base]
     make = getattr(importlib.import_module(module), attribute)
     check_options(base, make, own)
-    try:
-        proxy: Proxy | PopulationProxy = make(**{**options, **own})
-    except TypeError as error:
-        if not own:
-            raise
-        raise ValueError(f"'{name}': {error}") from None
+    proxy: Proxy | PopulationProxy = make(**{**options, **own})
     if own:
         proxy.name = spelled(base, own)  # type: ignore[misc]  # of this one, not of its class
     return proxy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,14 +17,21 @@ class Observer(ABC):
     """Inside, listens to the modules of a network, while ``listening``."""
 
     kinds: ClassVar[tuple[type[nn.Module], ...]]
+    #: promises networks that the outputs are neither changed nor differentiated, so that they may be copies
+    only_looks: ClassVar[bool] = False
 
     def __init__(self, network: nn.Module):
         self.listening = True
         self._handles = [
-            module.register_forward_hook(partial(self._heard, name))
+            module.register_forward_hook(self._hook(name))
             for name, module in network.named_modules()
             if isinstance(module, self.kinds)
         ]
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        hook = partial(self._heard, name)
+        hook.only_looks = self.only_looks  # type: ignore[attr-defined]
+        return hook
 
     def __enter__(self) -> Observer:
         return self
@@ -48,6 +56,7 @@ class AgreementObserver(Observer):
     """Of how many ReLU inputs two images have the same sign, ``(N, N)``."""
 
     kinds = (nn.ReLU, nn.ReLU6)
+    only_looks = True
 
     def __init__(self, network: nn.Module):
         super().__init__(network)

@@ -1,12 +1,20 @@
-"""Proxies as they are written on a command line: a name, or a name with options, ``grad_norm(images=64, norm=eval)``."""
+"""Proxies as they are written on a command line: a name, or one with options, ``grad_norm(images=64, norm=eval)``.
+
+Options are the keywords of the proxy's class. By convention those whose names end in ``images`` say how many images of
+the batch it looks at.
+"""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+FORM = "grad_norm(images=64, norm=eval)"
 
 
 def base_name(text: str) -> str:
@@ -15,7 +23,7 @@ def base_name(text: str) -> str:
 
 
 def parsed(text: str) -> tuple[str, dict[str, Any]]:
-    """The name and the options; values are numbers, ``True``, ``False``, ``None``, tuples, or words.
+    """The name and the options; values are finite numbers, ``True``, ``False``, ``None``, words, or tuples of these.
 
     :raises ValueError: the text is of no such form.
     """
@@ -24,21 +32,20 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
         return name, {}
     try:
         call = ast.parse(text.strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or "#" in text:
             raise ValueError
         options = {keyword.arg: _value(keyword.value) for keyword in call.keywords}
-        if not options or None in options:
+        if not options or None in options or len(options) < len(call.keywords):
             raise ValueError
-    except (SyntaxError, ValueError):
-        raise ValueError(
-            f"'{text}' is no proxy with options, expected a form such as grad_norm(images=64, norm=eval)"
-        ) from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(f"'{text}' is no proxy with options, each once; expected a form such as {FORM}") from None
     return name, {str(option): value for option, value in options.items()}
 
 
 def spelled(name: str, options: Mapping[str, Any]) -> str:
-    """The same text for the same options, in the order in which they were given."""
-    return f"{name}({', '.join(f'{option}={value}' for option, value in options.items())})" if options else name
+    """One text for the same options, in the order of their names."""
+    words = [f"{option}={_text(options[option])}" for option in sorted(options)]
+    return f"{name}({', '.join(words)})" if options else name
 
 
 def canonical(texts: Iterable[str]) -> tuple[str, ...]:
@@ -49,16 +56,72 @@ def canonical(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(spelled(*parsed(text)) for text in texts)
 
 
+def images_asked(text: str) -> int:
+    """How many images the options name, 0 where they name none."""
+    counts = (value for option, value in parsed(text)[1].items() if option.endswith("images"))
+    return max((value for value in counts if isinstance(value, int)), default=0)
+
+
 def check_options(name: str, make: type, options: Mapping[str, Any]) -> None:
-    """:raises ValueError: ``make`` takes no such option."""
+    """:raises ValueError: ``make`` takes no such option, or no such value for it."""
     known = list(inspect.signature(make).parameters)
-    for option in options:
+    hints = get_type_hints(make.__init__) if options else {}  # type: ignore[misc]  # of a class
+    for option, value in options.items():
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
             expected = f"expected one of {', '.join(known)}" if known else "it has none"
             raise ValueError(f"the proxy {name} has no option '{option}'; {hint}{expected}")
+        if not _fits(value, hints[option]):
+            raise ValueError(f"{option} of the proxy {name} must be {_described(hints[option])}, got {_text(value)}")
 
 
 def _value(node: ast.expr) -> Any:
-    return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is_number(node.operand):
+        return -_value(node.operand)
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(each) for each in node.elts)
+    value = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else ...
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    if isinstance(value, str) and (not value.isidentifier() or value in ("True", "False", "None")):
+        raise ValueError
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError
+    return value
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_text, value))}{',' * (len(value) == 1)})"
+    return str(value)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type that a class asks for; what is not known here is left to the class."""
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if kind is Literal:
+        return value in arguments and not isinstance(value, bool)
+    if kind in (Union, UnionType) or not isinstance(kind, type):
+        return any(_fits(value, each) for each in arguments) if arguments else True
+    if issubclass(kind, Sequence) and kind is not str:
+        return isinstance(value, tuple) and all(_fits(each, argument) for each in value for argument in arguments)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
+
+
+def _described(hint: Any) -> str:
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if kind is Literal:
+        return " or ".join(map(str, arguments))
+    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a word", type(None): "None"}
+    if kind in names:
+        return names[kind]
+    if kind not in (Union, UnionType) and isinstance(kind, type) and issubclass(kind, Sequence):
+        return "words in brackets"
+    return " or ".join(map(_described, arguments)) if arguments else str(hint)

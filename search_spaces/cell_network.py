@@ -117,10 +117,11 @@ class CellNetwork(FoldingNetwork):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         if images.device.type != "meta":
             images = images.contiguous(memory_format=torch.channels_last)
-        if not self.training or (self.auxiliary is None and not self.drop_path_probability):
-            logits = whole_network(self, images)
-            if logits is not None:
-                return logits
+        dropping = self.drop_path_probability > 0 and any(cell.training for cell in self.cells)
+        if not dropping and not (self.training and self.auxiliary is not None):
+            whole = whole_network(self, images)
+            if whole is not None:
+                return whole
         last = self.stem(images)
         before_last_activated: Tensor | None = None
         auxiliary_logits = None
@@ -132,8 +133,7 @@ class CellNetwork(FoldingNetwork):
             before_last_activated = activated
             if self.training and self.auxiliary is not None and layer == self._auxiliary_layer:
                 auxiliary_logits = self.auxiliary(last)
-        logits = self.classifier(last.mean(dim=(2, 3)))
-        assert logits is not None
+        logits: Tensor = self.classifier(last.mean(dim=(2, 3)))
         return logits if auxiliary_logits is None else (logits, auxiliary_logits)
 
     def feature_modules(self) -> list[nn.Module]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,13 +48,15 @@ class Cell:
         read = {(activated, source) for edges in self._nodes for _, activated, source in edges}
         read |= {(activate, entry) for entry in cell.concat}
         heard = {source for edges in self._nodes for _, activated, source in edges if activated}
+        given = {state for state, each in enumerate(self._preprocess) if not each.fresh}  # the cell's inputs themselves
         self._relus = {
             state: Relu(
-                cell.activations[state] if state in heard else None, parameters, alone=(False, state) not in read
+                cell.activations[state] if state in heard else None, parameters,
+                alone=(False, state) not in read and state not in given,
             )
             for activated, state in read
             if activated
-        }
+        }  # fmt: skip
 
     def forward(self, before_last: Rows, last: Rows) -> Rows:
         """``relu(x_{k-2})``, ``relu(x_{k-1})`` -> ``x_k``, or its ReLU."""
@@ -69,7 +71,7 @@ class Cell:
             return active[state]
 
         for edges in self._nodes:
-            states.append(self._sum([(operation, read(activated, source)) for operation, activated, source in edges]))
+            states.append(self._sum((operation, read(activated, source)) for operation, activated, source in edges))
         parts = [read(self._activate, entry) for entry in self._concat]
         return Rows(torch.cat([part.values for part in parts], 1), parts[0].pixels)
 
@@ -95,8 +97,8 @@ class Cell:
             if value is not None:
                 self._preprocess[state].backward(value, into[state])
 
-    def _sum(self, edges: Sequence[tuple[RowOperation, Rows]]) -> Rows:
-        """A node: products that add to each other first, then what is no product."""
+    def _sum(self, edges: Iterable[tuple[RowOperation, Rows]]) -> Rows:
+        """A node: products that add to each other first, then what is no product; edges are computed in their order."""
         products, others = [], []
         biases: list[Tensor] = []
         for operation, x in edges:

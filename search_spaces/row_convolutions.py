@@ -13,7 +13,18 @@ from torch import Tensor, nn
 from search_spaces import operations
 from search_spaces.kernels import convolved, depthwise, depthwise_gradients
 from search_spaces.row_operations import Relu
-from search_spaces.rows import Gradient, NotPlain, Parameters, RowOperation, Rows, check_plain, image, rows, through
+from search_spaces.rows import (
+    Gradient,
+    NotPlain,
+    Parameters,
+    RowOperation,
+    Rows,
+    check_convolution,
+    check_plain,
+    image,
+    rows,
+    through,
+)
 
 
 class BatchNorm(RowOperation):
@@ -31,10 +42,11 @@ class BatchNorm(RowOperation):
         mean = variance = None
         momentum = 0.0
         if module.track_running_stats and not self._parameters.repeated:
-            assert module.num_batches_tracked is not None
-            module.num_batches_tracked.add_(1)
-            mean, variance = module.running_mean, module.running_var
-            momentum = 1 / module.num_batches_tracked.item() if module.momentum is None else module.momentum
+            mean, variance, seen = module.running_mean, module.running_var, module.num_batches_tracked
+            momentum = 0.0 if module.momentum is None else module.momentum
+            if seen is not None:
+                seen.add_(1)
+                momentum = 1 / seen.item() if module.momentum is None else momentum
         out, self._mean, self._deviation = torch.native_batch_norm(
             x.image, tensors[self._weight], tensors[self._bias], mean, variance, True, momentum, module.eps
         )
@@ -57,11 +69,12 @@ class Convolution(RowOperation):
     def __init__(self, module: operations.ConvNorm, parameters: Parameters):
         super().__init__(parameters)
         check_plain(module, operations.ConvNorm)
-        check_plain(module.conv, nn.Conv2d)
+        check_convolution(module.conv, nn.Conv2d)
+        if module.conv.groups != 1 or module.conv.dilation != (1, 1):
+            raise NotPlain
         self._steps: Any = module.conv.stride, module.conv.padding
         self._norm, (self._weight, *biases) = normalised(module, [module.conv.weight], parameters)
         self._bias = biases[0] if biases else None
-        self.wants_input = True
 
     def forward(self, x: Rows) -> Rows:
         tensors = self._parameters.tensors
@@ -71,18 +84,19 @@ class Convolution(RowOperation):
             self._input, self._pixels = x.image, out.pixels
         return out if self._norm is None else self._norm.forward(out)
 
-    def backward(self, gradient: Tensor, into: Gradient) -> None:
+    def backward(self, gradient: Tensor, into: Gradient | None) -> None:
+        """:param into: None where the input's gradient is not wanted."""
         gradient = behind_norm(self._norm, gradient)
         wanted, found = self._parameters.wanted, self._parameters.gradients
         bias = self._bias is not None and wanted[self._bias]
         by_input, found[self._weight], by_bias = torch.ops.aten.convolution_backward(
             image(gradient, self._pixels), self._input, self._parameters.tensors[self._weight],
             None if self._bias is None else [gradient.shape[1]], *self._steps, (1, 1), False, (0, 0), 1,
-            (self.wants_input, wanted[self._weight], bias),
+            (into is not None, wanted[self._weight], bias),
         )  # fmt: skip
         if self._bias is not None:
             found[self._bias] = by_bias
-        if by_input is not None:
+        if into is not None:
             into.add(rows(by_input).values, own=True)
 
 
@@ -92,7 +106,7 @@ class Pointwise(RowOperation):
     def __init__(self, module: operations.ConvNorm, parameters: Parameters):
         super().__init__(parameters)
         check_plain(module, operations.ConvNorm)
-        check_plain(module.conv, operations.PointwiseConv)
+        check_convolution(module.conv, operations.PointwiseConv)
         self.norm, (self._weight, *biases) = normalised(module, [module.conv.weight], parameters)
         self.bias = biases[0] if biases else None
 
@@ -124,7 +138,7 @@ class Pointwise(RowOperation):
 class Depthwise(RowOperation):
     def __init__(self, module: operations.DepthwiseConv, parameters: Parameters):
         super().__init__(parameters)
-        check_plain(module, operations.DepthwiseConv)
+        check_convolution(module, operations.DepthwiseConv)
         self._weight = parameters.add(module.weight)
         dilation, stride = module.dilation[0], module.stride[0]
         self._apart = dilation > 1 and stride > 1  # then all that is read are even rows and columns
@@ -180,6 +194,8 @@ class Twice(RowOperation):
     def __init__(self, module: operations.SepConv, parameters: Parameters):
         super().__init__(parameters)
         check_plain(module, operations.SepConv)
+        if len(module) != 3:
+            raise NotPlain
         first, relu, second = module
         self._first = Separable(first, parameters)  # type: ignore[arg-type]
         self._relu = Relu(relu, parameters, alone=True)
@@ -207,13 +223,13 @@ class Reduce(RowOperation):
         check_plain(module, operations.FactorizedReduce)
         halves = module.conv_even, module.conv_odd
         for half in halves:
-            check_plain(half, operations.PointwiseConv)
+            check_convolution(half, operations.PointwiseConv)
         self._norm, numbers = normalised(module, [half.weight for half in halves], parameters)
         self._weights, self._biases = numbers[:2], numbers[2:]
 
     def forward(self, x: Rows) -> Rows:
         tensors, (n, h, w) = self._parameters.tensors, x.pixels
-        pixels = x.values.view(n, h, w, -1)
+        pixels = x.values.view(n, h, w, x.values.shape[1])
         even, odd = pixels[:, ::2, ::2], pixels[:, 1::2, 1::2]
         halves = [each.reshape(-1, each.shape[-1]) for each in (even, F.pad(odd, (0, 0, 0, w % 2, 0, h % 2)))]
         out = torch.cat([
@@ -232,7 +248,7 @@ class Reduce(RowOperation):
             if self._biases:
                 self._find(self._biases[i], partial(half.sum, 0))
             self._find(self._weights[i], lambda half=half, read=read, w=weight: (half.t() @ read).view_as(w))  # type: ignore[misc]
-            by_pixel = (half @ weight.flatten(1)).view(n, (h + 1) // 2, (w + 1) // 2, -1)
+            by_pixel = (half @ weight.flatten(1)).view(n, (h + 1) // 2, (w + 1) // 2, weight.shape[1])
             into.add_at(by_pixel[:, : (h + 1 - i) // 2, : (w + 1 - i) // 2], self._pixels, i)
 
 

@@ -10,20 +10,29 @@ from torch import Tensor, nn
 
 from search_spaces import operations
 from search_spaces.kernels import torch_gradients
+from search_spaces.operations import hooked
 from search_spaces.rows import Gradient, NotPlain, Parameters, RowOperation, Rows, check_plain, image, rows
 
 
-class Relu(RowOperation):
-    """:param module: called if somebody listens to it. :param alone: whether nobody else reads the input."""
+class Relu:
+    """A ReLU; its module is called only if somebody listens to it.
+
+    Who listens while gradients are wanted has to promise that it only looks, by ``only_looks = True`` on the hook: what
+    it is shown is the inside of a function, which knows of no gradient.
+
+    :param module: None where the network has no module for it. :param alone: whether nobody else reads the input.
+    """
 
     def __init__(self, module: nn.Module | None, parameters: Parameters, *, alone: bool):
-        super().__init__(parameters)
-        if module is not None and type(module) is not nn.ReLU:
-            raise NotPlain
-        self._module = module if module is not None and operations.hooked(module) else None
+        self._module = None
+        if module is not None:
+            check_relu(module)
+            self._module = module if hooked(module) else None
+        self._parameters = parameters
         self._alone = alone
 
     def forward(self, x: Rows) -> Rows:
+        """The output."""
         if self._module is not None and not self._parameters.repeated:
             out = rows(self._module(x.image))
         else:
@@ -31,9 +40,6 @@ class Relu(RowOperation):
         if self._parameters.kept:
             self._output = out.values
         return out
-
-    def backward(self, gradient: Tensor, into: Gradient) -> None:
-        into.add_all(self.before(Gradient(gradient)))
 
     def before(self, behind: Gradient) -> Gradient:
         """The gradient by the input, which may take the place of the output's."""
@@ -45,10 +51,25 @@ class Relu(RowOperation):
         return Gradient(torch.ops.aten.threshold_backward(behind.value, self._output, 0), own=True)
 
 
+def check_relu(module: nn.Module) -> None:
+    """:raises NotPlain: it is no ReLU, or who listens to it does more than look."""
+    if type(module) is not nn.ReLU or "forward" in module.__dict__:
+        raise NotPlain
+    if module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        raise NotPlain
+    hooks = module._forward_hooks.values()
+    if torch.is_grad_enabled() and not all(getattr(hook, "only_looks", False) for hook in hooks):
+        raise NotPlain
+
+
 class MaxPool(RowOperation):
     def __init__(self, module: nn.MaxPool2d, parameters: Parameters):
         super().__init__(parameters)
         check_plain(module, nn.MaxPool2d)
+        if module.ceil_mode or module.return_indices or module.dilation != 1:
+            raise NotPlain
+        if not all(isinstance(each, int) for each in (module.kernel_size, module.stride, module.padding)):
+            raise NotPlain
         self._window: Any = [(each, each) for each in (module.kernel_size, module.stride, module.padding)]
 
     def forward(self, x: Rows) -> Rows:

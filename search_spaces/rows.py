@@ -23,7 +23,7 @@ class NotPlain(Exception):
 
 
 class Rows(NamedTuple):
-    """``(N H W, C)``, dense, and ``(N, H, W)``."""
+    """``(N H W, C)`` and ``(N, H, W)``."""
 
     values: Tensor
     pixels: Pixels
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     @property
     def image(self) -> Tensor:
         """``(N, C, H, W)``, a view in channels_last."""
-        return self.values.view(*self.pixels, -1).permute(0, 3, 1, 2)
+        return self.values.view(*self.pixels, self.values.shape[1]).permute(0, 3, 1, 2)
 
 
 def rows(x: Tensor) -> Rows:
@@ -62,6 +62,11 @@ class Parameters:
     def want(self, wanted: Sequence[bool]) -> None:
         """A backward pass begins, for these."""
         self.wanted, self.gradients = wanted, [None] * len(self.tensors)
+
+    def taken(self) -> list[Tensor | None]:
+        """The gradients, which are handed over."""
+        gradients, self.gradients = self.gradients, []
+        return gradients
 
 
 class Gradient:
@@ -141,6 +146,13 @@ def through(operation: RowOperation, gradient: Tensor) -> Gradient:
 
 
 def check_plain(module: nn.Module, *kinds: type[nn.Module]) -> None:
-    """:raises NotPlain: the module is of none of these kinds, or somebody listens to it."""
-    if type(module) not in kinds or hooked(module):
+    """:raises NotPlain: the module is of none of these kinds, has a forward of its own, or somebody listens to it."""
+    if type(module) not in kinds or "forward" in module.__dict__ or hooked(module):
+        raise NotPlain
+
+
+def check_convolution(conv: nn.Conv2d, kind: type[nn.Conv2d]) -> None:
+    """:raises NotPlain: it is none of that kind, or has a bias or padding other than the search space's."""
+    check_plain(conv, kind)
+    if conv.bias is not None or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         raise NotPlain

@@ -6,8 +6,8 @@ Inside of it a tensor is a matrix of rows (:mod:`search_spaces.row_operations`):
 node, and of a gradient, directly; ReLUs work in place where nobody else reads their input; gradients by parameters that
 require none are not computed.
 
-It takes modules that are the search space's own, that nobody listens to (ReLUs excepted), and batch norms that are
-folded, use the batch's statistics, or are bypassed. Anything else runs module by module, as written in
+It takes modules that are the search space's own, that nobody listens to (who only looks at ReLUs excepted), and batch
+norms that are folded, use the batch's statistics, or are bypassed. Anything else runs module by module, as written in
 :mod:`search_spaces.cell_network`, with the same values up to rounding.
 """
 
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from search_spaces.operations import hooked, wants_kernels
 from search_spaces.row_cell import Cell
 from search_spaces.row_convolutions import Convolution
-from search_spaces.row_operations import Relu
+from search_spaces.row_operations import Relu, check_relu
 from search_spaces.rows import Gradient, NotPlain, Parameters, Rows, check_plain, image, rows
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def whole_cell(cell: CellModule, before_last: Tensor, last: Tensor) -> Tensor | 
 
 
 def _run(make: Callable[[], Whole], *inputs: Tensor) -> Tensor | None:
-    if not wants_kernels(inputs[0]) or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if _is_traced() or not wants_kernels(inputs[0]) or not len(inputs[0]):
         return None
     try:
         whole = make()
@@ -72,6 +73,23 @@ def _run(make: Callable[[], Whole], *inputs: Tensor) -> Tensor | None:
     whole.parameters.kept = False
     with torch.no_grad():
         return whole.forward(*inputs)
+
+
+def _is_traced() -> bool:
+    """Whether something has to see every operation, or every module."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._are_functorch_transforms_active()
+        or _has_any_global_hook()  # type: ignore[no-untyped-call]
+    )
+
+
+def _is_batch(gradient: Tensor) -> bool:
+    """Whether it stands for many gradients at a time, as torch.func and ``is_grads_batched`` have them."""
+    kinds = torch._C._functorch.is_batchedtensor, torch._C._functorch.is_legacy_batchedtensor
+    return any(kind(gradient) for kind in kinds)
 
 
 #: Whether the graph is kept for another backward pass; where torch does not say, it may be.
@@ -88,28 +106,35 @@ class _WholePass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         """A parameter that requires no gradient any more gets none."""
-        whole, tensors = ctx.whole, ctx.saved_tensors
+        tensors, whole = ctx.saved_tensors, ctx.whole  # in this order: of what was freed, torch tells
         wanted = [asked and each.requires_grad for asked, each in zip(ctx.needs_input_grad[2:], tensors, strict=True)]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _is_batch(gradient):
             return None, None, *_differentiable(whole, tensors, ctx.inputs, wanted, gradient)
         whole.parameters.want(wanted[ctx.inputs :])
-        by_inputs = whole.backward(gradient, wanted[: ctx.inputs], last=not _graph_is_kept())
-        return None, None, *by_inputs, *whole.parameters.gradients
+        last = not _graph_is_kept()
+        by_inputs = whole.backward(gradient, wanted[: ctx.inputs], last=last)
+        if last:
+            ctx.whole = None
+        return None, None, *by_inputs, *whole.parameters.taken()
 
 
 def _differentiable(
     whole: Whole, tensors: Sequence[Tensor], inputs: int, wanted: Sequence[bool], gradient: Tensor
 ) -> list[Tensor | None]:
-    """The gradients as functions that can be differentiated again: those that torch finds in a repeated pass."""
+    """The gradients by torch's own means, in a repeated pass: to be differentiated again, or many at a time."""
+    if not any(wanted):
+        return [None] * len(wanted)
+    differentiated = torch.is_grad_enabled()
     parameters = whole.parameters
-    apart = [each.view_as(each) for each in tensors]  # one tensor may be two of the inputs
-    kept, parameters.tensors, parameters.repeated = parameters.tensors, apart[inputs:], True
-    try:
-        out = whole.forward(*apart[:inputs])
-    finally:
-        parameters.tensors, parameters.repeated = kept, False
+    with torch.enable_grad():
+        apart = [each.view_as(each) for each in tensors]  # one tensor may be two of the inputs
+        kept, parameters.tensors, parameters.repeated = parameters.tensors, apart[inputs:], True
+        try:
+            out = whole.forward(*apart[:inputs])
+        finally:
+            parameters.tensors, parameters.repeated = kept, False
     asked = [each for each, is_wanted in zip(apart, wanted, strict=True) if is_wanted]
-    found = iter(torch.autograd.grad(out, asked, gradient, create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad(out, asked, gradient, create_graph=differentiated, allow_unused=True))
     return [next(found) if is_wanted else None for is_wanted in wanted]
 
 
@@ -139,9 +164,15 @@ class NetworkPass(Whole):
 
     def __init__(self, network: CellNetwork):
         super().__init__()
-        for container in (network.cells, network.activations, *network.cells):
+        from search_spaces.cell_network import CellModule
+
+        for container in (network.cells, network.activations):
             if hooked(container):
                 raise NotPlain
+        for cell in network.cells:
+            check_plain(cell, CellModule)
+        for activation in network.activations:
+            check_relu(activation)
         check_plain(network.classifier, nn.Linear)
         parameters = self.parameters
         self._stem = Convolution(network.stem, parameters)
@@ -168,7 +199,7 @@ class NetworkPass(Whole):
             x = cell.forward(before_last or last, last)
             before_last = last
         n, h, w = self._pixels = x.pixels
-        self._pooled = x.values.view(n, h * w, -1).mean(1)
+        self._pooled = x.values.view(n, h * w, x.values.shape[1]).mean(1)
         return F.linear(self._pooled, tensors[self._weight], None if self._bias is None else tensors[self._bias])
 
     def backward(self, gradient: Tensor, by_inputs: Sequence[bool], *, last: bool) -> list[Tensor | None]:
@@ -189,7 +220,6 @@ class NetworkPass(Whole):
             relu, out, found[i] = self._relus[i], found[i], Gradient()
             out = out if relu is None else relu.before(out)
         by_images = Gradient()
-        self._stem.wants_input = by_inputs[0]
         if out.value is not None:
-            self._stem.backward(out.value, by_images)
+            self._stem.backward(out.value, by_images if by_inputs[0] else None)
         return [None if by_images.value is None else image(by_images.value, self._images)]

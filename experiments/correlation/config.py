@@ -13,7 +13,7 @@ from nas.config import option
 from nas.errors import UserError, as_user_error
 from nas.tabular import find_benchmark
 from proxies import POPULATION_PROXIES, PROXIES
-from proxies.spelling import canonical
+from proxies.spelling import canonical, images_asked
 
 PROGRAM = "python -m experiments.correlation"
 BASELINES = ("params", "macs", "conv_count")
@@ -40,8 +40,9 @@ class CorrelationConfig:
     image_size: int | None = option(None, "resize the images to this many pixels square")
     images: int = option(50, "images in the batch; a proxy that takes fewer takes the first")
     proxy: tuple[str, ...] = option(
-        None, "proxy to judge, such as synflow or 'grad_norm(images=64)' (default: all); repeat it for several; params, macs,"
-        " conv_count always come too"
+        None,
+        "proxy to judge, such as synflow or 'grad_norm(images=64)' (default: all); repeat it for several; params, macs,"
+        " conv_count always come too",
     )
     seed: int = option(0, "the first seed of weights and batch; also draws --cells and the bootstrap")
     seeds: int = option(1, "number of seeds; a cell's score is the mean over them")
@@ -66,6 +67,9 @@ class CorrelationConfig:
             value = getattr(self, name)
             if value is not None or name not in ("cells", "workers", "image_size"):
                 bounds.whole(name, value, least)
+        for text in self.proxy:
+            if images_asked(text) > self.images:
+                raise UserError(f"--proxy {text} looks at {images_asked(text)} images, --images is {self.images}")
 
     @property
     def all_seeds(self) -> range:

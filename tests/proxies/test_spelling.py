@@ -7,7 +7,7 @@ import torch
 
 import proxies
 from proxies.base import Probe
-from proxies.spelling import canonical, parsed
+from proxies.spelling import canonical, images_asked, parsed
 from tests.proxies.networks import darts_network
 
 
@@ -19,6 +19,8 @@ from tests.proxies.networks import darts_network
         (" robust( t = 5e6 ,function='loss') ", "robust", {"t": 5e6, "function": "loss"}),
         ("fisher(fan_in=True)", "fisher", {"fan_in": True}),
         ("zen(step=-1)", "zen", {"step": -1}),
+        ("snip(images=None)", "snip", {"images": None}),
+        ("az_expressivity(modules=(stem, 'cells'))", "az_expressivity", {"modules": ("stem", "cells")}),
     ],
 )
 def test_a_name_with_options(text: str, name: str, options: dict[str, Any]) -> None:
@@ -26,16 +28,24 @@ def test_a_name_with_options(text: str, name: str, options: dict[str, Any]) -> N
 
 
 def test_one_spelling_for_what_is_the_same() -> None:
-    texts = ["grad_norm( images = 64,norm='eval' )", "grad_norm(images=64, norm=eval)"]
+    texts = ["grad_norm( norm='eval',images = 64 )", "grad_norm(images=64, norm=eval)"]
     assert canonical(texts) == ("grad_norm(images=64, norm=eval)",) * 2
-    assert canonical(canonical(texts)) == canonical(texts)
+    others = ["zen(step=-0.5)", "fisher(fan_in=False)", "az_expressivity(modules=('a',))", "snip(images=None)"]
+    for text in [*texts, *others]:
+        (once,) = canonical([text])
+        assert canonical([once]) == (once,) and parsed(once) == parsed(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["snip(", "snip()", "snip(64)", "snip(images=)", "snip(images=f(1))", "snip(**x)", "snip(images=1)(2)", "a b(x=1)"]
-)
+    "text",
+    [
+        "snip(", "snip()", "snip(64)", "snip(images=)", "snip(images=f(1))", "snip(**x)", "snip(images=1)(2)",
+        "a b(x=1)", "snip(images=1, images=2)", "snip(images={[]:1})", "snip(images=[1])", "robust(t=1e400)",
+        "robust(function='a b')", "robust(norm='64')", "robust(norm='None')", "snip(images=1) # few", "snip(images=1j)",
+    ],
+)  # fmt: skip
 def test_what_is_no_such_form(text: str) -> None:
-    with pytest.raises(ValueError, match="no proxy with options, expected a form such as grad_norm"):
+    with pytest.raises(ValueError, match="no proxy with options, each once; expected a form such as grad_norm"):
         parsed(text)
 
 
@@ -46,9 +56,17 @@ def test_what_is_no_such_form(text: str) -> None:
         ("snip(image=8)", "the proxy snip has no option 'image'; did you mean images\\? expected one of norm, images"),
         ("params(images=8)", "the proxy params has no option 'images'; it has none"),
         ("snip(images=0)", "images must be at least 1, got 0"),
-        ("snip(norm=none)", "norm must be eval or train, got 'none'"),
+        ("snip(norm=none)", "norm of the proxy snip must be eval or train, got none"),
         ("az_nas(images=4)", "takes no options in its name"),
-        ("grad_norm(images=word)", "grad_norm"),
+        ("snip(images=word)", "images of the proxy snip must be a whole number or None, got word"),
+        ("snip(images=8.5)", "images of the proxy snip must be a whole number or None, got 8.5"),
+        ("snip(images=True)", "must be a whole number or None, got True"),
+        ("fisher(fan_in=no)", "fan_in of the proxy fisher must be True or False, got no"),
+        ("zico(absolute=1)", "absolute of the proxy zico must be True or False, got 1"),
+        ("robust(t=long)", "t of the proxy robust must be a number, got long"),
+        ("robust(function=5)", "function of the proxy robust must be logits or loss, got 5"),
+        ("zen(seed=0.5)", "seed of the proxy zen must be a whole number, got 0.5"),
+        ("az_expressivity(modules=stem)", "modules of the proxy .* must be words in brackets or None, got stem"),
     ],
 )
 def test_options_that_cannot_be(text: str, message: str) -> None:
@@ -67,6 +85,11 @@ def test_two_of_a_kind_stand_side_by_side() -> None:
     alone = proxies.get_network_proxy("grad_norm", images=4)
     assert alone.name == "grad_norm"
     assert found["grad_norm(images=4)"] == pytest.approx(alone.score(Probe(network, images, labels)), rel=1e-5)
+
+
+def test_how_many_images_are_asked_for() -> None:
+    texts = ["snip", "snip(images=9)", "robust(ntk_images=7, curvature_images=8)", "zen(step=1)"]
+    assert [images_asked(text) for text in texts] == [0, 9, 8, 0]
 
 
 def test_what_the_name_says_comes_before_other_options() -> None:

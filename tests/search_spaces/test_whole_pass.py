@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,6 @@ from search_spaces.base import NetworkSpec
 from search_spaces.cell_network import CellModule, CellNetwork
 from search_spaces.cells import Cell, CellGenotype
 from search_spaces.darts import DartsSpace
-from search_spaces.known_cells import known_cell
 from search_spaces.operations import ConvNorm
 from search_spaces.whole_pass import whole_cell, whole_network
 from tests.search_spaces.test_operations import assert_same, gradients, randomised, values_and_gradients
@@ -148,15 +147,22 @@ def test_second_derivatives_of_a_cell_whose_inputs_are_one_tensor(training: bool
     assert_same(list(module.buffers()), list(apart.buffers()))  # the pass that is repeated leaves no trace
 
 
-def test_relus_are_heard_as_before() -> None:
-    network = network_of(drawn(0))
+@pytest.mark.parametrize("seed", range(4))
+def test_relus_are_shown_as_before_to_who_only_looks(seed: int) -> None:
+    """The same outputs in the same order."""
+    network = network_of(drawn(seed))
     apart = one_by_one(network)
     heard: list[list[Tensor]] = []
     for each in (network, apart):
         outputs: list[Tensor] = []
+
+        def look(_module: nn.Module, _inputs: Any, out: Tensor, outputs: list[Tensor] = outputs) -> None:
+            outputs.append(out.detach().clone())
+
+        look.only_looks = True  # type: ignore[attr-defined]
         for module in each.modules():
             if isinstance(module, nn.ReLU):
-                module.register_forward_hook(lambda _module, _inputs, out, outputs=outputs: outputs.append(out.clone()))
+                module.register_forward_hook(look)
         assert (whole_network(each, images()) is not None) == (each is network)  # type: ignore[arg-type]
         outputs.clear()
         each(images())
@@ -165,43 +171,89 @@ def test_relus_are_heard_as_before() -> None:
     assert len(heard[0]) > 10
 
 
-def a_convolution(network: CellNetwork) -> nn.Module:
-    return next(module.conv for module in network.cells.modules() if isinstance(module, ConvNorm))
+def test_an_input_is_never_written_to() -> None:
+    module = CellModule(drawn(0).normal, 4, 4, 4, reduction=False, reduced_before=False).double().eval()
+    module.preprocess0, module.preprocess1 = nn.Identity(), nn.Identity()
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last).requires_grad_()
+    before = x.detach().clone()
+    out = whole_cell(module, x, x)
+    assert out is not None
+    assert torch.equal(x, before)
+    assert_same([out], [one_by_one(module)(x, x)])
 
 
-@pytest.mark.parametrize(
-    "listen",
-    [
-        lambda network: network.cells[1].register_forward_hook(lambda *_: None),
-        lambda network: network.stem.register_forward_pre_hook(lambda *_: None),
-        lambda network: network.classifier.register_full_backward_hook(lambda *_: None),
-        lambda network: network.cells[0].operations.register_full_backward_pre_hook(lambda *_: None),
-        lambda network: a_convolution(network).register_forward_hook(lambda *_: None),
-    ],
-)
-def test_who_listens_is_called(listen: Callable[[CellNetwork], Any]) -> None:
-    network = network_of(drawn(0))
-    assert whole_network(network, images()) is not None
-    listen(network)
-    assert whole_network(network, images()) is None
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_many_gradients_at_a_time(training: bool) -> None:
+    network = network_of(drawn(1), training=training)
+    apart = one_by_one(network)
+    found = []
+    for each in (network, apart):
+        x = images(8, 8).requires_grad_()
+        logits = each(x)
+        rows = torch.eye(3, dtype=torch.float64).repeat(4, 1, 1).transpose(0, 1)
+        found += [torch.autograd.grad(logits, x, rows, is_grads_batched=True)[0]]
+    assert_same(found[:1], found[1:])
 
 
-@pytest.mark.parametrize("name", ["CROZE", "NASNet"])
-def test_operations_without_rows_run_module_by_module(name: str) -> None:
-    """``conv_7x1_1x7`` of the one, another operation of a user's in the other."""
-    network = network_of(known_cell(name))
-    if name == "NASNet":
-        network.cells[0].operations[0] = nn.Sequential(nn.Identity())  # type: ignore[index, union-attr]
-    assert whole_network(network, images()) is None
-    assert network(images()).isfinite().all()
+def test_several_backward_passes_over_one_graph() -> None:
+    """Also after one that was differentiated; the last frees what they share."""
+    network = network_of(drawn(1), training=True)
+    x = images().requires_grad_()
+    inputs = [x, *network.parameters()]
+    logits = network(x)
+    first = torch.autograd.grad(logits.sum(), inputs, retain_graph=True, materialize_grads=True)
+    torch.autograd.grad(logits.square().sum(), inputs, create_graph=True, materialize_grads=True)
+    again = torch.autograd.grad(logits.sum(), inputs, materialize_grads=True)
+    assert_same(list(again), list(first))
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(logits.sum(), inputs)
 
 
-def test_other_precisions_and_compilers_run_module_by_module() -> None:
-    network = network_of(drawn(0)).float()
-    x = images().float()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert whole_network(network, x) is None
-    assert whole_network(network.to("meta"), x.to("meta")) is None
+@pytest.mark.filterwarnings("ignore:Using backward\\(\\) with create_graph=True:UserWarning")
+def test_nothing_is_left_to_differentiate() -> None:
+    network = network_of(drawn(1), training=True)
+    loss = network(images()).sum()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    loss.backward(create_graph=True)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["network", "cells"])
+def test_the_last_backward_pass_frees_memory(apart: bool) -> None:
+    """And with it goes the graph, though the output lives."""
+    network = CellNetwork(drawn(2), NetworkSpec(channels=2, layers=12)).double().train()
+    if apart:
+        for cell in network.cells:
+            cell.register_forward_hook(lambda *_: None)
+    with Alive() as alive:
+        logits = network(images(32, 32))
+        most = alive.now()
+        logits.sum().backward()
+        left = alive.now()
+    assert left < most / 4
+    del logits
+
+
+class Alive(TorchDispatchMode):
+    """The memory of what was made inside and lives, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[weakref.ref[Tensor]] = []
+        self.most = 0
+
+    def now(self) -> int:
+        living = [tensor for reference in self.made if (tensor := reference()) is not None]
+        storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in living}
+        return sum(storages.values())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [each for each in torch.utils._pytree.tree_leaves(out) if isinstance(each, Tensor)]
+        self.made += [weakref.ref(each) for each in tensors]
+        self.most = max(self.most, self.now())
+        return out
 
 
 @pytest.mark.parametrize("asked", ["images", "stem", "all"])
@@ -236,29 +288,9 @@ def test_without_a_gradient_nothing_is_kept() -> None:
     """Images go through in the memory of a few layers, as a large batch is evaluated."""
     network = CellNetwork(drawn(2), NetworkSpec(channels=2, layers=12)).double().eval()
 
-    class Alive(TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.made: list[weakref.ref[Tensor]] = []
-            self.most = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
-            self.made += [weakref.ref(each) for each in torch.utils._pytree.tree_leaves(out)]
-            storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes()
-                        for reference in self.made if (each := reference()) is not None}  # fmt: skip
-            self.most = max(self.most, sum(storages.values()))
-            return out
-
     most = {}
     for kept in (False, True):
         with torch.set_grad_enabled(kept), Alive() as alive:
             network(images(32, 32))
         most[kept] = alive.most
     assert most[False] < most[True] / 3
-
-
-def test_a_single_value_has_no_variance() -> None:
-    module = CellModule(drawn(0).normal, 4, 4, 2, reduction=False, reduced_before=False).train()
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
-        module(torch.ones(1, 4, 1, 1), torch.ones(1, 4, 1, 1))
