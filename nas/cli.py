@@ -41,6 +41,8 @@ class CommandParser(jsonargparse.ArgumentParser):
             raise UserError(f"{flag(match[1])} must be {self.expected.get(match[1], 'another value')}, got {match[2]}")
         if match := re.match(r"unrecognized arguments: (--[^\s=]+)", message, re.IGNORECASE):
             raise unknown("option", match[1], [flag(name) for name in self.expected])
+        if match := re.match(r"unrecognized arguments: (.*)", message, re.IGNORECASE):
+            raise UserError(f"'{match[1]}' belongs to no option; a value that holds spaces goes in quotation marks")
         raise UserError(message)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -56,7 +55,7 @@ class SearchProgress(Bars):
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TextColumn("best {task.fields[best]}"),
+            *([TextColumn("best {task.fields[best]}")] if len(names) == 1 else []),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -109,22 +108,22 @@ def format_score(score: float) -> str:
 def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig) -> None:
     """The best cells as a table, what was counted, and where the run lies."""
     console = Console()
+    columns = {name: [format_score(trial.scores[name]) for trial in result.top] for name in source.shown}
+    columns["params"] = [f"{trial.params:,}" for trial in result.top]  # once, where they are the score, too
+    columns["MACs"] = [f"{trial.macs / 1e6:.1f} M" for trial in result.top]
     table = Table(title=f"best of {result.summary['trials']} {config.space} cells", title_justify="left")
-    table.add_column("", justify="right")
-    for name in source.shown:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("params", justify="right", no_wrap=True)
-    table.add_column("MACs", justify="right", no_wrap=True)
-    table.add_column("genotype", overflow="fold")
-    for rank, trial in enumerate(result.top, start=1):
-        scores = [format_score(trial.scores[name]) for name in source.shown]
-        genotype = escape(source.space.format(trial.genotype))
-        table.add_row(str(rank), *scores, f"{trial.params:,}", f"{trial.macs / 1e6:.1f} M", genotype)
+    table.add_column("", justify="right", min_width=1)
+    for head, column in columns.items():
+        options_below = head.replace("(", "\n(", 1)
+        table.add_column(options_below, justify="right", min_width=max(map(len, column)), overflow="fold")
+    for rank, row in enumerate(zip(*columns.values(), strict=True), start=1):
+        table.add_row(str(rank), *row)
     console.print(table)
-    best = f"best:   {source.space.format(result.best.genotype)}"  # once more in one piece, to be copied
+    cells = [source.space.format(trial.genotype) for trial in result.top]  # in one piece each, to be copied
+    best = [f"{f'{rank}:' if rank > 1 else 'best:':7} {cell}" for rank, cell in enumerate(cells, start=1)]
     about = [f"table:  {source.about}"] if source.about else []
     about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
-    for line in [best, *about, *_notes(result, config)]:
+    for line in [*best, *about, *_notes(result, config)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,12 @@ from nas.scoring import Scorer
 from proxies import get_proxy
 from proxies.base import Proxy
 from proxies.population import PopulationProxy
-from proxies.spelling import base_name, images_asked
+from proxies.spelling import base_name, image_options, images_asked
 from search_spaces.base import NetworkSpec, SearchSpace
+
+#: Images of the batch, unless proxies are told to look at more; by default none takes more. Its beginning is that of
+#: any other.
+PROBE_IMAGES = 50
 
 
 class UntrainedNetworks(ScoreSource):
@@ -38,6 +43,7 @@ class UntrainedNetworks(ScoreSource):
             given.get(name) or as_user_error(partial(get_proxy, name, **proxy_options(name, config)))
             for name in config.proxy
         ]
+        check_different(self.asked)
         self.proxies = components(self.asked)
         self.names = tuple(proxy.name for proxy in self.proxies)
         self.fitness = fitness_of(self.asked)
@@ -49,7 +55,8 @@ class UntrainedNetworks(ScoreSource):
         self.data: ImageData = load_data(
             config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
         )
-        most, said = max(self._image_counts())
+        sure = min(PROBE_IMAGES, len(self.data.train.labels)), "--dataset"
+        most, said = max([sure, *self._image_counts()], key=lambda each: each[0])
         try:
             self.images, self.labels = probe_batch(self.data.train, most, config.seed)
         except UserError as error:
@@ -63,9 +70,12 @@ class UntrainedNetworks(ScoreSource):
         )
 
     def _image_counts(self) -> Iterator[tuple[int, str]]:
-        """How many images are looked at, and what says so."""
-        for name in ("curvature_images", "ntk_images"):
-            yield getattr(self.config, name), flag(name)
+        """How many images proxies are told to look at, and what says so."""
+        for proxy in self.proxies:
+            for name in ("ntk_images", "curvature_images"):
+                if (count := getattr(proxy, name, None)) is not None:
+                    own = name in image_options(proxy.name)
+                    yield count, f"--proxy {proxy.name}" if own else flag(name)
         for text in self.config.proxy:
             yield images_asked(text), f"--proxy {text}"
 
@@ -121,6 +131,18 @@ def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
     spec = NetworkSpec(channels=config.channels, layers=layers)
     space.check_spec(spec)
     return spec
+
+
+def check_different(proxies: Sequence[Proxy | PopulationProxy]) -> None:
+    """:raises UserError: two of them differ in nothing but the spelling; each would count in the combined rank."""
+    for one, other in itertools.combinations(proxies, 2):
+        alike = one.name != other.name and base_name(one.name) == base_name(other.name)
+        if alike and _options(one) == _options(other):
+            raise UserError(f"--proxy must name each proxy once, got {one.name} and {other.name}, which are the same")
+
+
+def _options(proxy: Proxy | PopulationProxy) -> dict[str, Any]:
+    return {name: value for name, value in vars(proxy).items() if name != "name"}
 
 
 def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxies.spelling import check_options, parsed, spelled
+from proxies.spelling import check_options, images_asked, parsed, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,7 +77,10 @@ def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
     module, attribute = modules[base]
     make = getattr(importlib.import_module(module), attribute)
     check_options(base, make, own)
-    proxy: Proxy | PopulationProxy = make(**{**options, **own})
+    try:
+        proxy: Proxy | PopulationProxy = make(**{**options, **own})
+    except ValueError as error:
+        raise ValueError(f"the proxy {base}: {error}") from None
     if own:
         proxy.name = spelled(base, own)  # type: ignore[misc]  # of this one, not of its class
     return proxy
@@ -114,6 +117,9 @@ def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]
     limits = {"ntk_images": min(50, len(images)), "curvature_images": min(8, len(images))}
     proxies = [get_network_proxy(name, **(limits if name.startswith("robust") else {})) for name in names]
     check_images(images)
+    for name in names:
+        if images_asked(name) > len(images):
+            raise ValueError(f"the proxy {name} looks at {images_asked(name)} images, got {len(images)}")
     if any(proxy.cost != "count" for proxy in proxies):
         check_labels(labels, count_classes(model, images))
     probe.plan(proxies)

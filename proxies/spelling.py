@@ -31,15 +31,37 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
     if name == text.strip():
         return name, {}
     try:
-        call = ast.parse(text.strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args or "#" in text:
-            raise ValueError
-        options = {keyword.arg: _value(keyword.value) for keyword in call.keywords}
-        if not options or None in options or len(options) < len(call.keywords):
-            raise ValueError
+        return name, _options(text.strip())
+    except ValueError as error:
+        raise ValueError(f"cannot read the proxy '{text}': {error}; expected a form such as {FORM}") from None
+
+
+def _options(text: str) -> dict[str, Any]:
+    """:raises ValueError: what is wrong."""
+    if not text.endswith(")"):
+        after = text.rpartition(")")[2]
+        raise ValueError(f"'{after.strip()}' follows the bracket" if ")" in text else "the closing bracket is missing")
+    try:
+        call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"'{text}' is no proxy with options, each once; expected a form such as {FORM}") from None
-    return name, {str(option): value for option, value in options.items()}
+        raise ValueError("the options are no list of option=value") from None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or "#" in text:
+        raise ValueError("it is no name with options in brackets")
+    if not call.args and not call.keywords:
+        raise ValueError("the brackets hold no option")
+    if call.args:
+        raise ValueError(f"'{ast.unparse(call.args[0])}' names no option")
+    options: dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            raise ValueError(f"'**{ast.unparse(keyword.value)}' names no option")
+        if keyword.arg in options:
+            raise ValueError(f"{keyword.arg} stands there twice")
+        try:
+            options[keyword.arg] = _value(keyword.value)
+        except ValueError as error:
+            raise ValueError(f"{keyword.arg} is {ast.unparse(keyword.value)}, {error}") from None
+    return options
 
 
 def spelled(name: str, options: Mapping[str, Any]) -> str:
@@ -56,10 +78,15 @@ def canonical(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(spelled(*parsed(text)) for text in texts)
 
 
+def image_options(text: str) -> dict[str, int]:
+    """The numbers of images that the options name."""
+    options = parsed(text)[1].items()
+    return {name: value for name, value in options if name.endswith("images") and isinstance(value, int)}
+
+
 def images_asked(text: str) -> int:
     """How many images the options name, 0 where they name none."""
-    counts = (value for option, value in parsed(text)[1].items() if option.endswith("images"))
-    return max((value for value in counts if isinstance(value, int)), default=0)
+    return max(image_options(text).values(), default=0)
 
 
 def check_options(name: str, make: type, options: Mapping[str, Any]) -> None:
@@ -83,11 +110,11 @@ def _value(node: ast.expr) -> Any:
         return tuple(_value(each) for each in node.elts)
     value = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else ...
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError
+        raise ValueError("expected a finite number")
     if isinstance(value, str) and (not value.isidentifier() or value in ("True", "False", "None")):
-        raise ValueError
+        raise ValueError("expected a word; numbers, True, False and None stand without quotation marks")
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise ValueError
+        raise ValueError("expected a number, a word, True, False, None, or several in round brackets")
     return value
 
 

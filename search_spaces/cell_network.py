@@ -34,7 +34,11 @@ class CellModule(nn.Module):
         self.operations = nn.ModuleList(
             OPERATIONS[name](channels, 2 if reduction and source < 2 else 1) for name, source in cell.edges
         )
-        self.activations = nn.ModuleList(nn.ReLU() for _ in range(len(cell.nodes) + 1))
+        through_relu = {
+            source for (_, source), made in zip(cell.edges, self.operations, strict=True) if isinstance(made, ACTIVATED)
+        }
+        states = range(len(cell.nodes) + 1)
+        self.activations = nn.ModuleList(nn.ReLU() if state in through_relu else nn.Identity() for state in states)
         self.sources = [[source for _, source in node] for node in cell.nodes]
         self.concat = cell.concat
 

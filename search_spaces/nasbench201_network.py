@@ -32,7 +32,9 @@ class EdgeCell(nn.Module):
             if name != "none"
         ]
         self.operations = nn.ModuleList(_operation(name, channels) for _, _, name in self.edges)
-        self.activations = nn.ModuleList(nn.ReLU() for _ in range(NODES - 1))
+        through_relu = {source for source, _, name in self.edges if name.startswith("nor_conv")}
+        nodes = range(NODES - 1)
+        self.activations = nn.ModuleList(nn.ReLU() if node in through_relu else nn.Identity() for node in nodes)
 
     def forward(self, x: Tensor) -> Tensor:
         nodes: list[Tensor | None] = [x, *(None for _ in range(NODES - 1))]  # None: zero, as no edge has delivered yet

@@ -31,6 +31,7 @@ from search_spaces.rows import Gradient, NotPlain, Parameters, Rows, check_plain
 if TYPE_CHECKING:
     from search_spaces.cell_network import CellModule, CellNetwork
 
+
 class Whole(ABC):
     """A forward pass, and backward passes through it."""
 

@@ -67,6 +67,8 @@ class Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if exception[0] is None:
+            self._progress.update(self._task, description=self._prefix)
         self._progress.stop()
 
     def begin(self, what: str, total: int, done: int = 0) -> None:
@@ -77,7 +79,7 @@ class Bar:
     def step(self, name: str = "") -> None:
         """One step is done, or, with a name, begins."""
         speed = self._progress.tasks[0].speed
-        rate = f"{speed:.2g}/s" if speed else ""
+        rate = f"{speed:,.{0 if speed >= 10 else 2}f}/s" if speed else ""
         self._progress.update(self._task, advance=1, rate=rate, description=f"{self._prefix} {name}".strip())
 
 

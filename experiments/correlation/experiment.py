@@ -177,7 +177,9 @@ class Correlation:
             image_size=(shape[2], shape[3]), image_channels=shape[1],
         )  # fmt: skip
         facts = {"name": data.name, "fingerprint": fingerprint(data.train), "images": len(data.train.labels)}
-        return batches, facts, f"Scored on {config.images} images of {data.name.partition(':')[0]}"
+        kind, _, folder = data.name.partition(":")
+        source = f"the folder {Path(folder).name}" if folder else kind
+        return batches, facts, f"Scored on {config.images} images of {source}"
 
     def _stored_facts(self, stored: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
         """What a resumed run keeps of its beginning; it must be of the same data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ PANELS = 6
 HOPELESS = 0.01  # of the cells: the worst would press the others into one line
 BAR_INCHES = 0.235
 FEWEST_ROWS = 12
+NAME_WIDTH = 26  # characters of a line
 
 
 def write_picture(
@@ -27,7 +29,8 @@ def write_picture(
 ) -> None:
     """:param findings: best first. :param goodness: by name ``(cells,)``, higher is better, NaN where there is none."""
     shown = [each for each in findings if np.isfinite(each.tau.value)]
-    height = max(5.2, 1.5 + BAR_INCHES * len(shown))
+    lines = max((wrapped(each.name, NAME_WIDTH).count("\n") + 1 for each in shown), default=1)
+    height = max(5.2, 1.5 + BAR_INCHES * len(shown) * max(1, 0.7 * lines))
     figure = Figure(figsize=(11.5, height), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.0, 1.05), wspace=0.03, squeeze=False)[0]
     _bars(left.subplots(), shown)
@@ -69,7 +72,7 @@ def _bars(axes: Axes, findings: Sequence[Finding]) -> None:
     params = [each.tau.value for each in findings if each.name == "params"]
     for value in params:
         axes.axvline(value, color=COLOURS["baseline"], linewidth=1.2, linestyle="--", zorder=3)
-    axes.set_yticks(y, [each.name for each in findings], fontsize=9, parse_math=False)
+    axes.set_yticks(y, [wrapped(each.name, NAME_WIDTH) for each in findings], fontsize=9, parse_math=False)
     around = max(0, FEWEST_ROWS - len(findings)) / 2  # else a few bars would be as thick as walls
     axes.set_ylim(-0.7 - around, len(findings) - 0.3 + around)
     axes.set_xlabel(f"Kendall's tau with measured accuracy, {LEVEL:.0f} % intervals", fontsize=9, color=INK)
@@ -94,9 +97,17 @@ def _scatter(axes: Axes, finding: Finding, goodness: Floats, accuracy: Floats) -
     axes.scatter(
         ranks, accuracy[present], s=size, alpha=alpha, color=COLOURS[finding.kind], linewidths=0, rasterized=n > 2000
     )
-    axes.set_title(f"{finding.name}  {finding.tau.value:+.3f}", fontsize=9, color=INK, parse_math=False)
+    title = wrapped(f"{finding.name}  {finding.tau.value:+.3f}", 38)
+    axes.set_title(title, fontsize=9, color=INK, parse_math=False)
     axes.set_xticks([0, 0.5, 1])
     _plain(axes, grid="both")
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name in as many lines as it takes; its options go to lines of their own where it is too long."""
+    if len(name) > width:
+        name = name.replace("(", " (", 1)
+    return "\n".join(textwrap.wrap(name, width))
 
 
 def _plain(axes: Axes, grid: str) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table as Drawn
 from experiments.correlation.analysis import REFERENCE, Finding
 from experiments.rank_statistics import LEVEL, Estimate
 
+FEW_CELLS = 30  # fewer than these: bootstrap intervals of a rank correlation are no longer to be trusted
 ESTIMATES = ("tau", "rho", "top", "gain", "partial")
 COLUMNS = {
     "tau": f"tau ({LEVEL:.0f} %)",
@@ -106,6 +107,8 @@ def notes(findings: Sequence[Finding], facts: dict[str, Any]) -> list[str]:
         "tau-b and rho have the sign of the proxy's own direction. Seconds: one thread, the proxy by itself, building"
         " the network included; median over a few cells.",
     ]
+    if cells["count"] < FEW_CELLS:
+        said.append(f"Only {cells['count']} cells: the intervals themselves are rough, and tend to be too narrow.")
     said += [facts["warning"]] if facts.get("warning") else []
     for each in findings:
         if each.reasons:
@@ -135,7 +138,8 @@ def drawn(findings: Sequence[Finding], facts: dict[str, Any]) -> Drawn:
         others = [_starred(figure) for figure in (each.top, each.gain, each.partial)]
         seconds = "-" if each.seconds is None else f"{each.seconds:.3f}" if each.seconds >= 0.001 else "<.001"
         failed = [f"{each.missing:,}"] if failing else []
-        table.add_row(each.name, value, ends, *others, seconds, *failed, style=styles.get(each.kind))
+        name = each.name.replace("(", "\n(", 1)  # options under the name
+        table.add_row(name, value, ends, *others, seconds, *failed, style=styles.get(each.kind))
     return table
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from io import StringIO
@@ -127,7 +128,8 @@ def _axes(x: str, y: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:
 
 
 def _score_axis(proxy: ScoredBy) -> str:
-    return f"{plain(proxy.name)}, {plain(proxy.unit) or ('higher' if proxy.sign > 0 else 'lower') + ' is better'}"
+    better = plain(proxy.unit) or ("higher" if proxy.sign > 0 else "lower") + " is better"
+    return "\n".join(textwrap.wrap(f"{plain(proxy.name, 60)}, {better}", 32))
 
 
 def _points(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:

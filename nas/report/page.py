@@ -15,6 +15,7 @@ from nas.report.drawing import draw
 from nas.report.published import CELLS, HALF_WIDTH, PUBLISHED
 from nas.report.ranking import TOP, Ranked, is_ranked, operation_shares, ranking, size_correlation, visible_range
 from nas.report.run_files import RunRecord, ScoredBy
+from proxies.spelling import base_name, image_options
 from search_spaces.notation import SHORT_NAMES
 from searchers.base import Trial
 
@@ -22,6 +23,8 @@ CHARTED = 3  # proxies that get charts; all are in the tables
 LISTED = 10
 FEWEST_FOR_OPERATIONS = 20  # candidates; below, a tenth of them is one cell
 REASONS = 12
+ROBUST = ("robust", "robust_released")  # what is told of their images by options of the search
+ROBUST_IMAGES = ("ntk_images", "curvature_images")
 MAX_LINKS = 80  # of a cell that is drawn
 
 SIZES: tuple[tuple[str, Callable[[Ranked], int]], ...] = (
@@ -60,7 +63,8 @@ def render(record: RunRecord) -> str:
         published_cells=CELLS,
         published_half_width=HALF_WIDTH,
         run_names=run_names,
-        unpublished=[name for name in run_names if name not in known],
+        run_bases=[base_name(name) for name in run_names if base_name(name) != name],
+        unpublished=[name for name in run_names if base_name(name) not in known],
         images=_images(record),
         command_name=str(record.manifest.get("command") or "search"),
         command=wording.command(record),
@@ -90,10 +94,22 @@ def _table(record: RunRecord) -> dict[str, str]:
 
 
 def _images(record: RunRecord) -> str:
-    """How many images the scores are from, where the configuration says so: ``ntk 16, curvature 32``."""
-    suffix = "_images"
-    counts = {name: value for name, value in record.section("configuration").items() if name.endswith(suffix)}
-    return ", ".join(f"{name.removesuffix(suffix)} {value}" for name, value in counts.items() if value is not None)
+    """How many images the scores are from, where the run says so: ``ntk 50, curvature 8``; with names if of several."""
+    told = {proxy.name: counts for proxy in record.proxies if (counts := _image_counts(record, proxy.name))}
+    if len(record.proxies) == 1:
+        return "".join(told.values())
+    return "; ".join(f"{name}: {counts}" for name, counts in told.items())
+
+
+def _image_counts(record: RunRecord, proxy: str) -> str:
+    try:
+        counts = dict(image_options(proxy))
+    except ValueError:  # a name of somebody's own
+        return ""
+    if base_name(proxy) in ROBUST:
+        configured = record.section("configuration")
+        counts = {name: configured[name] for name in ROBUST_IMAGES if configured.get(name) is not None} | counts
+    return ", ".join(f"{name.removesuffix('images').rstrip('_')} {count}".strip() for name, count in counts.items())
 
 
 def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> list[str]:

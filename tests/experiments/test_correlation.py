@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 import proxies
 from experiments.correlation import experiment, scoring
 from experiments.correlation.__main__ import main
+from experiments.correlation.picture import wrapped
 from experiments.correlation.score_log import ScoreLog
 from experiments.correlation.scoring import Record
 from nas.tabular.base import Entry, Table
@@ -75,6 +76,7 @@ def results() -> dict[str, dict[str, Any]]:
 def test_the_whole_command(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--proxy", "naswot", "--proxy", "az_nas", "--seeds", "2") == 0
     printed = capsys.readouterr().out
+    assert "Only 12 cells: the intervals themselves are rough" in printed.replace("\n", " ")
     assert "naswot" in printed and "measured clean accuracy" in printed and "Twelve: holds 12 of 12 cells" in printed
     found, table = results(), synthetic_table()
     assert set(found) == {"naswot", "az_nas", *NAMES, "measured clean accuracy"}
@@ -117,6 +119,20 @@ def test_a_proxy_that_fails_on_some_cells_loses_no_others(
     assert any("too large" in reason for reason in failing["reasons"])
     assert found["grad_norm"]["cells"] == found["params"]["cells"] == 12
     assert "cells left out" in Path("out/table.md").read_text()
+
+
+def test_long_names_break_at_their_options(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("--proxy", "az_expressivity(images=4)", "--proxy", "robust(ntk_images=4, curvature_images=4)") == 0
+    printed, bar = capsys.readouterr()
+    lines = [line.strip().split("  ")[0] for line in printed.splitlines()]
+    for part in ("robust", "(curvature_images=4,", "ntk_images=4)", "az_expressivity", "(images=4)"):
+        assert part in lines
+    assert bar.rstrip().splitlines()[-1].startswith("bootstrap ") and "measured" not in bar.rstrip().splitlines()[-1]
+    assert wrapped("robust(curvature_images=4, ntk_images=6)", 24) == "robust\n(curvature_images=4,\nntk_images=6)"
+    assert wrapped("snip(images=4)", 24) == "snip(images=4)"
 
 
 def test_every_seed_draws_anew(run: Callable[..., int]) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from torch import nn
 
 from nas import Search, SearchConfig, SearchResult, SearchStopped, UserError
 from nas.runs import read_manifest
 from proxies.base import Probe, Proxy
+from proxies.robust import Robust
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from searchers.fitness import RankSum
@@ -269,3 +272,25 @@ def test_by_default_a_run_gets_a_name_of_its_own(tmp_path: Path, monkeypatch: py
 def test_resume_needs_a_directory() -> None:
     with pytest.raises(UserError, match="resume needs the run directory"):
         Search(resume=True)
+
+
+def test_the_batch_holds_what_the_proxies_look_at(tmp_path: Path) -> None:
+    """Neither more, for options that none of them has a use for, nor less, for a proxy object with its own."""
+    options = {**TINY, "ntk_images": 99_999, "report": False}
+    for name, proxies in (("snip", ["snip"]), ("own", ["robust(ntk_images=6)"]), ("object", [Robust(ntk_images=60)])):
+        result = Search("darts", "random", proxies, out=tmp_path / name, **{**options, "budget": 1}).run()
+        assert result.summary["ok"] == 1
+    with pytest.raises(UserError, match="--ntk-images: a balanced probe batch of 99999 images"):
+        Search("darts", "random", ["robust"], out=tmp_path / "refused", **options).run()
+
+
+def test_a_small_folder_is_enough_for_what_takes_few_images(tmp_path: Path) -> None:
+    for part, number in itertools.product(("train", "test"), range(8)):
+        folder = tmp_path / "images" / part / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (30 * number, 10, 200)).save(folder / f"{number}.png")
+    options = {**TINY, "dataset": f"folder:{tmp_path / 'images'}", "report": False}
+    result = Search("darts", "random", ["synflow", "params"], out=tmp_path / "run", **options).run()
+    assert result.summary["ok"] == BUDGET
+    with pytest.raises(UserError, match="--ntk-images: a balanced probe batch of 10 images"):
+        Search("darts", "random", ["robust"], out=tmp_path / "refused", **options).run()

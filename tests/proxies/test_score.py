@@ -52,6 +52,13 @@ def test_images_that_cannot_be(
         proxies.score(network, change(images), labels, names=["params"])
 
 
+def test_more_images_asked_for_than_there_are(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    for name in ("snip(images=64)", "robust(ntk_images=64, curvature_images=2)"):
+        with pytest.raises(ValueError) as caught:
+            proxies.score(network, images, labels, names=["params", name])
+        assert str(caught.value) == f"the proxy {name} looks at 64 images, got {len(images)}"
+
+
 @pytest.mark.parametrize(
     ("label", "dtype", "message"),
     [

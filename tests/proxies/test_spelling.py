@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,16 +39,34 @@ def test_one_spelling_for_what_is_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "wrong"),
     [
-        "snip(", "snip()", "snip(64)", "snip(images=)", "snip(images=f(1))", "snip(**x)", "snip(images=1)(2)",
-        "a b(x=1)", "snip(images=1, images=2)", "snip(images={[]:1})", "snip(images=[1])", "robust(t=1e400)",
-        "robust(function='a b')", "robust(norm='64')", "robust(norm='None')", "snip(images=1) # few", "snip(images=1j)",
+        ("snip(", "the closing bracket is missing"),
+        ("grad_norm(images=8,", "the closing bracket is missing"),
+        ("snip()", "the brackets hold no option"),
+        ("snip(64)", "'64' names no option"),
+        ("snip(**x)", "'**x' names no option"),
+        ("snip(images=)", "the options are no list of option=value"),
+        ("a b(x=1)", "the options are no list of option=value"),
+        ("snip(images={[]:1})", "images is {[]: 1}, expected a number, a word, True, False, None, or several"),
+        ("snip(images=[1])", "images is [1], expected a number"),
+        ("snip(images=f(1))", "images is f(1), expected a number"),
+        ("snip(images=1j)", "images is 1j, expected a number"),
+        ("snip(images=1)(2)", "it is no name with options in brackets"),
+        ("snip(images=1) # few", "'# few' follows the bracket"),
+        ("snip(images=1) # (few)", "it is no name with options in brackets"),
+        ("snip(images=1, images=2)", "images stands there twice"),
+        ("robust(t=1e400)", "t is 1e309, expected a finite number"),
+        ("robust(function='a b')", "function is 'a b', expected a word"),
+        ("snip(images='64')", "images is '64', expected a word; numbers, True, False and None stand without quot"),
+        ("robust(norm='None')", "norm is 'None', expected a word"),
     ],
-)  # fmt: skip
-def test_what_is_no_such_form(text: str) -> None:
-    with pytest.raises(ValueError, match="no proxy with options, each once; expected a form such as grad_norm"):
+)
+def test_what_is_no_such_form(text: str, wrong: str) -> None:
+    with pytest.raises(ValueError) as caught:
         parsed(text)
+    assert str(caught.value).startswith(f"cannot read the proxy '{text}': {wrong}")
+    assert str(caught.value).endswith("; expected a form such as grad_norm(images=64, norm=eval)")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +75,8 @@ def test_what_is_no_such_form(text: str) -> None:
         ("snipp(images=8)", "unknown proxy 'snipp'; did you mean snip"),
         ("snip(image=8)", "the proxy snip has no option 'image'; did you mean images\\? expected one of norm, images"),
         ("params(images=8)", "the proxy params has no option 'images'; it has none"),
-        ("snip(images=0)", "images must be at least 1, got 0"),
+        ("snip(images=0)", "the proxy snip: images must be at least 1, got 0"),
+        ("zico(images=1)", "the proxy zico: images must be at least 2, got 1"),
         ("snip(norm=none)", "norm of the proxy snip must be eval or train, got none"),
         ("az_nas(images=4)", "takes no options in its name"),
         ("snip(images=word)", "images of the proxy snip must be a whole number or None, got word"),
@@ -72,6 +93,22 @@ def test_what_is_no_such_form(text: str) -> None:
 def test_options_that_cannot_be(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         proxies.get_proxy(text)
+
+
+def test_the_documented_options_are_those_of_the_classes() -> None:
+    documented = {}
+    for line in (Path(__file__).parents[2] / "docs" / "proxies.md").read_text().partition("## Options")[2].splitlines():
+        if line.startswith("| `"):
+            names, options = line.strip("| ").split(" | ")
+            documented.update(dict.fromkeys(names.strip("`").split("`, `"), options.strip("`")))
+    found = {}
+    for name in proxies.PROXIES:
+        parameters = inspect.signature(type(proxies.get_proxy(name))).parameters.values()
+        if parameters:
+            found[name] = ", ".join(f"{each.name}={each.default}" for each in parameters)
+    assert documented == found
+    for name, options in documented.items():  # None of them needs a quotation mark
+        proxies.get_proxy(f"{name}({options})")
 
 
 def test_two_of_a_kind_stand_side_by_side() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces import SPACES, get_space
@@ -162,6 +163,18 @@ def test_networks_map_images_to_logits(space: SearchSpace[Any], genotypes: list[
         logits = network(images)
         assert logits.shape == (2, spec.classes)
         assert logits.isfinite().all()
+
+
+def test_every_relu_of_a_network_is_called(space: SearchSpace[Any], genotypes: list[Any]) -> None:
+    """Who looks at the ReLUs that a network holds must not wait for one that never comes."""
+    spec = NetworkSpec(channels=4, layers=3, classes=3, image_size=(8, 8))
+    for genotype in genotypes:
+        network, called = space.build(genotype, spec), set()
+        relus = {name: module for name, module in network.named_modules() if isinstance(module, nn.ReLU)}
+        for name, module in relus.items():
+            module.register_forward_hook(lambda *_, name=name: called.add(name))
+        network(torch.rand(2, 3, 8, 8))
+        assert called == set(relus) != set()
 
 
 def test_the_standard_network_can_be_built(space: SearchSpace[Any], genotypes: list[Any]) -> None:

@@ -51,6 +51,33 @@ def test_page_draws_both_cells_and_three_charts(run: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("proxies", "said"),
+    [
+        (["robust"], "one batch of images (ntk 50, curvature 8)."),
+        (["robust(ntk_images=99)"], "one batch of images (ntk 99, curvature 8)."),
+        (["synflow"], "one batch of images. Other"),
+        (["snip(images=64)"], "one batch of images (64)."),
+        (
+            ["snip(images=64)", "robust", "odd ()("],
+            "one batch of images (snip(images=64): 64; robust: ntk 50, curvature 8).",
+        ),
+    ],
+)
+def test_how_many_images_the_scores_are_from(tmp_path: Path, proxies: list[str], said: str) -> None:
+    entries = [{"name": name, "direction": "maximize"} for name in proxies]
+    page = check_page(page_of(write_run(tmp_path / "run", trials_of(3, proxies), proxies=entries)))
+    assert said in page.text
+
+
+def test_a_proxy_with_options_is_set_beside_its_published_figure(tmp_path: Path) -> None:
+    names = ["snip(images=64)", "zen(images=8)"]
+    entries = [{"name": name, "direction": "maximize"} for name in names]
+    page = check_page(page_of(write_run(tmp_path / "run", trials_of(3, names), proxies=entries)))
+    assert "snip this run, with options of its own" in page.text
+    assert "For zen(images=8) there is no published figure" in page.text
+
+
 def test_failures_that_differ_in_numbers_are_one(run: Path) -> None:
     page = check_page(page_of(run))
     assert "failed 2 RuntimeError: no gradient in layer 3 3, 4" in page.text

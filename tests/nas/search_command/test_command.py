@@ -61,13 +61,27 @@ def test_nothing_optional_is_imported(program: str, torch_too: bool) -> None:
 def test_the_table_shows_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*COUNT[:-1], "--out", "run [bold]", "--max-params", "3000"]) == 0
     out, err = capsys.readouterr()
-    rows = [line for line in out.splitlines() if line.startswith("│") and "Genotype(" in line]
-    assert len(rows) == 5
+    rows = [line for line in out.splitlines() if line.startswith("│")]
+    assert [row.split()[1] for row in rows] == ["1", "2", "3", "4", "5"]
     best = json.loads(Path("run [bold]/best.json").read_text())
     assert f"{best['params']:,}" in rows[0] and f"best:   {best['genotype']}\n" in out
+    assert [line.split()[0] for line in out.splitlines() if "Genotype(" in line] == ["best:", "2:", "3:", "4:", "5:"]
     assert "run:    run [bold]" in out and "report" not in out
     assert re.search(r"\d+ draws rejected by the constraints", out)
     assert "6/6" in err and "best" in err
+
+
+def test_the_table_of_long_names_fits_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["grad_norm(images=4, norm=eval)", "robust(curvature_images=4, function=loss, ntk_images=6)", "synflow_bn"]
+    assert main([*TINY, "--out", "run", *(word for name in names for word in ("--proxy", name))]) == 0
+    out, err = capsys.readouterr()
+    table = [line for line in out.splitlines() if line[:1] in "┏┃│└"]
+    assert max(map(len, table)) <= 80 and "best" not in err.splitlines()[-1]
+    for record in json.loads(Path("run/best.json").read_text())["scores"].values():
+        assert f"{record:.6g}" in out  # in one piece
 
 
 def test_quiet_prints_one_genotype(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,9 +125,15 @@ def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) ->
         ("--space dart", ["unknown search space 'dart'", "did you mean darts?"]),
         ("--proxy robst", ["unknown proxy 'robst'", "did you mean robust"]),
         ("--proxy 'snip(image=8)'", ["the proxy snip has no option 'image'", "did you mean images?"]),
-        ("--proxy 'snip(8)'", ["'snip(8)' is no proxy with options", "grad_norm(images=64, norm=eval)"]),
+        (
+            "--proxy 'snip(8)'",
+            ["cannot read the proxy 'snip(8)': '8' names no option", "grad_norm(images=64, norm=eval)"],
+        ),
+        ("--proxy 'snip(images=1)'  'norm=eval)'", ["'norm=eval)' belongs to no option", "in quotation marks"]),
         ("--proxy 'snip(images=99999)'", ["--proxy snip(images=99999)", "at most 1408"]),
         ("--proxy 'snip(images=8)' --proxy 'snip( images=8 )'", ["--proxy must name each proxy once"]),
+        ("--proxy snip --proxy 'snip(norm=train)'", ["snip and snip(norm=train), which are the same"]),
+        ("--proxy 'robust(ntk_images=99999)'", ["--proxy robust(ntk_images=99999)", "at most 1408"]),
         ("--searcher randm", ["unknown searcher 'randm'", "did you mean random?"]),
         ("--dataset cifar", ["unknown data set 'cifar'", "did you mean cifar10"]),
         ("--dataset folder:missing", ["'folder:missing'", "names no folder"]),
@@ -125,8 +145,8 @@ def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) ->
         ("--budget", ["--budget: expected one argument"]),
         ("--layers 0", ["--layers must be at least 1, got 0"]),
         ("--channels -2", ["--channels must be at least 1, got -2"]),
-        ("--ntk-images 100000", ["--ntk-images", "100000", "at most 1408"]),
-        ("--curvature-images 100000", ["--curvature-images", "100000", "at most 1408"]),
+        ("--proxy robust --ntk-images 100000", ["--ntk-images", "100000", "at most 1408"]),
+        ("--proxy robust --curvature-images 100000", ["--curvature-images", "100000", "at most 1408"]),
         ("--ntk-images 0", ["--ntk-images must be at least 1, got 0"]),
         ("--seed -1", ["--seed", "-1"]),
         ("--threads many", ["--threads must be a whole number, got many"]),
