@@ -24,8 +24,8 @@ def depthwise(x: Tensor, weight: Tensor, dilation: int = 1, stride: int = 1) -> 
     Either the stride or the dilation is 1. torch is fast forward; of its gradients on a CPU these are not, and are, at
     stride 1, computed otherwise:
 
+    * the input's: the same convolution with the kernel turned round;
     * the weight's, of kernels wider than 3: as that of kernels of 3 columns (:func:`weight_gradient`);
-    * the input's, of dilation 2: the same convolution with the kernel turned round;
     * the weight's, of dilation 2: that of undilated convolutions on the phases of the image (the pixels whose row and
       column leave equal remainders modulo the dilation), or, for phases smaller than the kernel, a few matrix products.
     """
@@ -85,13 +85,11 @@ def depthwise_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, steps: tuple[int, int], wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     dilation, stride = steps
-    if dilation == 1 and (stride > 1 or weight.shape[-1] <= 3):
+    if stride > 1:
         return torch_gradients(grad, x, weight, stride, wanted)
     grad_x = grad_weight = None
-    if wanted[0] and dilation > 1:
+    if wanted[0]:
         grad_x = convolved(grad, weight.flip(2, 3), dilation)
-    elif wanted[0]:
-        grad_x = torch_gradients(grad, x, weight, 1, (True, False))[0]
     if wanted[1] and dilation > 1:
         grad_weight = dilated_weight_gradient(grad, x, weight, dilation)
     elif wanted[1]:
