@@ -97,6 +97,8 @@ class CellNetwork(FoldingNetwork):
     ``drop_path_probability`` acts in training mode only; a training schedule sets it.
     """
 
+    linear_between = True
+
     def __init__(self, genotype: CellGenotype, spec: NetworkSpec):
         super().__init__()
         self.drop_path_probability = 0.0

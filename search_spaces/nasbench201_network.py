@@ -81,6 +81,8 @@ class ResidualReduction(nn.Module):
 class EdgeNetwork(FoldingNetwork):
     """``(N, image_channels, H, W)`` -> logits ``(N, classes)``."""
 
+    linear_between = True
+
     def __init__(self, genotype: EdgeGenotype, spec: NetworkSpec):
         super().__init__()
         self.stem = ConvNorm(spec.image_channels, spec.channels, 3, 1, 1)
