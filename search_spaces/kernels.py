@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.native import library_for
+
 
 def exporting() -> bool:
     """Whether a graph is traced for other programs, which know torch's own operations only."""
@@ -85,12 +87,19 @@ def depthwise_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, steps: tuple[int, int], wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     dilation, stride = steps
-    if stride > 1:
+    native = library_for(grad, x, weight)
+    if stride > 1 and native is None:
         return torch_gradients(grad, x, weight, stride, wanted)
     grad_x = grad_weight = None
-    if wanted[0]:
+    if wanted[0] and stride > 1:
+        grad_x = torch_gradients(grad, x, weight, stride, (True, False))[0]
+    elif wanted[0] and native is not None:
+        grad_x = native.depthwise(grad, weight, dilation, 1, turned=True)
+    elif wanted[0]:
         grad_x = convolved(grad, weight.flip(2, 3), dilation)
-    if wanted[1] and dilation > 1:
+    if wanted[1] and native is not None:
+        grad_weight = native.depthwise_by_weight(grad, x, weight, dilation, stride)
+    elif wanted[1] and dilation > 1:
         grad_weight = dilated_weight_gradient(grad, x, weight, dilation)
     elif wanted[1]:
         grad_weight = weight_gradient(grad, x, weight)
@@ -98,6 +107,9 @@ def depthwise_gradients(
 
 
 def convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tensor:
+    native = library_for(x, weight)
+    if native is not None:
+        return native.depthwise(x, weight, dilation, stride)
     return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces import operations
-from search_spaces.kernels import torch_gradients
+from search_spaces.kernels import depthwise_gradients
 from search_spaces.operations import hooked
 from search_spaces.rows import Gradient, NotPlain, Parameters, RowOperation, Rows, check_plain, image, rows
 
@@ -102,7 +102,7 @@ class AvgPool(RowOperation):
         shape = Rows(gradient.new_empty(n * h * w, c), self._input).image  # of the input, whose values do not matter
         weighted = image(gradient, self._output) * operations.average_weights(h, w, stride, gradient.dtype)
         kernel = operations.average_kernel(c, gradient.dtype)
-        by_input, _ = torch_gradients(weighted, shape, kernel, stride, (True, False))
+        by_input, _ = depthwise_gradients(weighted, shape, kernel, (1, stride), (True, False))
         assert by_input is not None
         into.add(rows(by_input).values, own=True)
 

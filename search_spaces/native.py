@@ -1,0 +1,177 @@
+"""What torch computes slowly on a CPU, in C (``native.c``): built once by the machine's C compiler, or done without.
+
+The library is built when it is first asked for, in a second or two, and kept in the user's cache folder
+(``XDG_CACHE_HOME``, or ``~/.cache``) under a name that holds the source, the compiler and the processor. Without a
+compiler, or with ``NAS_NATIVE=0`` in the environment, :func:`library` is None and torch's own operations serve:
+the same values up to rounding, in more time. :func:`description` says which of both it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("native.c")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
+BUILD_SECONDS = 60
+_building = threading.Lock()
+
+
+class Shape(ctypes.Structure):
+    """An image batch and a kernel, as ``native.c`` has them."""
+
+    _fields_ = [(name, ctypes.c_long) for name in ("n", "h", "w", "c", "k", "dilation", "stride")]
+
+
+class Library:
+    """The functions, on float32 images ``(N, C, H, W)`` in channels_last and weights ``(C, 1, k, k)``."""
+
+    def __init__(self, path: Path, built_by: str):
+        self.built_by = built_by
+        self._functions = ctypes.CDLL(str(path))
+        self._functions.scratch_floats.restype = ctypes.c_long
+        self._of_thread = threading.local()
+
+    def depthwise(self, x: Tensor, weight: Tensor, dilation: int, stride: int, *, turned: bool = False) -> Tensor:
+        """The convolution, padded by ``dilation (k // 2)``; with the kernels turned round its gradient, at stride 1."""
+        shape, x = _shape(x, weight, dilation, stride), _rows(x)
+        out = x.new_empty(shape.n, (shape.h - 1) // stride + 1, (shape.w - 1) // stride + 1, shape.c)
+        self._call("depthwise", shape, x, weight.contiguous(), int(turned), out)
+        return out.permute(0, 3, 1, 2)
+
+    def depthwise_by_weight(self, gradient: Tensor, x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:
+        """The gradient ``(C, 1, k, k)`` by the weight."""
+        out = weight.new_empty(weight.shape)
+        self._call("depthwise_by_weight", _shape(x, weight, dilation, stride), _rows(x), _rows(gradient), out)
+        return out
+
+    def _call(self, name: str, shape: Shape, *arguments: Any) -> None:
+        """Runs a function; tensors go as pointers, and live until it is done."""
+        given = ctypes.byref(shape)
+        size = self._functions.scratch_floats(given)
+        scratch: Tensor | None = getattr(self._of_thread, "scratch", None)
+        if scratch is None or len(scratch) < size:
+            scratch = self._of_thread.scratch = torch.empty(size)
+        pointers = [
+            ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else each for each in (*arguments, scratch)
+        ]
+        getattr(self._functions, name)(given, *pointers)
+
+
+def _shape(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Shape:
+    n, c, h, w = x.shape
+    return Shape(n, h, w, c, weight.shape[-1], dilation, stride)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def library_for(*tensors: Tensor) -> Library | None:
+    """The library, where it can compute with these tensors, and nobody has to see the operation; else None.
+
+    With several threads inside an operation torch's own are faster.
+    """
+    if torch.get_num_threads() != 1 or _watched() or not all(map(_plain, tensors)):
+        return None
+    return library()
+
+
+def _plain(x: Tensor) -> bool:
+    return (
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and type(x) in (Tensor, torch.nn.Parameter)
+        and not (x.requires_grad and torch.is_grad_enabled())
+    )
+
+
+def _watched() -> bool:
+    """Whether operations are traced, transformed or counted."""
+    return bool(
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+    )
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> Library | None:
+    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or os.environ.get("NAS_NATIVE") == "0":
+        return None
+    try:
+        built_by = _output(compiler, "--version").splitlines()[0]
+        path = _cache_folder() / f"native-{_key(built_by)}.so"
+        if not path.exists():
+            _build(compiler, path)
+        found = Library(path, built_by)
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
+    return found if _agrees(found) else None
+
+
+def library() -> Library | None:
+    """The library; None where there is none to be had."""
+    with _building:
+        return _loaded()
+
+
+def description() -> str:
+    """What computes the convolutions: ``C, gcc ... 12.2.0``, or ``torch``."""
+    found = library()
+    return "torch" if found is None else f"C, {found.built_by}"
+
+
+def _output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=BUILD_SECONDS)
+    return done.stdout
+
+
+def _cache_folder() -> Path:
+    """Of this user, as a library is loaded from there."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas-robust"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _key(built_by: str) -> str:
+    """Of all that the library depends on; homes are shared by different processors."""
+    processor = platform.machine() + platform.system()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor += next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        processor += platform.processor()
+    parts = (SOURCE.read_bytes(), built_by.encode(), " ".join(FLAGS).encode(), processor.encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _build(compiler: str, path: Path) -> None:
+    """Several processes may do so at a time: each writes a file of its own, which takes the place as a whole."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        _output(compiler, *FLAGS, "-o", str(made), str(SOURCE))
+        os.replace(made, path)
+
+
+def _agrees(found: Library) -> bool:
+    """Whether the library has torch's values on an example: a compiler may be broken, a file damaged."""
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        x, weight = (torch.randn(size, generator=generator) for size in ((2, 20, 9, 7), (20, 1, 5, 5)))
+        expected = torch.nn.functional.conv2d(x, weight, None, 1, 2, groups=20)
+        return torch.allclose(found.depthwise(x, weight, 1, 1), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,197 @@
+"""The C library against torch in float64, and what happens where it cannot be had."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces import native
+from search_spaces.kernels import convolved, depthwise
+from search_spaces.native import Library, library_for
+from tests.nas.commands import ROOT
+
+SHOW = "from search_spaces.native import description; print(description())"
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def library(one_thread: None) -> Library:
+    found = native.library()
+    if found is None:
+        pytest.skip("needs a C compiler")
+    return found
+
+
+def batch(shape: tuple[int, ...], seed: int) -> Tensor:
+    made = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return made.contiguous(memory_format=torch.channels_last)
+
+
+def reference(x: Tensor, weight: Tensor, dilation: int, stride: int, gradient: Tensor | None = None) -> list[Tensor]:
+    """torch's convolution in float64 and, from the output's gradient, those of input and weight."""
+    x, weight = (each.double().requires_grad_() for each in (x, weight))
+    out = F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, len(weight))
+    return [out] if gradient is None else list(torch.autograd.grad(out, [x, weight], gradient.double()))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 20, 36, 64])
+@pytest.mark.parametrize(
+    ("size", "kernel", "dilation", "stride"),
+    [
+        ((8, 8), 3, 1, 1), ((9, 17), 5, 1, 1), ((9, 7), 3, 2, 1), ((16, 10), 5, 2, 1), ((1, 1), 5, 2, 1),
+        ((2, 3), 5, 1, 1), ((9, 7), 3, 1, 2), ((8, 10), 5, 1, 2), ((9, 11), 7, 1, 1), ((7, 9), 3, 3, 1),
+        ((6, 8), 7, 1, 2),
+    ],
+)  # fmt: skip
+def test_values_and_gradients(
+    library: Library, channels: int, size: tuple[int, int], kernel: int, dilation: int, stride: int
+) -> None:
+    x, weight = batch((3, channels, *size), 0), batch((channels, 1, kernel, kernel), 1)
+    out = library.depthwise(x, weight, dilation, stride)
+    (expected,) = reference(x, weight, dilation, stride)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    gradient = batch(tuple(out.shape), 2)
+    by_x, by_weight = reference(x, weight, dilation, stride, gradient)
+    found = library.depthwise_by_weight(gradient, x, weight, dilation, stride)
+    torch.testing.assert_close(found.double(), by_weight, rtol=1e-4, atol=1e-4)
+    if stride == 1:
+        found = library.depthwise(gradient, weight, dilation, 1, turned=True)
+        torch.testing.assert_close(found.double(), by_x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilation, stride", [(1, 1), (2, 1), (1, 2)])
+def test_the_differentiable_convolution_uses_it(library: Library, dilation: int, stride: int) -> None:
+    x, weight = batch((2, 24, 10, 12), 0).requires_grad_(), batch((24, 1, 5, 5), 1).requires_grad_()
+    out = depthwise(x, weight, dilation, stride)
+    gradient = batch(tuple(out.shape), 2)
+    found = torch.autograd.grad(out, [x, weight], gradient)
+    for each, expected in zip(found, reference(x, weight, dilation, stride, gradient), strict=True):
+        torch.testing.assert_close(each.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_images_in_any_layout(library: Library) -> None:
+    x, weight = batch((2, 16, 9, 8), 0), batch((16, 1, 3, 3), 1)
+    expected = library.depthwise(x, weight, 1, 1)
+    for other in (x.contiguous(), x.flip(3).flip(3), torch.cat([x, x], 1)[:, :16]):
+        torch.testing.assert_close(library.depthwise(other, weight, 1, 1), expected, rtol=0, atol=0)
+    turned = weight.transpose(2, 3)
+    torch.testing.assert_close(library.depthwise(x, turned, 1, 1), convolved(x, turned.contiguous(), 1))
+
+
+class Marked(Tensor):
+    """A tensor that wants to see what is done with it."""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.double(),
+        lambda x: x.to("meta"),
+        lambda x: x.clone().requires_grad_(),
+        lambda x: x.as_subclass(Marked),
+    ],
+)
+def test_tensors_that_it_leaves_to_torch(library: Library, change: Callable[[Tensor], Tensor]) -> None:
+    x = torch.rand(2, 3, 4, 4)
+    assert library_for(x, x) is library
+    assert library_for(x, change(x)) is None
+    with torch.no_grad():
+        assert library_for(x.clone().requires_grad_()) is library
+
+
+def test_who_watches_sees_torch(library: Library) -> None:
+    x, weight = torch.rand(2, 3, 8, 8), torch.rand(3, 1, 3, 3)
+    with FlopCounterMode(display=False) as counter:
+        convolved(x, weight, 1)
+    assert counter.get_total_flops() == 2 * 2 * 3 * 64 * 9
+    torch.func.vmap(lambda each: convolved(each, weight, 1))(x.unsqueeze(0))
+    torch.set_num_threads(2)
+    assert library_for(x) is None
+
+
+# Building it
+
+
+def shown(tmp_path: Path, **environment: str) -> str:
+    """What a new process says that it computes with."""
+    given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW], env=given, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+def compiler(tmp_path: Path, script: str) -> str:
+    path = tmp_path / "compiler"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    return str(path)
+
+
+def test_built_once_and_kept(library: Library, tmp_path: Path) -> None:
+    assert shown(tmp_path).startswith("C, ")
+    (built,) = (tmp_path / "cache" / "nas-robust").iterdir()
+    before = built.stat().st_mtime_ns
+    assert shown(tmp_path).startswith("C, ")
+    assert built.stat().st_mtime_ns == before
+    built.write_bytes(b"damaged")
+    assert shown(tmp_path) == "torch"
+
+
+def test_several_processes_build_it_at_a_time(library: Library, tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", SHOW], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert all(each.communicate(timeout=120)[0].startswith("C, ") for each in started)
+    assert len(list((tmp_path / "nas-robust").iterdir())) == 1
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo", "echo some compiler; test $# = 1"])
+def test_a_compiler_that_does_not_work(tmp_path: Path, script: str) -> None:
+    assert shown(tmp_path, CC=compiler(tmp_path, script)) == "torch"
+
+
+def test_a_library_with_other_values_is_not_used(library: Library, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.c"
+    wrong.write_text(
+        native.SOURCE.read_text().replace("sum[p] += weight", "sum[p] -= weight").replace("sum += *", "sum -= *")
+    )
+    script = f'test "$1" = --version && echo some compiler && exit; cc -O1 -shared -fPIC -o "$7" {wrong}'
+    assert shown(tmp_path, CC=compiler(tmp_path, script)) == "torch"
+    assert len(list((tmp_path / "cache" / "nas-robust").iterdir())) == 1  # it was built, and looked at
+
+
+def test_done_without(tmp_path: Path) -> None:
+    assert shown(tmp_path, NAS_NATIVE="0") == "torch"
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "cache").write_text("no folder")
+    assert shown(tmp_path) == "torch"
+
+
+def test_the_source_is_part_of_the_package() -> None:
+    from importlib.resources import files
+
+    found: Any = files("search_spaces") / "native.c"
+    assert found.is_file()
