@@ -17,10 +17,10 @@ typedef struct {
 static inline long pad_of(const Shape *s) { return s->dilation * (s->k / 2); }
 static inline long out_of(const Shape *s, long size) { return (size - 1) / s->stride + 1; }
 
-/* Floats of scratch that any of the functions below may use. */
-long scratch_floats(const Shape *s) {
-    long tile = (s->h + 2 * pad_of(s)) * (s->w + 2 * pad_of(s)) * LANES;
-    return 2 * tile + s->k * s->k * LANES;
+/* Floats of scratch that any of the functions below may use; o as there, or 0. */
+long scratch_floats(const Shape *s, long o) {
+    long tile = (s->h + 2 * pad_of(s)) * (s->w + 2 * pad_of(s)) * LANES, taps = s->k * s->k;
+    return tile + taps * LANES + (o ? 2 * taps * s->c + s->h * s->w * s->c + s->c * o : 0);
 }
 
 /* Up to sixteen channels of one image into the middle of a tile of which the rest is filled. */
@@ -50,9 +50,11 @@ static void to_tile(const float *x, long h, long w, long c, long lanes, long pad
     }
 }
 
-static inline void put(float *to, V v, long lanes) {
-    if (lanes == LANES) *(V *)to = v;
-    else memcpy(to, &v, lanes * sizeof(float));
+static inline void put(float *to, V v, long lanes, int add) {
+    if (lanes == LANES) {
+        if (add) v += *(V *)to;
+        *(V *)to = v;
+    } else memcpy(to, &v, lanes * sizeof(float)); /* nobody adds to a part */
 }
 
 static inline V get(const float *from, long lanes) {
@@ -69,12 +71,18 @@ static void to_taps(const float *weight, long taps, long lanes, int turned, floa
         for (long t = 0; t < taps; t++) out[(turned ? taps - 1 - t : t) * LANES + lane] = weight[lane * taps + t];
 }
 
+/* The way back. */
+static void from_taps(const float *total, long taps, long lanes, float *out) {
+    for (long lane = 0; lane < lanes; lane++)
+        for (long t = 0; t < taps; t++) out[lane * taps + t] = total[t * LANES + lane];
+}
+
 #define AT(tile, row, column) (*(const V *)((tile) + ((row) * wide + (column)) * LANES))
 #define PIXELS 8 /* of a row at a time */
 
 static inline __attribute__((always_inline)) void convolve_tile(
     const float *tile, long wide, const float *taps, long k, long dilation, long stride, long h, long w, long c,
-    long lanes, float *out) {
+    long lanes, float *out, int add) {
     for (long i = 0; i < h; i++) {
         const float *top = tile + i * stride * wide * LANES;
         long j = 0;
@@ -89,28 +97,28 @@ _Pragma("GCC unroll 8")
                         sum[p] += weight * AT(top, a * dilation, (j + p) * stride + b * dilation);
                 }
 _Pragma("GCC unroll 8")
-            for (int p = 0; p < PIXELS; p++) put(out + (i * w + j + p) * c, sum[p], lanes);
+            for (int p = 0; p < PIXELS; p++) put(out + (i * w + j + p) * c, sum[p], lanes, add);
         }
         for (; j < w; j++) {
             V sum = {0};
             for (long a = 0; a < k; a++)
                 for (long b = 0; b < k; b++)
                     sum += *(const V *)(taps + (a * k + b) * LANES) * AT(top, a * dilation, j * stride + b * dilation);
-            put(out + (i * w + j) * c, sum, lanes);
+            put(out + (i * w + j) * c, sum, lanes, add);
         }
     }
 }
 
 static void convolve_any(const float *tile, long wide, const float *taps, const Shape *s, long h, long w, long lanes,
-                         float *out) {
+                         float *out, int add) {
 #define CASE(K, DILATION)                                            \
     if (lanes == LANES && s->stride == 1 && s->k == K && s->dilation == DILATION) \
-    convolve_tile(tile, wide, taps, K, DILATION, 1, h, w, s->c, LANES, out)
+    convolve_tile(tile, wide, taps, K, DILATION, 1, h, w, s->c, LANES, out, add)
     CASE(3, 1);
     else CASE(5, 1);
     else CASE(3, 2);
     else CASE(5, 2);
-    else convolve_tile(tile, wide, taps, s->k, s->dilation, s->stride, h, w, s->c, lanes, out);
+    else convolve_tile(tile, wide, taps, s->k, s->dilation, s->stride, h, w, s->c, lanes, out, add);
 #undef CASE
 }
 
@@ -123,12 +131,12 @@ void depthwise(const Shape *s, const float *x, const float *weight, int turned, 
         to_taps(weight + c * taps, taps, lanes, turned, kernel);
         for (long n = 0; n < s->n; n++) {
             to_tile(x + n * s->h * s->w * s->c + c, s->h, s->w, s->c, lanes, pad, 0, tile);
-            convolve_any(tile, wide, kernel, s, h, w, lanes, out + n * h * w * s->c + c);
+            convolve_any(tile, wide, kernel, s, h, w, lanes, out + n * h * w * s->c + c, 0);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void correlate_tile(
+static inline __attribute__((always_inline)) void correlate_rows(
     const float *tile, long wide, const float *gradient, long k, long dilation, long stride, long h, long w, long c,
     long lanes, float *total) {
     for (long a = 0; a < k; a++) { /* one row of the kernel at a time: its sums stay in registers */
@@ -159,6 +167,15 @@ static inline __attribute__((always_inline)) void correlate_whole(
     for (long t = 0; t < k * k; t++) *(V *)(total + t * LANES) += sum[t];
 }
 
+static void correlate_any(const float *tile, long wide, const float *gradient, const Shape *s, long h, long w,
+                          long lanes, float *total) {
+    if (lanes == LANES && s->k == 3)
+        correlate_whole(tile, wide, gradient, 3, s->dilation, s->stride, h, w, s->c, LANES, total);
+    else if (lanes == LANES && s->k == 5)
+        correlate_whole(tile, wide, gradient, 5, s->dilation, s->stride, h, w, s->c, LANES, total);
+    else correlate_rows(tile, wide, gradient, s->k, s->dilation, s->stride, h, w, s->c, lanes, total);
+}
+
 /* out (C, k, k): the gradient by the weight, from that by the output (N, H', W', C). */
 void depthwise_by_weight(const Shape *s, const float *x, const float *gradient, float *out, float *scratch) {
     long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
@@ -169,14 +186,138 @@ void depthwise_by_weight(const Shape *s, const float *x, const float *gradient, 
         for (long n = 0; n < s->n; n++) {
             const float *g = gradient + n * h * w * s->c + c;
             to_tile(x + n * s->h * s->w * s->c + c, s->h, s->w, s->c, lanes, pad, 0, tile);
-            if (lanes == LANES && s->k == 3)
-                correlate_whole(tile, wide, g, 3, s->dilation, s->stride, h, w, s->c, LANES, total);
-            else if (lanes == LANES && s->k == 5)
-                correlate_whole(tile, wide, g, 5, s->dilation, s->stride, h, w, s->c, LANES, total);
-            else
-                correlate_tile(tile, wide, g, s->k, s->dilation, s->stride, h, w, s->c, lanes, total);
+            correlate_any(tile, wide, g, s, h, w, lanes, total);
         }
-        for (long lane = 0; lane < lanes; lane++)
-            for (long t = 0; t < taps; t++) out[(c + lane) * taps + t] = total[t * LANES + lane];
+        from_taps(total, taps, lanes, out + c * taps);
     }
+}
+
+/* A block of rows of a product: rows r of a are a + r * a_row, its columns j apart by a_column; b and out have rows. */
+static inline __attribute__((always_inline)) void product_block(
+    const float *a, long a_row, long a_column, const float *b, long b_row, float *out, long out_row, long depth,
+    int rows, int vectors, const float *bias, int add) {
+    V sum[16 * 2];
+    _Pragma("GCC unroll 32")
+    for (int r = 0; r < rows; r++)
+        _Pragma("GCC unroll 4")
+        for (int v = 0; v < vectors; v++) {
+            V start = {0};
+            if (add) start = *(const V *)(out + r * out_row + v * LANES);
+            else if (bias) start = *(const V *)(bias + v * LANES);
+            sum[r * vectors + v] = start;
+        }
+    for (long j = 0; j < depth; j++) {
+        V other[2];
+        _Pragma("GCC unroll 4")
+        for (int v = 0; v < vectors; v++) other[v] = *(const V *)(b + j * b_row + v * LANES);
+        _Pragma("GCC unroll 32")
+        for (int r = 0; r < rows; r++)
+            _Pragma("GCC unroll 4")
+            for (int v = 0; v < vectors; v++) sum[r * vectors + v] += a[r * a_row + j * a_column] * other[v];
+    }
+    _Pragma("GCC unroll 32")
+    for (int r = 0; r < rows; r++)
+        _Pragma("GCC unroll 4")
+        for (int v = 0; v < vectors; v++) *(V *)(out + r * out_row + v * LANES) = sum[r * vectors + v];
+}
+
+/* out (m, n), or what is added to it: a (m, depth) by b (depth, n), plus bias (n) or NULL. n is a multiple of 16. */
+static void product(const float *a, long a_row, long a_column, const float *b, long b_row, float *out, long out_row,
+                    long m, long depth, long n, const float *bias, int add) {
+    for (long c = 0; c < n;) {
+        const float *plus = bias ? bias + c : NULL;
+        int two = n - c >= 2 * LANES;
+        long i = 0;
+        for (; i + 8 <= m; i += 8) {
+            const float *rows = a + i * a_row;
+            if (two) product_block(rows, a_row, a_column, b + c, b_row, out + i * out_row + c, out_row, depth, 8, 2, plus, add);
+            else if (i + 16 <= m) {
+                product_block(rows, a_row, a_column, b + c, b_row, out + i * out_row + c, out_row, depth, 16, 1, plus, add);
+                i += 8;
+            } else product_block(rows, a_row, a_column, b + c, b_row, out + i * out_row + c, out_row, depth, 8, 1, plus, add);
+        }
+        for (; i < m; i++) {
+            float *to = out + i * out_row + c;
+            if (two) product_block(a + i * a_row, a_row, a_column, b + c, b_row, to, out_row, depth, 1, 2, plus, add);
+            else product_block(a + i * a_row, a_row, a_column, b + c, b_row, to, out_row, depth, 1, 1, plus, add);
+        }
+        c += two ? 2 * LANES : LANES;
+    }
+}
+
+/* The transpose (C, O) of weights (O, C). */
+static void transpose(const float *weight, long o, long c, float *out) {
+    for (long i = 0; i < o; i++)
+        for (long j = 0; j < c; j++) out[j * o + i] = weight[i * c + j];
+}
+
+/* A pointwise convolution of x (N H W, C), weight (O, C), O a multiple of 16: out (N H W, O), to which is added, or which
+ * is the result plus bias (O) or NULL. */
+void pointwise(const Shape *s, long o, const float *x, const float *weight, const float *bias, int add, float *out,
+               float *scratch) {
+    transpose(weight, o, s->c, scratch);
+    product(x, s->c, 1, scratch, o, out, o, s->n * s->h * s->w, s->c, o, bias, add);
+}
+
+#define TOGETHER 1024 /* rows of which both gradients are found while they are in the cache */
+
+/* Its gradients, C a multiple of 16, from that by the output, of rows gradient_row apart: by x, to which is added or
+ * which is stored, and, where it is not NULL, by the weight. */
+void pointwise_gradients(const Shape *s, long o, const float *x, const float *gradient, long gradient_row,
+                         const float *weight, float *by_x, int add, float *by_weight, float *scratch) {
+    long m = s->n * s->h * s->w, c = s->c;
+    (void)scratch;
+    for (long i = 0; i < m; i += TOGETHER) {
+        const float *g = gradient + i * gradient_row;
+        long rows = m - i < TOGETHER ? m - i : TOGETHER;
+        product(g, gradient_row, 1, weight, c, by_x + i * c, c, rows, o, c, NULL, add);
+        if (by_weight) product(g, 1, gradient_row, x + i * c, c, by_weight, c, o, rows, c, NULL, i > 0);
+    }
+}
+
+/* A depthwise and a pointwise convolution, weight (C, k, k) and (O, C), C and O multiples of 16: middle (N, H', W', C)
+ * between them, and out (N, H', W', O), to which is added, or which is the result plus bias (O) or NULL. */
+void separable(const Shape *s, long o, const float *x, const float *weight, const float *pointwise, const float *bias,
+               int add, float *middle, float *out, float *scratch) {
+    long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
+    float *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES, *transposed = kernels + taps * s->c;
+    for (long c = 0; c < s->c; c += LANES) to_taps(weight + c * taps, taps, LANES, 0, kernels + c * taps);
+    transpose(pointwise, o, s->c, transposed);
+    for (long n = 0; n < s->n; n++) {
+        float *between = middle + n * h * w * s->c;
+        for (long c = 0; c < s->c; c += LANES) {
+            to_tile(x + n * s->h * s->w * s->c + c, s->h, s->w, s->c, LANES, pad, 0, tile);
+            convolve_any(tile, wide, kernels + c * taps, s, h, w, LANES, between + c, 0);
+        }
+        product(between, s->c, 1, transposed, o, out + n * h * w * o, o, h * w, s->c, o, bias, add);
+    }
+}
+
+/* Its gradients at stride 1, from that by the output, of rows gradient_row apart: by x, to which is added or which is
+ * stored, and, where they are not NULL, by the weights. */
+void separable_gradients(const Shape *s, long o, const float *x, const float *middle, const float *gradient,
+                         long gradient_row, const float *weight, const float *pointwise, float *by_x, int add,
+                         float *by_weight, float *by_pointwise, float *scratch) {
+    long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, pixels = s->h * s->w;
+    float *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES;
+    float *totals = kernels + taps * s->c, *between = totals + taps * s->c;
+    for (long c = 0; c < s->c; c += LANES) to_taps(weight + c * taps, taps, LANES, 1, kernels + c * taps);
+    memset(totals, 0, taps * s->c * sizeof(float));
+    for (long n = 0; n < s->n; n++) {
+        const float *g = gradient + n * pixels * gradient_row;
+        product(g, gradient_row, 1, pointwise, s->c, between, s->c, pixels, o, s->c, NULL, 0);
+        if (by_pointwise)
+            product(g, 1, gradient_row, middle + n * pixels * s->c, s->c, by_pointwise, s->c, o, pixels, s->c, NULL, n > 0);
+        for (long c = 0; c < s->c; c += LANES) {
+            long at = n * pixels * s->c + c;
+            if (by_weight) {
+                to_tile(x + at, s->h, s->w, s->c, LANES, pad, 0, tile);
+                correlate_any(tile, wide, between + c, s, s->h, s->w, LANES, totals + c * taps);
+            }
+            to_tile(between + c, s->h, s->w, s->c, LANES, pad, 0, tile);
+            convolve_any(tile, wide, kernels + c * taps, s, s->h, s->w, LANES, by_x + at, add);
+        }
+    }
+    if (by_weight)
+        for (long c = 0; c < s->c; c += LANES) from_taps(totals + c * taps, taps, LANES, by_weight + c * taps);
 }

@@ -26,6 +26,7 @@ from torch import Tensor
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
 BUILD_SECONDS = 60
+LANES = 16  # what the functions for separable convolutions take the channels a multiple of
 _building = threading.Lock()
 
 
@@ -57,10 +58,65 @@ class Library:
         self._call("depthwise_by_weight", _shape(x, weight, dilation, stride), _rows(x), _rows(gradient), out)
         return out
 
+    def pointwise(self, x: Tensor, weight: Tensor, plus: Tensor | None) -> Tensor:
+        """``(rows, O)``: rows ``(rows, C)`` by a weight ``(O, C, 1, 1)``, plus as in :meth:`separable`."""
+        out, bias, add = _output_and_bias(x, len(x), len(weight), plus)
+        self._call("pointwise", _of_rows(x), _long(len(weight)), x, weight.contiguous(), bias, add, out)
+        return out
+
+    def pointwise_gradients(
+        self, gradient: Tensor, x: Tensor, weight: Tensor, into: Tensor | None, wanted: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Its gradients by x, added to ``into`` if that is given, and by the weight, if it is wanted."""
+        by_x = torch.empty_like(x) if into is None else into
+        by_weight = weight.new_empty(weight.shape) if wanted else None
+        gradient, row = _with_rows(gradient)
+        self._call(
+            "pointwise_gradients", _of_rows(x), _long(len(weight)), x, gradient, row, weight.contiguous(), by_x,
+            int(into is not None), by_weight,
+        )  # fmt: skip
+        return by_x, by_weight
+
+    def separable(
+        self, x: Tensor, weight: Tensor, pointwise: Tensor, dilation: int, stride: int, plus: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """A depthwise and a pointwise convolution, weight ``(O, C, 1, 1)``: what is between them, and the output.
+
+        The output is ``(N H' W', O)``, plus a row ``(O,)``, or plus a matrix, which is then overwritten.
+        """
+        shape, x = _shape(x, weight, dilation, stride), _rows(x)
+        size = shape.n, (shape.h - 1) // stride + 1, (shape.w - 1) // stride + 1
+        middle = x.new_empty(*size, shape.c)
+        out, bias, add = _output_and_bias(x, size[0] * size[1] * size[2], len(pointwise), plus)
+        weights = weight.contiguous(), pointwise.contiguous()
+        self._call("separable", shape, _long(len(pointwise)), x, *weights, bias, add, middle, out)
+        return middle.permute(0, 3, 1, 2), out
+
+    def separable_gradients(
+        self, gradient: Tensor, x: Tensor, middle: Tensor, weight: Tensor, pointwise: Tensor, dilation: int,
+        into: Tensor | None, wanted: tuple[bool, bool],
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+        """Its gradients at stride 1: by x ``(N H W, C)``, added to ``into`` if that is given, and by the weights wanted.
+
+        :param gradient: that by the output, ``(N H W, O)``, with rows of any distance.
+        """
+        shape, x = _shape(x, weight, dilation, 1), _rows(x)
+        by_x = x.new_empty(x.numel() // shape.c, shape.c) if into is None else into
+        by_weight, by_pointwise = (
+            each.new_empty(each.shape) if asked else None
+            for each, asked in zip((weight, pointwise), wanted, strict=True)
+        )
+        gradient, row = _with_rows(gradient)
+        self._call(
+            "separable_gradients", shape, _long(len(pointwise)), x, _rows(middle), gradient, row, weight.contiguous(),
+            pointwise.contiguous(), by_x, int(into is not None), by_weight, by_pointwise,
+        )  # fmt: skip
+        return by_x, by_weight, by_pointwise
+
     def _call(self, name: str, shape: Shape, *arguments: Any) -> None:
         """Runs a function; tensors go as pointers, and live until it is done."""
         given = ctypes.byref(shape)
-        size = self._functions.scratch_floats(given)
+        size = self._functions.scratch_floats(given, arguments[0] if isinstance(arguments[0], _long) else _long(0))
         scratch: Tensor | None = getattr(self._of_thread, "scratch", None)
         if scratch is None or len(scratch) < size:
             scratch = self._of_thread.scratch = torch.empty(size)
@@ -73,6 +129,26 @@ class Library:
 def _shape(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Shape:
     n, c, h, w = x.shape
     return Shape(n, h, w, c, weight.shape[-1], dilation, stride)
+
+
+_long = ctypes.c_long
+
+
+def _of_rows(x: Tensor) -> Shape:
+    return Shape(len(x), 1, 1, x.shape[1], 1, 1, 1)
+
+
+def _with_rows(gradient: Tensor) -> tuple[Tensor, ctypes.c_long]:
+    """Rows whose numbers follow each other, and how far the rows are apart."""
+    gradient = gradient if gradient.stride(1) == 1 else gradient.contiguous()
+    return gradient, _long(gradient.stride(0))
+
+
+def _output_and_bias(like: Tensor, rows: int, channels: int, plus: Tensor | None) -> tuple[Tensor, Tensor | None, int]:
+    """Where the output goes, the row that is added to it, and whether it is added to what is there."""
+    if plus is not None and plus.ndim == 2:
+        return plus, None, 1
+    return like.new_empty(rows, channels), None if plus is None else plus.contiguous(), 0
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -103,15 +103,15 @@ class Cell:
         biases: list[Tensor] = []
         for operation, x in edges:
             if isinstance(operation, Separable | Twice) and operation.pointwise.norm is None:
-                products.append((operation.pointwise, operation.before(x)))
+                products.append(operation.last(x))
                 if operation.pointwise.bias is not None:
                     biases.append(self._parameters.tensors[operation.pointwise.bias])
             else:
                 others.append((operation.fresh, operation.forward(x)))
         total: Rows | None = None
         plus = sum(biases[1:], biases[0]) if biases else None
-        for pointwise, x in products:
-            total = pointwise.product(x, plus)
+        for separable, x in products:
+            total = separable.product(x, plus)
             plus = total.values
         own = total is not None
         for fresh, x in sorted(others, key=lambda other: not other[0]):

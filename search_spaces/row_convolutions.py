@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from search_spaces import operations
 from search_spaces.kernels import convolved, depthwise, depthwise_gradients
+from search_spaces.native import LANES, Library, library_for
 from search_spaces.row_operations import Relu
 from search_spaces.rows import (
     Gradient,
     NotPlain,
     Parameters,
+    Pixels,
     RowOperation,
     Rows,
     check_convolution,
@@ -107,12 +109,12 @@ class Pointwise(RowOperation):
         super().__init__(parameters)
         check_plain(module, operations.ConvNorm)
         check_convolution(module.conv, operations.PointwiseConv)
-        self.norm, (self._weight, *biases) = normalised(module, [module.conv.weight], parameters)
+        self.norm, (self.weight, *biases) = normalised(module, [module.conv.weight], parameters)
         self.bias = biases[0] if biases else None
 
     @property
     def _matrix(self) -> Tensor:
-        return self._parameters.tensors[self._weight].flatten(1)  # O C
+        return self._parameters.tensors[self.weight].flatten(1)  # O C
 
     def forward(self, x: Rows) -> Rows:
         out = self.product(x, None if self.bias is None else self._parameters.tensors[self.bias])
@@ -120,18 +122,44 @@ class Pointwise(RowOperation):
 
     def product(self, x: Rows, plus: Tensor | None) -> Rows:
         """The product alone, plus a row, or plus a matrix, which it may overwrite."""
-        if self._parameters.kept:
-            self._input = x.values
+        self.keep(x.values)
+        native = self._native(x.values)
+        if native is not None:
+            return Rows(native.pointwise(x.values, self._parameters.tensors[self.weight], plus), x.pixels)
         if plus is None:
             return Rows(x.values @ self._matrix.t(), x.pixels)
         in_place = plus.ndim == 2 and not torch.is_grad_enabled()
         return Rows(torch.addmm(plus, x.values, self._matrix.t(), out=plus if in_place else None), x.pixels)
 
-    def backward(self, gradient: Tensor, into: Gradient) -> None:
-        gradient, weight = behind_norm(self.norm, gradient), self._parameters.tensors[self._weight]
+    def keep(self, values: Tensor) -> None:
+        """The rows that it reads, for the backward pass."""
+        if self._parameters.kept:
+            self.input = values
+
+    def _native(self, values: Tensor) -> Library | None:
+        """The C library, if it takes these rows."""
+        weight = self._parameters.tensors[self.weight]
+        if len(weight) % LANES or values.shape[1] % LANES or not values.is_contiguous():
+            return None
+        return library_for(values, weight)
+
+    def find_bias(self, gradient: Tensor) -> None:
+        """The folded bias' gradient, from the output's."""
         if self.bias is not None:
             self._find(self.bias, lambda: gradient.sum(0))
-        self._find(self._weight, lambda: (gradient.t() @ self._input).view_as(weight))
+
+    def backward(self, gradient: Tensor, into: Gradient) -> None:
+        gradient, weight = behind_norm(self.norm, gradient), self._parameters.tensors[self.weight]
+        self.find_bias(gradient)
+        native = self._native(self.input)
+        if native is not None:
+            wanted, found = self._parameters.wanted[self.weight], self._parameters.gradients
+            add_to = into.value if into.own else None
+            by_input, found[self.weight] = native.pointwise_gradients(gradient, self.input, weight, add_to, wanted)
+            if by_input is not add_to:
+                into.add(by_input, own=True)
+            return
+        self._find(self.weight, lambda: (gradient.t() @ self.input).view_as(weight))
         into.add_product(gradient, self._matrix)
 
 
@@ -139,35 +167,39 @@ class Depthwise(RowOperation):
     def __init__(self, module: operations.DepthwiseConv, parameters: Parameters):
         super().__init__(parameters)
         check_convolution(module, operations.DepthwiseConv)
-        self._weight = parameters.add(module.weight)
+        self.weight = parameters.add(module.weight)
         dilation, stride = module.dilation[0], module.stride[0]
-        self._apart = dilation > 1 and stride > 1  # then all that is read are even rows and columns
-        self._steps = (1, 1) if self._apart else (dilation, stride)
+        self.apart = dilation > 1 and stride > 1  # then all that is read are even rows and columns
+        self.steps = (1, 1) if self.apart else (dilation, stride)
 
     def forward(self, x: Rows) -> Rows:
         read = x.image
-        if self._apart:
+        if self.apart:
             read = read[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
         convolve = depthwise if torch.is_grad_enabled() else convolved
-        out = rows(convolve(read, self._parameters.tensors[self._weight], *self._steps))
-        if self._parameters.kept:
-            self._input, self._pixels, self._whole = read, out.pixels, x.pixels
+        out = rows(convolve(read, self._parameters.tensors[self.weight], *self.steps))
+        self.keep(read, x.pixels, out.pixels)
         return out
 
+    def keep(self, read: Tensor, whole: Pixels, pixels: Pixels) -> None:
+        """What it reads, of which whole image, and the output's size, for the backward pass."""
+        if self._parameters.kept:
+            self.input, self._whole, self.pixels = read, whole, pixels
+
     def backward(self, gradient: Tensor, into: Gradient) -> None:
-        by_input, self._parameters.gradients[self._weight] = depthwise_gradients(
-            image(gradient, self._pixels), self._input, self._parameters.tensors[self._weight], self._steps,
-            (True, self._parameters.wanted[self._weight]),
+        by_input, self._parameters.gradients[self.weight] = depthwise_gradients(
+            image(gradient, self.pixels), self.input, self._parameters.tensors[self.weight], self.steps,
+            (True, self._parameters.wanted[self.weight]),
         )  # fmt: skip
         assert by_input is not None
-        if self._apart:
+        if self.apart:
             into.add_at(by_input.permute(0, 2, 3, 1), self._whole, 0)
         else:
             into.add(rows(by_input).values, own=True)
 
 
 class Separable(RowOperation):
-    """A depthwise and a pointwise convolution."""
+    """A depthwise and a pointwise convolution, in one go where there is the C library for it."""
 
     def __init__(self, module: operations.SeparableConv, parameters: Parameters):
         super().__init__(parameters)
@@ -175,17 +207,56 @@ class Separable(RowOperation):
         self._depthwise = Depthwise(module.depthwise, parameters)
         self.pointwise = Pointwise(module.pointwise, parameters)
 
-    def before(self, x: Rows) -> Rows:
-        """What the pointwise convolution reads."""
-        return self._depthwise.forward(x)
+    def last(self, x: Rows) -> tuple[Separable, Rows]:
+        """The last separable convolution, and what it reads."""
+        return self, x
 
     def forward(self, x: Rows) -> Rows:
-        return self.pointwise.forward(self.before(x))
+        pointwise = self.pointwise
+        bias = None if pointwise.bias is None else self._parameters.tensors[pointwise.bias]
+        out = self.product(x, bias)
+        return out if pointwise.norm is None else pointwise.norm.forward(out)
+
+    def product(self, x: Rows, plus: Tensor | None) -> Rows:
+        """The two convolutions alone, plus a row, or plus a matrix, which they may overwrite."""
+        native = self._native(x)
+        if native is None:
+            return self.pointwise.product(self._depthwise.forward(x), plus)
+        weight, matrix = self._weights
+        dilation, stride = self._depthwise.steps
+        middle, out = native.separable(x.image, weight, matrix, dilation, stride, plus)
+        self._depthwise.keep(x.image, x.pixels, (len(middle), *middle.shape[2:]))
+        self.pointwise.keep(rows(middle).values)
+        return Rows(out, (len(middle), *middle.shape[2:]))
 
     def backward(self, gradient: Tensor, into: Gradient) -> None:
-        between = through(self.pointwise, gradient).value
-        assert between is not None
-        self._depthwise.backward(between, into)
+        native, pointwise, depthwise = self._native(), self.pointwise, self._depthwise
+        if native is None or depthwise.steps[1] != 1:
+            between = through(pointwise, gradient).value
+            assert between is not None
+            depthwise.backward(between, into)
+            return
+        gradient = behind_norm(pointwise.norm, gradient)
+        pointwise.find_bias(gradient)
+        wanted, found = self._parameters.wanted, self._parameters.gradients
+        by_input, found[depthwise.weight], found[pointwise.weight] = native.separable_gradients(
+            gradient, depthwise.input, image(pointwise.input, depthwise.pixels), *self._weights, depthwise.steps[0],
+            into.value if into.own else None, (wanted[depthwise.weight], wanted[pointwise.weight]),
+        )  # fmt: skip
+        if by_input is not into.value:
+            into.add(by_input, own=True)
+
+    @property
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        tensors = self._parameters.tensors
+        return tensors[self._depthwise.weight], tensors[self.pointwise.weight]
+
+    def _native(self, x: Rows | None = None) -> Library | None:
+        """The C library, if it takes these tensors."""
+        weight, matrix = self._weights
+        if self._depthwise.apart or len(weight) % LANES or len(matrix) % LANES:
+            return None
+        return library_for(weight, matrix, *([] if x is None else [x.values]))
 
 
 class Twice(RowOperation):
@@ -202,12 +273,13 @@ class Twice(RowOperation):
         self._second = Separable(second, parameters)  # type: ignore[arg-type]
         self.pointwise = self._second.pointwise
 
-    def before(self, x: Rows) -> Rows:
-        """What the second pointwise convolution reads."""
-        return self._second.before(self._relu.forward(self._first.forward(x)))
+    def last(self, x: Rows) -> tuple[Separable, Rows]:
+        """The last separable convolution, and what it reads."""
+        return self._second, self._relu.forward(self._first.forward(x))
 
     def forward(self, x: Rows) -> Rows:
-        return self.pointwise.forward(self.before(x))
+        separable, between = self.last(x)
+        return separable.forward(between)
 
     def backward(self, gradient: Tensor, into: Gradient) -> None:
         between = self._relu.before(through(self._second, gradient))

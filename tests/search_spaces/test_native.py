@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from search_spaces import native
+from benchmarks.literal import literal_network
+from search_spaces import get_space, native
+from search_spaces.base import NetworkSpec
 from search_spaces.kernels import convolved, depthwise
 from search_spaces.native import Library, library_for
 from tests.nas.commands import ROOT
@@ -76,6 +78,90 @@ def test_values_and_gradients(
     if stride == 1:
         found = library.depthwise(gradient, weight, dilation, 1, turned=True)
         torch.testing.assert_close(found.double(), by_x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("added", ["nothing", "row", "matrix"])
+@pytest.mark.parametrize(("rows", "c", "o"), [(1, 16, 16), (7, 16, 48), (1025, 48, 16), (2100, 32, 32), (40, 64, 80)])
+def test_pointwise(library: Library, rows: int, c: int, o: int, added: str) -> None:
+    x, weight, gradient = (torch.randn(size) for size in ((rows, c), (o, c, 1, 1), (rows, o)))
+    plus = {"nothing": None, "row": torch.randn(o), "matrix": torch.randn(rows, o)}[added]
+    expected = x.double() @ weight[:, :, 0, 0].double().t() + (0 if plus is None else plus.double())
+    found = library.pointwise(x, weight, plus)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+    assert (found is plus) == (added == "matrix")
+    into = None if plus is None else torch.randn(rows, c)
+    by_x = gradient.double() @ weight[:, :, 0, 0].double() + (0 if into is None else into.double())
+    by_weight = gradient.double().t() @ x.double()
+    strided = torch.randn(rows, 3 * o)
+    strided[:, o : 2 * o] = gradient
+    found_x, found_weight = library.pointwise_gradients(strided[:, o : 2 * o], x, weight, into, True)
+    torch.testing.assert_close(found_x.double(), by_x, rtol=1e-5, atol=1e-4)
+    assert found_weight is not None
+    torch.testing.assert_close(found_weight[:, :, 0, 0].double(), by_weight, rtol=1e-4, atol=1e-3)
+    assert library.pointwise_gradients(gradient, x, weight, None, False)[1] is None
+
+
+@pytest.mark.parametrize("added", ["nothing", "row", "matrix"])
+@pytest.mark.parametrize(
+    ("size", "c", "o", "kernel", "dilation", "stride"),
+    [
+        ((8, 8), 16, 16, 3, 1, 1), ((9, 7), 32, 48, 5, 1, 1), ((4, 11), 48, 16, 5, 2, 1), ((1, 1), 16, 32, 3, 2, 1),
+        ((9, 8), 16, 16, 7, 1, 1), ((9, 8), 32, 32, 5, 1, 2),
+    ],
+)  # fmt: skip
+def test_separable(
+    library: Library, size: tuple[int, int], c: int, o: int, kernel: int, dilation: int, stride: int, added: str
+) -> None:
+    x, weight, pointwise = batch((3, c, *size), 0), batch((c, 1, kernel, kernel), 1), batch((o, c, 1, 1), 2)
+    leaves = [each.double().requires_grad_() for each in (x, weight, pointwise)]
+    between = F.conv2d(leaves[0], leaves[1], None, stride, dilation * (kernel // 2), dilation, c)
+    out = F.conv2d(between, leaves[2]).permute(0, 2, 3, 1).flatten(0, 2)
+    plus = {"nothing": None, "row": torch.randn(o), "matrix": torch.randn(out.shape)}[added]
+    expected = out.detach() + (0 if plus is None else plus.double())
+    middle, found = library.separable(x, weight, pointwise, dilation, stride, plus)
+    torch.testing.assert_close(middle.double(), between.detach(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+    if stride > 1:
+        return
+    gradient, into = torch.randn(out.shape), None if plus is None else torch.randn(len(out), c)
+    by_x, by_weight, by_pointwise = torch.autograd.grad(out, leaves, gradient.double())
+    by_x = by_x.permute(0, 2, 3, 1).flatten(0, 2) + (0 if into is None else into.double())
+    options = (x, middle, weight, pointwise, dilation, into)
+    strided = torch.cat([gradient, gradient], 1)[:, o:]
+    for given, wanted in ((strided, (True, True)), (gradient, (False, False))):
+        copy = None if into is None else into.clone()
+        by = library.separable_gradients(given, *options[:-1], copy, wanted)
+        torch.testing.assert_close(by[0].double(), by_x, rtol=1e-5, atol=1e-3)
+        assert (by[1] is not None, by[2] is not None) == wanted
+    by = library.separable_gradients(gradient, *options, (True, True))
+    for each, theirs in zip(by[1:], (by_weight, by_pointwise), strict=True):
+        assert each is not None
+        torch.testing.assert_close(each.double(), theirs, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [16, 12])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("cell", ["ROBUST_ZCP", "DARTS_V2", "CROZE", "NASNet", "LRNAS"])
+def test_networks_agree_with_torch(library: Library, cell: str, training: bool, channels: int) -> None:
+    """Logits and all gradients, of a network that C computes, and of one that torch does, in float64."""
+    space = get_space("darts")
+    torch.manual_seed(0)
+    spec = NetworkSpec(channels=channels, layers=4, classes=5, image_size=(16, 16))
+    network = space.build(space.parse(cell), spec).train(training)
+    literal = literal_network(network).double()
+    images = batch((4, 3, 16, 16), 3)
+    leaves = images.clone().requires_grad_(), images.double().requires_grad_()
+    logits = [each(x) for each, x in zip((network, literal), leaves, strict=True)]
+    torch.testing.assert_close(logits[0].double(), logits[1], rtol=1e-3, atol=1e-3)
+    weights = torch.randn(logits[0].shape)
+    found, expected = (
+        torch.autograd.grad((out * weights).sum(), [x, *net.parameters()], allow_unused=True)
+        for out, x, net in zip(logits, leaves, (network, literal), strict=True)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert (ours.double() - theirs).norm() <= 2e-3 * theirs.norm() + 1e-3
 
 
 @pytest.mark.parametrize("dilation, stride", [(1, 1), (2, 1), (1, 2)])
