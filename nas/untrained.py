@@ -22,6 +22,7 @@ from proxies.base import Proxy
 from proxies.population import PopulationProxy
 from proxies.spelling import base_name, image_options, images_asked
 from search_spaces.base import NetworkSpec, SearchSpace
+from search_spaces.native import description
 
 #: Images of the batch, unless proxies are told to look at more; by default none takes more. Its beginning is that of
 #: any other.
@@ -106,6 +107,7 @@ class UntrainedNetworks(ScoreSource):
                 "image_size": list(images.images.shape[2:]),
                 "images": len(images.labels),
             },
+            "convolutions": description() if self.device == "cpu" else "torch",
         }
 
     def _described(self, proxy: Proxy | PopulationProxy) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("native.c")
@@ -96,7 +97,7 @@ class Library:
         self, gradient: Tensor, x: Tensor, middle: Tensor, weight: Tensor, pointwise: Tensor, dilation: int,
         into: Tensor | None, wanted: tuple[bool, bool],
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-        """Its gradients at stride 1: by x ``(N H W, C)``, added to ``into`` if that is given, and by the weights wanted.
+        """Its gradients at stride 1: by x ``(N H W, C)``, added to ``into`` if given, and by the weights wanted.
 
         :param gradient: that by the output, ``(N H W, O)``, with rows of any distance.
         """
@@ -246,8 +247,19 @@ def _build(compiler: str, path: Path) -> None:
 
 def _agrees(found: Library) -> bool:
     """Whether the library has torch's values on an example: a compiler may be broken, a file damaged."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = (2, 16, 9, 7), (16, 1, 5, 5), (16, 16, 1, 1), (2, 16, 9, 7)
+    x, weight, pointwise, gradient = (torch.randn(size, generator=generator) for size in sizes)
+    leaves = [each.requires_grad_() for each in (x, weight, pointwise)]
+    with torch.enable_grad():
+        between = F.conv2d(x, weight, None, 1, 2, groups=16)
+        out = F.conv2d(between, pointwise)
+        expected = [between, out, *torch.autograd.grad(out, leaves, gradient)]
     with torch.no_grad():
-        generator = torch.Generator().manual_seed(0)
-        x, weight = (torch.randn(size, generator=generator) for size in ((2, 20, 9, 7), (20, 1, 5, 5)))
-        expected = torch.nn.functional.conv2d(x, weight, None, 1, 2, groups=20)
-        return torch.allclose(found.depthwise(x, weight, 1, 1), expected, rtol=1e-4, atol=1e-4)
+        middle, rows = found.separable(x, weight, pointwise, 1, 1, None)
+        arriving = _rows(gradient).view(-1, 16)
+        by_x, *others = found.separable_gradients(arriving, x, middle, weight, pointwise, 1, None, (True, True))
+        images = [each.view(2, 9, 7, 16).permute(0, 3, 1, 2) for each in (rows, by_x)]
+        given = [middle, *images, *others]
+        pairs = zip(given, expected, strict=True)
+        return all(a is not None and torch.allclose(a, b, rtol=1e-4, atol=1e-3) for a, b in pairs)

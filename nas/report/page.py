@@ -237,6 +237,12 @@ def _failures(record: RunRecord) -> list[dict[str, Any]]:
     return rows[:REASONS]
 
 
+def _convolutions(record: RunRecord) -> dict[str, str]:
+    """What computed them, where that is on record."""
+    computed_by = record.manifest.get("convolutions")
+    return {} if computed_by is None else {"convolutions by": str(computed_by)}
+
+
 def _tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
     """What the run was made of, as tables of names and values."""
     manifest = record.manifest
@@ -255,7 +261,7 @@ def _tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
         "Data": record.section("data"),
         "Table": record.section("table"),
         "Versions": record.section("versions"),
-        "Hardware": record.section("hardware"),
+        "Hardware": {**record.section("hardware"), **_convolutions(record)},
     }
     return [
         (title, [(str(name), wording.setting(value)) for name, value in values.items()])
