@@ -123,7 +123,7 @@ class Pointwise(RowOperation):
     def product(self, x: Rows, plus: Tensor | None) -> Rows:
         """The product alone, plus a row, or plus a matrix, which it may overwrite."""
         self.keep(x.values)
-        native = self._native(x.values)
+        native = self._native(x.values, plus)
         if native is not None:
             return Rows(native.pointwise(x.values, self._parameters.tensors[self.weight], plus), x.pixels)
         if plus is None:
@@ -136,12 +136,12 @@ class Pointwise(RowOperation):
         if self._parameters.kept:
             self.input = values
 
-    def _native(self, values: Tensor) -> Library | None:
+    def _native(self, values: Tensor, plus: Tensor | None = None) -> Library | None:
         """The C library, if it takes these rows."""
         weight = self._parameters.tensors[self.weight]
         if len(weight) % LANES or values.shape[1] % LANES or not values.is_contiguous():
             return None
-        return library_for(values, weight)
+        return library_for(values, weight, *([] if plus is None else [plus]))
 
     def find_bias(self, gradient: Tensor) -> None:
         """The folded bias' gradient, from the output's."""
@@ -154,7 +154,7 @@ class Pointwise(RowOperation):
         native = self._native(self.input)
         if native is not None:
             wanted, found = self._parameters.wanted[self.weight], self._parameters.gradients
-            add_to = into.value if into.own else None
+            add_to = into.to_add_to()
             by_input, found[self.weight] = native.pointwise_gradients(gradient, self.input, weight, add_to, wanted)
             if by_input is not add_to:
                 into.add(by_input, own=True)
@@ -219,7 +219,7 @@ class Separable(RowOperation):
 
     def product(self, x: Rows, plus: Tensor | None) -> Rows:
         """The two convolutions alone, plus a row, or plus a matrix, which they may overwrite."""
-        native = self._native(x)
+        native = self._native(x.values, *([] if plus is None else [plus]))
         if native is None:
             return self.pointwise.product(self._depthwise.forward(x), plus)
         weight, matrix = self._weights
@@ -241,7 +241,7 @@ class Separable(RowOperation):
         wanted, found = self._parameters.wanted, self._parameters.gradients
         by_input, found[depthwise.weight], found[pointwise.weight] = native.separable_gradients(
             gradient, depthwise.input, image(pointwise.input, depthwise.pixels), *self._weights, depthwise.steps[0],
-            into.value if into.own else None, (wanted[depthwise.weight], wanted[pointwise.weight]),
+            into.to_add_to(), (wanted[depthwise.weight], wanted[pointwise.weight]),
         )  # fmt: skip
         if by_input is not into.value:
             into.add(by_input, own=True)
@@ -251,12 +251,12 @@ class Separable(RowOperation):
         tensors = self._parameters.tensors
         return tensors[self._depthwise.weight], tensors[self.pointwise.weight]
 
-    def _native(self, x: Rows | None = None) -> Library | None:
-        """The C library, if it takes these tensors."""
+    def _native(self, *tensors: Tensor) -> Library | None:
+        """The C library, if it takes these tensors and the weights."""
         weight, matrix = self._weights
         if self._depthwise.apart or len(weight) % LANES or len(matrix) % LANES:
             return None
-        return library_for(weight, matrix, *([] if x is None else [x.values]))
+        return library_for(weight, matrix, *tensors)
 
 
 class Twice(RowOperation):

@@ -90,6 +90,10 @@ class Gradient:
         if more.value is not None:
             self.add(more.value, own=more.own)
 
+    def to_add_to(self) -> Tensor | None:
+        """The sum, if others may add to it in memory."""
+        return self.value if self.own and self.value is not None and self.value.is_contiguous() else None
+
     def add_product(self, a: Tensor, b: Tensor) -> None:
         """Adds ``a @ b``."""
         if self.value is None:
