@@ -97,7 +97,7 @@ class UntrainedNetworks(ScoreSource):
         return SupervisedExecutor(crew, chunk_seconds=config.chunk_seconds, candidate_timeout=config.candidate_timeout)
 
     def facts(self) -> dict[str, Any]:
-        images = self.data.train
+        images, config = self.data.train, self.config
         return {
             "proxies": [self._described(proxy) for proxy in self.asked],
             "data": {
@@ -107,7 +107,7 @@ class UntrainedNetworks(ScoreSource):
                 "image_size": list(images.images.shape[2:]),
                 "images": len(images.labels),
             },
-            "convolutions": description() if self.device == "cpu" else "torch",
+            **({"convolutions": description()} if self.device == "cpu" and config.executor == "local" else {}),
         }
 
     def _described(self, proxy: Proxy | PopulationProxy) -> dict[str, Any]:

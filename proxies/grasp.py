@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError
 from proxies.drawn_weights import check_counts
-from proxies.mixed_derivative import mixed_derivative
+from proxies.mixed_derivative import is_taken, mixed_derivative
 from proxies.passes import norm_mode
 from proxies.robust import check_norm, finite
 
@@ -60,7 +60,7 @@ class Grasp(Proxy):
 
 def forward_product(network: nn.Module, weights: Sequence[Tensor], images: Tensor, labels: Tensor) -> Tensor | None:
     """``W (H g)`` by one backward pass and a forward pass; None for a network that it cannot be done with."""
-    if not getattr(network, "linear_between", False):
+    if not is_taken(network):
         return None
     loss = F.cross_entropy(network(images), labels)
     gradients = torch.autograd.grad(loss, weights, materialize_grads=True)

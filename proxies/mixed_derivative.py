@@ -24,6 +24,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.utils.parametrize import is_parametrized
 
 PARTS = 4
 Rule = Callable[[Tensor], Tensor]
@@ -37,8 +42,6 @@ def mixed_derivative(
     :param directions: V by weight W; weights that are not among them stay as they are.
     :return: ``()``; None for a network that this cannot be done with.
     """
-    if not getattr(network, "linear_between", False):
-        return None
     rules = _rules(network, directions)
     if rules is None:
         return None
@@ -51,24 +54,44 @@ def mixed_derivative(
     return found
 
 
+def is_taken(network: nn.Module) -> bool:
+    """Whether it can be done with this network, as it is now."""
+    return _rules(network, {}) is not None
+
+
 def _rules(network: nn.Module, directions: Mapping[Tensor, Tensor]) -> dict[nn.Module, Rule] | None:
     """What each module does to the four parts; None where one of them has no such rule, or somebody listens."""
+    if not getattr(network, "linear_between", False) or _has_any_global_hook():  # type: ignore[no-untyped-call]
+        return None
     rules: dict[nn.Module, Rule] = {}
     for module in network.modules():
         hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-        if "forward" in module.__dict__ or any(hooks):
+        if "forward" in module.__dict__ or any(hooks) or is_parametrized(module):
             return None
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear) and _is_product(module):
             rules[module] = partial(_product, module, directions.get(module.weight))
-        elif isinstance(module, nn.BatchNorm2d):
-            if not module.training:
-                return None
+        elif type(module) is nn.BatchNorm2d and module.training:
             rules[module] = partial(_normalised, module)
-        elif isinstance(module, nn.ReLU):
+        elif type(module) is nn.ReLU and not module.inplace:
             rules[module] = _rectified
-        elif isinstance(module, nn.MaxPool2d):
+        elif type(module) is nn.MaxPool2d and not module.return_indices:
             rules[module] = partial(_pooled, module)
+        elif not _is_linear(module):
+            return None
     return rules
+
+
+def _is_product(module: nn.Conv2d | nn.Linear) -> bool:
+    """Whether it is what its class is named after, or a subclass that says so by ``computes_conv2d``."""
+    return type(module) in (nn.Conv2d, nn.Linear) or getattr(module, "computes_conv2d", False)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether the network may be taken at its word: no parameters of its own, nothing that is known to be otherwise."""
+    if isinstance(module, _DropoutNd):
+        return not module.training
+    known = nn.Linear, _ConvNd, _NormBase, nn.ReLU, nn.MaxPool2d
+    return not isinstance(module, known) and not list(module.parameters(recurse=False))
 
 
 @contextmanager
@@ -92,7 +115,7 @@ def _product(module: nn.Conv2d | nn.Linear, direction: Tensor | None, parts: Ten
         out = times(torch.cat([x, x + x_a, x_b, x_b + x_ab]), module.weight)
         out[len(out) // 2 :] += times(parts[: len(parts) // 2], direction)
     if module.bias is not None:
-        out[: len(out) // PARTS] += module.bias.view(-1, *(1,) * (out.ndim - 2))
+        out[: len(out) // PARTS] += module.bias if isinstance(module, nn.Linear) else module.bias.view(-1, 1, 1)
     return out
 
 

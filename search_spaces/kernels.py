@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.native import library_for
+from search_spaces.native import depthwise_library
 
 
 def exporting() -> bool:
@@ -87,7 +87,7 @@ def depthwise_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, steps: tuple[int, int], wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     dilation, stride = steps
-    native = library_for(grad, x, weight)
+    native = depthwise_library(x, weight, grad)
     if stride > 1 and native is None:
         return torch_gradients(grad, x, weight, stride, wanted)
     grad_x = grad_weight = None
@@ -107,7 +107,7 @@ def depthwise_gradients(
 
 
 def convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tensor:
-    native = library_for(x, weight)
+    native = depthwise_library(x, weight)
     if native is not None:
         return native.depthwise(x, weight, dilation, stride)
     return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])

@@ -12,10 +12,12 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 SOURCE = Path(__file__).with_name("native.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
+FUNCTIONS = ("depthwise", "depthwise_by_weight", "pointwise", "pointwise_gradients", "separable", "separable_gradients")
+#: lines of /proc/cpuinfo that tell processors apart
+PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU implementer", "CPU part", "Features")
+WIDEST = 7  # kernel
 BUILD_SECONDS = 60
 LANES = 16  # what the functions for separable convolutions take the channels a multiple of
 _building = threading.Lock()
@@ -44,6 +51,8 @@ class Library:
         self.built_by = built_by
         self._functions = ctypes.CDLL(str(path))
         self._functions.scratch_floats.restype = ctypes.c_long
+        for name in FUNCTIONS:  # one that is missing shows at once
+            getattr(self._functions, name).restype = None
         self._of_thread = threading.local()
 
     def depthwise(self, x: Tensor, weight: Tensor, dilation: int, stride: int, *, turned: bool = False) -> Tensor:
@@ -120,7 +129,7 @@ class Library:
         size = self._functions.scratch_floats(given, arguments[0] if isinstance(arguments[0], _long) else _long(0))
         scratch: Tensor | None = getattr(self._of_thread, "scratch", None)
         if scratch is None or len(scratch) < size:
-            scratch = self._of_thread.scratch = torch.empty(size)
+            scratch = self._of_thread.scratch = torch.empty(size, dtype=torch.float32, device="cpu")
         pointers = [
             ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else each for each in (*arguments, scratch)
         ]
@@ -166,7 +175,16 @@ def library_for(*tensors: Tensor) -> Library | None:
     return library()
 
 
+def depthwise_library(x: Tensor, weight: Tensor, *others: Tensor) -> Library | None:
+    """:func:`library_for` a depthwise convolution of x; None, too, where torch will tell what is wrong with them."""
+    k = weight.shape[-1]
+    fits = x.ndim == 4 and weight.shape == (x.shape[1], 1, k, k) and k % 2 == 1 and k <= WIDEST and x.numel() > 0
+    return library_for(x, weight, *others) if fits else None
+
+
 def _plain(x: Tensor) -> bool:
+    if torch._C._functorch.is_batchedtensor(x) or torch._C._functorch.is_legacy_batchedtensor(x):
+        return False
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
@@ -182,23 +200,47 @@ def _watched() -> bool:
         or torch._C._get_tracing_state() is not None
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack()
+        or forward_ad._current_level >= 0
     )
 
 
 @lru_cache(maxsize=1)
 def _loaded() -> Library | None:
-    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or os.environ.get("NAS_NATIVE") == "0":
+    """Whatever goes wrong, torch serves."""
+    if os.environ.get("NAS_NATIVE") == "0":
         return None
     try:
-        built_by = _output(compiler, "--version").splitlines()[0]
-        path = _cache_folder() / f"native-{_key(built_by)}.so"
-        if not path.exists():
+        compiler = _compiler()
+        built_by = _output(*compiler, "--version").splitlines()[0]
+        path = _cache_folder() / f"native-{_key(' '.join(compiler), built_by)}.so"
+        kept = path.exists()
+        found = _usable(path, built_by) if kept else None
+        if found is None:  # none yet, or damaged
             _build(compiler, path)
+            found = _usable(path, built_by)
+        return found
+    except Exception:
+        return None
+
+
+def _usable(path: Path, built_by: str) -> Library | None:
+    try:
         found = Library(path, built_by)
-    except (OSError, subprocess.SubprocessError, IndexError):
+    except (OSError, AttributeError):
         return None
     return found if _agrees(found) else None
+
+
+def _compiler() -> tuple[str, ...]:
+    """The command, as ``CC`` has it, or the first that is there.
+
+    :raises FileNotFoundError: there is none.
+    """
+    for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
+        words = shlex.split(command)
+        if words and (path := shutil.which(words[0])):
+            return path, *words[1:]
+    raise FileNotFoundError("no C compiler")
 
 
 def library() -> Library | None:
@@ -214,52 +256,66 @@ def description() -> str:
 
 
 def _output(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=BUILD_SECONDS)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=True,
+        timeout=BUILD_SECONDS,
+    )  # fmt: skip
     return done.stdout
 
 
 def _cache_folder() -> Path:
-    """Of this user, as a library is loaded from there."""
+    """Of this user and nobody else to write to, as a library is loaded from there.
+
+    :raises OSError: it cannot be so.
+    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas-robust"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "geteuid") and (folder.stat().st_uid != os.geteuid() or folder.stat().st_mode & 0o022):
+        raise PermissionError(f"others may write to {folder}")
     return folder
 
 
-def _key(built_by: str) -> str:
+def _key(compiler: str, built_by: str) -> str:
     """Of all that the library depends on; homes are shared by different processors."""
-    processor = platform.machine() + platform.system()
+    processor = platform.machine() + platform.system() + platform.processor()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor += next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        processor += platform.processor()
-    parts = (SOURCE.read_bytes(), built_by.encode(), " ".join(FLAGS).encode(), processor.encode())
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        processor += "".join(line for line in first.splitlines() if line.startswith(PROCESSOR))
+    except OSError:
+        pass
+    parts = (SOURCE.read_bytes(), *(each.encode() for each in (compiler, built_by, " ".join(FLAGS), processor)))
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _build(compiler: str, path: Path) -> None:
+def _build(compiler: Sequence[str], path: Path) -> None:
     """Several processes may do so at a time: each writes a file of its own, which takes the place as a whole."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        _output(compiler, *FLAGS, "-o", str(made), str(SOURCE))
+        _output(*compiler, *FLAGS, "-o", str(made), "-x", "c", str(SOURCE))
         os.replace(made, path)
 
 
 def _agrees(found: Library) -> bool:
-    """Whether the library has torch's values on an example: a compiler may be broken, a file damaged."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = (2, 16, 9, 7), (16, 1, 5, 5), (16, 16, 1, 1), (2, 16, 9, 7)
-    x, weight, pointwise, gradient = (torch.randn(size, generator=generator) for size in sizes)
-    leaves = [each.requires_grad_() for each in (x, weight, pointwise)]
-    with torch.enable_grad():
+    """Whether the library has torch's values on an example: a compiler may be broken, a file damaged.
+
+    In a context of its own: the caller's modes and defaults have nothing to do with it.
+    """
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        generator = torch.Generator().manual_seed(0)
+        sizes = (2, 16, 9, 7), (16, 1, 5, 5), (16, 16, 1, 1), (2, 16, 9, 7)
+        x, weight, pointwise, gradient = (
+            torch.randn(size, generator=generator, dtype=torch.float32, device="cpu") for size in sizes
+        )
         between = F.conv2d(x, weight, None, 1, 2, groups=16)
-        out = F.conv2d(between, pointwise)
-        expected = [between, out, *torch.autograd.grad(out, leaves, gradient)]
-    with torch.no_grad():
-        middle, rows = found.separable(x, weight, pointwise, 1, 1, None)
+        backward: Any = torch.ops.aten.convolution_backward
+        step, whole = ((1, 1), False, (0, 0)), (True, True, False)
+        by_between, by_pointwise, _ = backward(gradient, between, pointwise, None, (1, 1), (0, 0), *step, 1, whole)
+        by_x, by_weight, _ = backward(by_between, x, weight, None, (1, 1), (2, 2), *step, 16, whole)
+        expected = [between, _rows(F.conv2d(between, pointwise)), _rows(by_x), by_weight, by_pointwise]
+        middle, out = found.separable(x, weight, pointwise, 1, 1, None)
         arriving = _rows(gradient).view(-1, 16)
-        by_x, *others = found.separable_gradients(arriving, x, middle, weight, pointwise, 1, None, (True, True))
-        images = [each.view(2, 9, 7, 16).permute(0, 3, 1, 2) for each in (rows, by_x)]
-        given = [middle, *images, *others]
-        pairs = zip(given, expected, strict=True)
-        return all(a is not None and torch.allclose(a, b, rtol=1e-4, atol=1e-3) for a, b in pairs)
+        found_gradients = found.separable_gradients(arriving, x, middle, weight, pointwise, 1, None, (True, True))
+        return all(
+            a is not None and torch.allclose(a.reshape(b.shape), b, rtol=1e-4, atol=1e-3)
+            for a, b in zip((middle, out, *found_gradients), expected, strict=True)
+        )

@@ -68,6 +68,8 @@ def hooked(module: nn.Module) -> bool:
 class PointwiseConv(nn.Conv2d):
     """A bias-free 1x1 convolution."""
 
+    computes_conv2d = True  # by other means
+
     def __init__(self, c_in: int, c_out: int):
         super().__init__(c_in, c_out, 1, bias=False)
 
@@ -153,6 +155,8 @@ class FactorizedReduce(Foldable):
 
 class DepthwiseConv(nn.Conv2d):
     """A bias-free depthwise convolution; at stride 1 it keeps the resolution."""
+
+    computes_conv2d = True  # by other means
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1):
         padding = dilation * (kernel_size // 2)

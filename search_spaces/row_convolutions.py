@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from search_spaces import operations
 from search_spaces.kernels import convolved, depthwise, depthwise_gradients
-from search_spaces.native import LANES, Library, library_for
+from search_spaces.native import LANES, WIDEST, Library, library_for
 from search_spaces.row_operations import Relu
 from search_spaces.rows import (
     Gradient,
@@ -141,6 +141,8 @@ class Pointwise(RowOperation):
         weight = self._parameters.tensors[self.weight]
         if len(weight) % LANES or values.shape[1] % LANES or not values.is_contiguous():
             return None
+        if weight.shape != (len(weight), values.shape[1], 1, 1):
+            return None  # torch tells
         return library_for(values, weight, *([] if plus is None else [plus]))
 
     def find_bias(self, gradient: Tensor) -> None:
@@ -254,8 +256,11 @@ class Separable(RowOperation):
     def _native(self, *tensors: Tensor) -> Library | None:
         """The C library, if it takes these tensors and the weights."""
         weight, matrix = self._weights
-        if self._depthwise.apart or len(weight) % LANES or len(matrix) % LANES:
+        c, o, k = len(weight), len(matrix), weight.shape[-1]
+        if self._depthwise.apart or c % LANES or o % LANES or k > WIDEST:
             return None
+        if weight.shape != (c, 1, k, k) or matrix.shape != (o, c, 1, 1) or (tensors and tensors[0].shape[1] != c):
+            return None  # torch tells
         return library_for(weight, matrix, *tensors)
 
 

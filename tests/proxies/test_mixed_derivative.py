@@ -35,8 +35,8 @@ def all_kinds() -> Declared:
     return Declared(
         nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
         nn.MaxPool2d(3, 1, 1), nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6, affine=False),
-        nn.Conv2d(6, 6, 3, padding="same", padding_mode="reflect", groups=3), nn.ReLU(inplace=True), nn.AvgPool2d(2),
-        nn.Flatten(), nn.Linear(24, 5), nn.ReLU(), nn.Linear(5, 3, bias=False),
+        nn.Conv2d(6, 6, 3, padding="same", padding_mode="reflect", groups=3), nn.ReLU(), nn.Dropout(0.5).eval(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(24, 5), nn.ReLU(), nn.Linear(5, 3, bias=False),
     )  # fmt: skip
 
 
@@ -99,7 +99,25 @@ def changed(network: nn.Module) -> None:
     network[2].forward = torch.tanh  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("change", [hooked, changed, lambda network: network.eval()])
+def put(place: int, module: nn.Module) -> Callable[[nn.Module], None]:
+    return lambda network: network.__setitem__(place, module)  # type: ignore[operator]
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight / self.weight.std(), self.bias)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        hooked, changed, lambda network: network.eval(),
+        put(2, nn.ReLU(inplace=True)), put(4, Standardised(4, 6, 1)), put(8, nn.Dropout(0.5)),
+        put(4, Standardised(4, 6, 1, bias=False)),
+        put(8, nn.InstanceNorm2d(6)), put(8, nn.PReLU()), put(3, nn.MaxPool2d(3, 1, 1, return_indices=True)),
+        lambda network: nn.utils.parametrizations.weight_norm(network[0]),  # type: ignore[index]
+    ],
+)  # fmt: skip
 def test_what_it_does_not_take(change: Callable[[nn.Module], None]) -> None:
     network = all_kinds().double()
     change(network)

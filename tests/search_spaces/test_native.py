@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.literal import literal_network
@@ -204,6 +206,36 @@ def test_tensors_that_it_leaves_to_torch(library: Library, change: Callable[[Ten
         assert library_for(x.clone().requires_grad_()) is library
 
 
+def test_what_it_is_not_made_for_goes_to_torch(library: Library) -> None:
+    x = torch.rand(1, 16, 12, 12)
+    for weight in (torch.rand(16, 1, 9, 9), torch.rand(16, 1, 4, 4), torch.rand(48, 1, 3, 3), torch.rand(16, 2, 3, 3)):
+        assert native.depthwise_library(x, weight) is None
+    assert native.depthwise_library(x, torch.rand(16, 1, 7, 7)) is library
+    with pytest.raises(RuntimeError):
+        convolved(x, torch.rand(48, 1, 3, 3), 1)
+
+
+def test_many_gradients_at_a_time(library: Library) -> None:
+    space = get_space("darts")
+    network = space.build(space.parse("ROBUST_ZCP"), NetworkSpec(channels=16, layers=3, classes=3)).eval()
+    x = torch.rand(2, 3, 16, 16).requires_grad_()
+    (jacobian,) = torch.autograd.grad(
+        network(x).sum(0), x, torch.eye(3), is_grads_batched=True
+    )  # fmt: skip
+    for i in range(3):
+        (expected,) = torch.autograd.grad(network(x).sum(0)[i], x)
+        torch.testing.assert_close(jacobian[i], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
+def test_forward_mode_is_left_to_torch(library: Library) -> None:
+    x, weight = batch((1, 4, 6, 6), 0), batch((4, 1, 3, 3), 1)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(convolved(forward_ad.make_dual(x, torch.ones_like(x)), weight, 1)).tangent
+    assert tangent is not None
+    torch.testing.assert_close(tangent, F.conv2d(torch.ones_like(x), weight, None, 1, 1, groups=4))
+
+
 def test_who_watches_sees_torch(library: Library) -> None:
     x, weight = torch.rand(2, 3, 8, 8), torch.rand(3, 1, 3, 3)
     with FlopCounterMode(display=False) as counter:
@@ -241,7 +273,8 @@ def test_built_once_and_kept(library: Library, tmp_path: Path) -> None:
     assert shown(tmp_path).startswith("C, ")
     assert built.stat().st_mtime_ns == before
     built.write_bytes(b"damaged")
-    assert shown(tmp_path) == "torch"
+    assert shown(tmp_path).startswith("C, ")  # built anew
+    assert list(built.parent.iterdir()) == [built]
 
 
 def test_several_processes_build_it_at_a_time(library: Library, tmp_path: Path) -> None:
@@ -267,6 +300,43 @@ def test_a_library_with_other_values_is_not_used(library: Library, tmp_path: Pat
     script = f'test "$1" = --version && echo some compiler && exit; cc -O1 -shared -fPIC -o "$7" {wrong}'
     assert shown(tmp_path, CC=compiler(tmp_path, script)) == "torch"
     assert len(list((tmp_path / "cache" / "nas-robust").iterdir())) == 1  # it was built, and looked at
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        "torch.inference_mode()", "torch.autocast('cpu')", "torch.device('meta')", "torch.no_grad()",
+        "contextlib.nullcontext(torch.set_default_dtype(torch.float64))",
+        "contextlib.nullcontext(torch.set_default_dtype(torch.bfloat16))",
+    ],
+)  # fmt: skip
+def test_whatever_is_going_on_when_it_is_first_asked_for(library: Library, context: str) -> None:
+    program = f"""
+import contextlib, torch
+from search_spaces.kernels import convolved
+from search_spaces.native import description
+torch.set_num_threads(1)
+x, weight = torch.rand(1, 3, 99, 99, dtype=torch.float32), torch.rand(3, 1, 3, 3, dtype=torch.float32)
+with {context}:
+    assert description().startswith("C, ")
+    with torch.no_grad():
+        convolved(x, weight, 1)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
+
+
+def test_another_users_folder_is_not_used(library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "nas-robust"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert shown(tmp_path) == "torch"
+
+
+def test_a_command_with_options_and_a_compiler_of_cpp(library: Library, tmp_path: Path) -> None:
+    assert shown(tmp_path, CC="cc -m64").startswith("C, ")
+    if shutil.which("g++"):
+        assert shown(tmp_path, CC="g++").startswith("C, g++")
+    assert shown(tmp_path, CC="no-such-compiler").startswith("C, ")
 
 
 def test_done_without(tmp_path: Path) -> None:
