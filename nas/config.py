@@ -44,7 +44,7 @@ class SearchConfig:
     searcher: str = option("regularized_evolution", "what proposes candidates: random or regularized_evolution")
     proxy: tuple[str, ...] = option(
         None,
-        "proxy to rank by, such as synflow or 'grad_norm(images=64)' (default: robust, none with --table); repeat it to"
+        "proxy to rank by, such as synflow or 'snip(images=64)' (default: robust, none with --table); repeat it to"
         " combine several by rank",
     )
     table: str | None = option(None, "rank by measured accuracies: nas_robbench_201, nas_bench_201_r, tiny_robustbench")

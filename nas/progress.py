@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,7 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
     cells = [source.space.format(trial.genotype) for trial in result.top]  # in one piece each, to be copied
     best = [f"{f'{rank}:' if rank > 1 else 'best:':7} {cell}" for rank, cell in enumerate(cells, start=1)]
     about = [f"table:  {source.about}"] if source.about else []
+    about += ["rows:   by the mean rank of the scores, each in its own direction"] if len(source.shown) > 1 else []
     about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
     for line in [*best, *about, *_notes(result, config)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -134,4 +136,9 @@ def _notes(result: SearchResult, config: SearchConfig) -> list[str]:
     told = {"failed": "failed", "reused": "met again, scored once", "rejected": rejected}
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
     lines = [", ".join(notes), f"run:    {result.path}"]
-    return [*lines, f"report: {result.report}"] if result.report else lines
+    lines += [f"report: {result.report}"] if result.report else []
+    if config.table is None:
+        lines.append(
+            f"next:   python -m nas.train --run {shlex.quote(str(result.path))}  (until then the score is a guess)"
+        )
+    return lines

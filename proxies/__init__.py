@@ -62,7 +62,7 @@ POPULATION_PROXIES = tuple(_POPULATION_MODULES)
 def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
     """The proxy of that name: a :class:`~proxies.population.PopulationProxy` if it is one of ``POPULATION_PROXIES``.
 
-    :param name: the name alone, or with options, which come before ``options``: ``grad_norm(images=64, norm=eval)``.
+    :param name: the name alone, or with options, which come before ``options``: ``snip(images=64, norm=train)``.
         A proxy so written is known by that text.
     :raises ValueError: an unknown name or option (with the nearest ones), or an option out of range.
     """

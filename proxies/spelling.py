@@ -1,4 +1,4 @@
-"""Proxies as they are written on a command line: a name, or one with options, ``grad_norm(images=64, norm=eval)``.
+"""Proxies as they are written on a command line: a name, or one with options, ``snip(images=64, norm=train)``.
 
 Options are the keywords of the proxy's class. By convention those whose names end in ``images`` say how many images of
 the batch it looks at.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-FORM = "grad_norm(images=64, norm=eval)"
+FORM = "snip(images=64, norm=train)"
 
 
 def base_name(text: str) -> str:

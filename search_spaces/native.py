@@ -207,7 +207,7 @@ def _watched() -> bool:
 @lru_cache(maxsize=1)
 def _loaded() -> Library | None:
     """Whatever goes wrong, torch serves."""
-    if os.environ.get("NAS_NATIVE") == "0":
+    if os.environ.get("NAS_NATIVE", "").lower() in ("0", "false", "no", "off"):
         return None
     try:
         compiler = _compiler()
@@ -236,7 +236,8 @@ def _compiler() -> tuple[str, ...]:
 
     :raises FileNotFoundError: there is none.
     """
-    for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
+    chosen = os.environ.get("CC")
+    for command in [chosen] if chosen else ("cc", "gcc", "clang"):
         words = shlex.split(command)
         if words and (path := shutil.which(words[0])):
             return path, *words[1:]

@@ -31,6 +31,7 @@ from proxies.population import PopulationProxy
 
 REFERENCE = "measured clean accuracy"
 FEWEST_CELLS = 3  # of which a correlation is taken
+FEWEST_TOP = 8  # of which one among the best quarter is taken
 UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
@@ -156,7 +157,7 @@ class Analysis:
         if len(present) < len(good):
             params_tau = _of(kendall_tau, self.params, self.accuracy, present, self.weights)
         is_params = column.name == "params"
-        top = self.top[in_top]
+        top = self.top[in_top] if in_top.sum() >= FEWEST_TOP else self.top[:0]
         sign = 1 if column.direction == "maximize" else -1
         return Finding(
             name=column.name,
@@ -169,7 +170,7 @@ class Analysis:
             tau=Estimate.of(tau),
             rho=Estimate.of(_of(spearman_rho, good, self.accuracy, present, self.weights)),
             top=Estimate.of(_of(kendall_tau, good, self.accuracy, top, self.top_weights[:, in_top])),
-            top_cells=len(top),
+            top_cells=int(in_top.sum()),
             gain=UNDEFINED if is_params else Estimate.of(tau - params_tau),
             partial=UNDEFINED if is_params else Estimate.of(partial_tau(tau, by_params, params_tau)),
             tau_by_seed=tuple(

@@ -41,7 +41,7 @@ class CorrelationConfig:
     images: int = option(50, "images in the batch; a proxy that takes fewer takes the first")
     proxy: tuple[str, ...] = option(
         None,
-        "proxy to judge, such as synflow or 'grad_norm(images=64)' (default: all); repeat it for several; params, macs,"
+        "proxy to judge, such as synflow or 'snip(images=64)' (default: all); repeat it for several; params, macs,"
         " conv_count always come too",
     )
     seed: int = option(0, "the first seed of weights and batch; also draws --cells and the bootstrap")

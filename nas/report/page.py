@@ -12,7 +12,7 @@ from markupsafe import Markup
 from nas.report import charts, wording
 from nas.report.diagrams import KINDS, diagrams, short_lines
 from nas.report.drawing import draw
-from nas.report.published import CELLS, HALF_WIDTH, PUBLISHED
+from nas.report.published import CELLS, HALF_WIDTH, OWN, PUBLISHED
 from nas.report.ranking import TOP, Ranked, is_ranked, operation_shares, ranking, size_correlation, visible_range
 from nas.report.run_files import RunRecord, ScoredBy
 from proxies.spelling import base_name, image_options
@@ -64,7 +64,8 @@ def render(record: RunRecord) -> str:
         published_half_width=HALF_WIDTH,
         run_names=run_names,
         run_bases=[base_name(name) for name in run_names if base_name(name) != name],
-        unpublished=[name for name in run_names if base_name(name) not in known],
+        unpublished=[name for name in run_names if name not in known],
+        own=OWN,
         images=_images(record),
         command_name=str(record.manifest.get("command") or "search"),
         command=wording.command(record),
@@ -122,6 +123,12 @@ def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     }
     if record.manifest.get("status") in state:
         notes.append(state[record.manifest["status"]])
+    computed = record.manifest.get("convolutions")
+    resumed = record.manifest.get("resumed")
+    if any(isinstance(each, dict) and each.get("convolutions", computed) != computed for each in resumed or ()):
+        notes.append(
+            "Convolutions were computed by different programs before and after resuming: scores differ by rounding."
+        )
     if record.torn:
         notes.append("The last line of trials.jsonl was cut off in the middle of being written; it is left out.")
     if best is not None and ranked and best.key != ranked[0].key:

@@ -66,7 +66,7 @@ def test_what_is_no_such_form(text: str, wrong: str) -> None:
     with pytest.raises(ValueError) as caught:
         parsed(text)
     assert str(caught.value).startswith(f"cannot read the proxy '{text}': {wrong}")
-    assert str(caught.value).endswith("; expected a form such as grad_norm(images=64, norm=eval)")
+    assert str(caught.value).endswith("; expected a form such as snip(images=64, norm=train)")
 
 
 @pytest.mark.parametrize(

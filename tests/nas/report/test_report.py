@@ -74,8 +74,15 @@ def test_a_proxy_with_options_is_set_beside_its_published_figure(tmp_path: Path)
     names = ["snip(images=64)", "zen(images=8)"]
     entries = [{"name": name, "direction": "maximize"} for name in names]
     page = check_page(page_of(write_run(tmp_path / "run", trials_of(3, names), proxies=entries)))
-    assert "snip this run, with options of its own" in page.text
-    assert "For zen(images=8) there is no published figure" in page.text
+    assert "snip this run takes it with other options, for which this is not the figure" in page.text
+    assert "For snip(images=64), zen(images=8) there is no published figure" in page.text
+
+
+def test_a_run_resumed_with_another_program_says_so(tmp_path: Path) -> None:
+    said = "Convolutions were computed by different programs before and after resuming"
+    for number, later in enumerate(("torch", "C, gcc")):
+        run = write_run(tmp_path / str(number), trials_of(3), convolutions="torch", resumed=[{"convolutions": later}])
+        assert (said in check_page(page_of(run)).text) == (later != "torch")
 
 
 def test_failures_that_differ_in_numbers_are_one(run: Path) -> None:

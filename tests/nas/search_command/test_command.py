@@ -127,7 +127,7 @@ def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) ->
         ("--proxy 'snip(image=8)'", ["the proxy snip has no option 'image'", "did you mean images?"]),
         (
             "--proxy 'snip(8)'",
-            ["cannot read the proxy 'snip(8)': '8' names no option", "grad_norm(images=64, norm=eval)"],
+            ["cannot read the proxy 'snip(8)': '8' names no option", "snip(images=64, norm=train)"],
         ),
         ("--proxy 'snip(images=1)'  'norm=eval)'", ["'norm=eval)' belongs to no option", "in quotation marks"]),
         ("--proxy 'snip(images=99999)'", ["--proxy snip(images=99999)", "at most 1408"]),
