@@ -97,7 +97,7 @@ class UntrainedNetworks(ScoreSource):
         return SupervisedExecutor(crew, chunk_seconds=config.chunk_seconds, candidate_timeout=config.candidate_timeout)
 
     def facts(self) -> dict[str, Any]:
-        images, config = self.data.train, self.config
+        images = self.data.train
         return {
             "proxies": [self._described(proxy) for proxy in self.asked],
             "data": {
@@ -107,8 +107,14 @@ class UntrainedNetworks(ScoreSource):
                 "image_size": list(images.images.shape[2:]),
                 "images": len(images.labels),
             },
-            **({"convolutions": description()} if self.device == "cpu" and config.executor == "local" else {}),
+            **({"convolutions": description()} if self._computed_here else {}),
         }
+
+    @property
+    def _computed_here(self) -> bool:
+        """Whether this process computes networks on a CPU: other machines have compilers of their own."""
+        computing = any(proxy.cost != "count" for proxy in self.proxies)
+        return computing and self.device == "cpu" and self.config.executor == "local"
 
     def _described(self, proxy: Proxy | PopulationProxy) -> dict[str, Any]:
         described: dict[str, Any] = {"name": proxy.name, "direction": proxy.direction}

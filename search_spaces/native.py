@@ -1,23 +1,14 @@
 """What torch computes slowly on a CPU, in C (``native.c``): built once by the machine's C compiler, or done without.
 
-The library is built when it is first asked for, in a second or two, and kept in the user's cache folder
-(``XDG_CACHE_HOME``, or ``~/.cache``) under a name that holds the source, the compiler and the processor. Without a
-compiler, or with ``NAS_NATIVE=0`` in the environment, :func:`library` is None and torch's own operations serve:
-the same values up to rounding, in more time. :func:`description` says which of both it is.
+Without a compiler, or with ``NAS_NATIVE=0`` in the environment, :func:`library` is None and torch serves:
+the same values up to rounding, in more time. :func:`description` says which of both it is, and why.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
 import threading
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,15 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
-SOURCE = Path(__file__).with_name("native.c")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
+from search_spaces import native_build
+
 FUNCTIONS = ("depthwise", "depthwise_by_weight", "pointwise", "pointwise_gradients", "separable", "separable_gradients")
-#: lines of /proc/cpuinfo that tell processors apart
-PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU implementer", "CPU part", "Features")
 WIDEST = 7  # kernel
-BUILD_SECONDS = 60
 LANES = 16  # what the functions for separable convolutions take the channels a multiple of
-_building = threading.Lock()
+_loading = threading.Lock()
 
 
 class Shape(ctypes.Structure):
@@ -204,96 +192,44 @@ def _watched() -> bool:
     )
 
 
-@lru_cache(maxsize=1)
-def _loaded() -> Library | None:
-    """Whatever goes wrong, torch serves."""
-    if os.environ.get("NAS_NATIVE", "").lower() in ("0", "false", "no", "off"):
-        return None
-    try:
-        compiler = _compiler()
-        built_by = _output(*compiler, "--version").splitlines()[0]
-        path = _cache_folder() / f"native-{_key(' '.join(compiler), built_by)}.so"
-        kept = path.exists()
-        found = _usable(path, built_by) if kept else None
-        if found is None:  # none yet, or damaged
-            _build(compiler, path)
-            found = _usable(path, built_by)
-        return found
-    except Exception:
-        return None
-
-
-def _usable(path: Path, built_by: str) -> Library | None:
-    try:
-        found = Library(path, built_by)
-    except (OSError, AttributeError):
-        return None
-    return found if _agrees(found) else None
-
-
-def _compiler() -> tuple[str, ...]:
-    """The command, as ``CC`` has it, or the first that is there.
-
-    :raises FileNotFoundError: there is none.
-    """
-    chosen = os.environ.get("CC")
-    for command in [chosen] if chosen else ("cc", "gcc", "clang"):
-        words = shlex.split(command)
-        if words and (path := shutil.which(words[0])):
-            return path, *words[1:]
-    raise FileNotFoundError("no C compiler")
-
-
 def library() -> Library | None:
     """The library; None where there is none to be had."""
-    with _building:
-        return _loaded()
+    found = _loaded_or_why_not()
+    return found if isinstance(found, Library) else None
 
 
 def description() -> str:
-    """What computes the convolutions: ``C, gcc ... 12.2.0``, or ``torch``."""
-    found = library()
-    return "torch" if found is None else f"C, {found.built_by}"
+    """What computes the convolutions: ``C, gcc ... 12.2.0``, or ``torch (no C compiler)``, with the reason."""
+    found = _loaded_or_why_not()
+    return f"C, {found.built_by}" if isinstance(found, Library) else f"torch ({found})"
 
 
-def _output(*command: str) -> str:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=True,
-        timeout=BUILD_SECONDS,
-    )  # fmt: skip
-    return done.stdout
+def _loaded_or_why_not() -> Library | str:
+    with _loading:
+        return _loaded()
 
 
-def _cache_folder() -> Path:
-    """Of this user and nobody else to write to, as a library is loaded from there.
-
-    :raises OSError: it cannot be so.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas-robust"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "geteuid") and (folder.stat().st_uid != os.geteuid() or folder.stat().st_mode & 0o022):
-        raise PermissionError(f"others may write to {folder}")
-    return folder
-
-
-def _key(compiler: str, built_by: str) -> str:
-    """Of all that the library depends on; homes are shared by different processors."""
-    processor = platform.machine() + platform.system() + platform.processor()
+@lru_cache(maxsize=1)
+def _loaded() -> Library | str:
+    """Whatever goes wrong, torch serves; what it was is told."""
+    if os.environ.get("NAS_NATIVE", "").lower() in ("0", "false", "no", "off"):
+        return f"NAS_NATIVE is {os.environ['NAS_NATIVE']}"
     try:
-        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
-        processor += "".join(line for line in first.splitlines() if line.startswith(PROCESSOR))
-    except OSError:
-        pass
-    parts = (SOURCE.read_bytes(), *(each.encode() for each in (compiler, built_by, " ".join(FLAGS), processor)))
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+        recipe = native_build.recipe()
+        if recipe.path.exists() and (found := _usable(recipe)) is not None:
+            return found
+        recipe.build()  # there is none yet, or a damaged one
+        return _usable(recipe) or "the C library has other values than torch, or cannot be loaded"
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _build(compiler: Sequence[str], path: Path) -> None:
-    """Several processes may do so at a time: each writes a file of its own, which takes the place as a whole."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        _output(*compiler, *FLAGS, "-o", str(made), "-x", "c", str(SOURCE))
-        os.replace(made, path)
+def _usable(recipe: native_build.Recipe) -> Library | None:
+    try:
+        found = Library(recipe.path, recipe.built_by)
+    except (OSError, AttributeError):
+        return None
+    return found if _agrees(found) else None
 
 
 def _agrees(found: Library) -> bool:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import operations
-from search_spaces.row_convolutions import Pointwise, Reduce, Separable, Twice
+from search_spaces.row_convolutions import Pointwise, Reduce
 from search_spaces.row_operations import AvgPool, MaxPool, Relu, Skip
+from search_spaces.row_separable import Separable, Twice
 from search_spaces.rows import Gradient, NotPlain, Parameters, RowOperation, Rows
 
 if TYPE_CHECKING:

@@ -139,7 +139,7 @@ class Correlation:
             "network": dataclasses.asdict(self.spec),
             "versions": environment.versions(),
             "hardware": environment.hardware("cpu"),
-            "convolutions": native.description(),
+            **({} if data is None else {"convolutions": native.description()}),
             "git_commit": environment.git_commit(),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": 0.0,

@@ -11,6 +11,7 @@ import pytest
 
 from nas.report import write_report
 from nas.report.__main__ import main
+from nas.report.published import OWN
 from nas.report.ranking import (
     ranking,
     size_correlation,
@@ -76,6 +77,13 @@ def test_a_proxy_with_options_is_set_beside_its_published_figure(tmp_path: Path)
     page = check_page(page_of(write_run(tmp_path / "run", trials_of(3, names), proxies=entries)))
     assert "snip this run takes it with other options, for which this is not the figure" in page.text
     assert "For snip(images=64), zen(images=8) there is no published figure" in page.text
+
+
+def test_the_own_figures_are_those_of_the_results() -> None:
+    lines = (ROOT / "docs" / "results" / "correlation-tiny-robustbench.md").read_text().splitlines()
+    rows = {line.split("|")[1].strip(" *`"): line.split("|") for line in lines if line.startswith("|")}
+    assert rows["robust"][2].split()[0] == OWN["tau"] and rows["params"][2].split()[0] == OWN["params"]
+    assert rows["robust"][7].strip() == OWN["cells"]
 
 
 def test_a_run_resumed_with_another_program_says_so(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_the_table_shows_what_was_found(capsys: pytest.CaptureFixture[str]) -> N
     assert f"{best['params']:,}" in rows[0] and f"best:   {best['genotype']}\n" in out
     assert [line.split()[0] for line in out.splitlines() if "Genotype(" in line] == ["best:", "2:", "3:", "4:", "5:"]
     assert "run:    run [bold]" in out and "report" not in out
+    assert "next:   python -m nas.train --run 'run [bold]'" in out and "rows:" not in out
     assert re.search(r"\d+ draws rejected by the constraints", out)
     assert "6/6" in err and "best" in err
 
@@ -79,6 +80,7 @@ def test_the_table_of_long_names_fits_a_narrow_terminal(
     assert main([*TINY, "--out", "run", *(word for name in names for word in ("--proxy", name))]) == 0
     out, err = capsys.readouterr()
     table = [line for line in out.splitlines() if line[:1] in "┏┃│└"]
+    assert "rows:   by the mean rank of the scores" in out
     assert max(map(len, table)) <= 80 and "best" not in err.splitlines()[-1]
     for record in json.loads(Path("run/best.json").read_text())["scores"].values():
         assert f"{record:.6g}" in out  # in one piece
