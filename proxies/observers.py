@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -43,8 +43,8 @@ class Observer(ABC):
     @abstractmethod
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None: ...
 
-    def begin(self, start: int) -> None:
-        """A pass begins, over the images from number ``start`` on."""
+    def begin(self, start: int, *, more: bool) -> None:
+        """A pass to listen to begins, over the images from number ``start`` on; ``more``: it is not the last."""
         return
 
     @abstractmethod
@@ -53,37 +53,69 @@ class Observer(ABC):
 
 
 class AgreementObserver(Observer):
-    """Of how many ReLU inputs two images have the same sign, ``(N, N)``."""
+    """Of how many ReLU inputs two images have the same sign, ``(N, N)``.
+
+    Counted while the pass goes on; only codes that images of a later pass have to be compared with are kept.
+    """
 
     kinds = (nn.ReLU, nn.ReLU6)
     only_looks = True
 
     def __init__(self, network: nn.Module):
         super().__init__(network)
-        self._passes: list[tuple[int, list[Tensor]]] = []  # the first image's number, codes (N, units) by call
+        self._passes: list[_Codes] = []
 
-    def begin(self, start: int) -> None:
-        self._passes.append((start, []))
+    def begin(self, start: int, *, more: bool) -> None:
+        self._passes.append(_Codes(start, keep=more, before=list(self._passes)))
 
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening:
-            on = output.detach() > 0
+            on = output.detach().sign()  # a ReLU's output is nowhere negative
             units_last = on.permute(0, 2, 3, 1) if on.ndim == 4 else on  # no copy in channels_last
-            self._passes[-1][1].append(units_last.flatten(1))
+            self._passes[-1].add(units_last.flatten(1))
 
     def value(self, start: int, stop: int) -> Tensor | ProxyError:
-        heard = [codes for first, codes in sorted(self._passes, key=lambda each: each[0]) if start <= first < stop]
-        agreements = [agreement(torch.cat(parts)) for parts in zip(*heard, strict=True)]
-        if not agreements:
+        of_these = [each for each in self._passes if start <= each.start < stop]
+        if not of_these[0].calls:
             return ProxyError("the network calls no nn.ReLU module; functional relus cannot be observed")
-        return torch.stack(agreements).sum(0)
+        blocks = [[_between(row, column) for column in of_these] for row in of_these]
+        return torch.cat([torch.cat(row, 1) for row in blocks])
 
 
-def agreement(codes: Tensor) -> Tensor:
-    """``(N, N)``, float64: on how many of the units two rows of ``codes`` ``(N, units)`` agree."""
-    codes = codes.to(torch.float32)  # exact: there are fewer than 2^24 units of a layer
-    on = codes.sum(1)
-    return (codes.shape[1] - on - on.unsqueeze(1) + 2 * codes @ codes.t()).double()
+class _Codes:
+    """The ReLU codes of one pass: how they agree with each other and with those of the passes before.
+
+    :param keep: whether a later pass will be compared with this one.
+    """
+
+    def __init__(self, start: int, *, keep: bool, before: Sequence[_Codes]):
+        self.start = start
+        self.calls = 0
+        self._keep = keep
+        self.kept: list[Tensor] = []  # of each call
+        self._others = [*before, self]
+        self.agreements: dict[_Codes, Tensor] = {}  # with the images of each of the passes, in columns
+
+    def add(self, on: Tensor) -> None:
+        """Another call's, ``(images, units)``, 0 or 1."""
+        if self._keep:
+            self.kept.append(on.to(torch.int8))
+        for other in self._others:
+            agreeing = agreement(on, on if other is self else other.kept[self.calls])
+            so_far = self.agreements.get(other)
+            self.agreements[other] = agreeing if so_far is None else so_far.add_(agreeing)
+        self.calls += 1
+
+
+def _between(row: _Codes, column: _Codes) -> Tensor:
+    """The block of the matrix where the images of two passes meet."""
+    return row.agreements[column] if column in row.agreements else column.agreements[row].t()
+
+
+def agreement(a: Tensor, b: Tensor) -> Tensor:
+    """``(N, M)``, float64: on how many of the units a row of a and a row of b, of zeros and ones, agree."""
+    a, b = a.float(), b.float()  # exact: there are fewer than 2^24 units of a layer
+    return (a.shape[1] - a.sum(1).unsqueeze(1) - b.sum(1) + 2 * (a @ b.t())).double()
 
 
 class SaliencyObserver(Observer):

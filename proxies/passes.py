@@ -134,8 +134,10 @@ class _Sweep:
         requests = [each for each in self.gathered if each.start <= start and start + len(images) <= each.stop]
         if any(each.quantity in OF_IMAGES for each in requests):
             images.requires_grad_()
-        for observer in self.observers.values():
-            observer.begin(start)
+        for quantity, observer in self.observers.items():
+            if any(each.quantity == quantity for each in requests):
+                stop = max(each.stop for each in self.gathered if each.quantity == quantity)
+                observer.begin(start, more=start + len(images) < stop)
         self._listen(*(each.quantity for each in requests))
         logits = self.network(images)
         backward: dict[Differentiated, list[Request]] = {}

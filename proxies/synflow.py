@@ -106,14 +106,17 @@ class DepthwiseProduct(nn.Conv2d):
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Whether ``conv`` is such a convolution on a CPU, without anything besides."""
+        """Whether ``conv`` is such a convolution on a CPU, without anything besides or a way of its own."""
         plain = (
             conv.weight.device.type == "cpu"
             and conv.bias is None
             and conv.padding_mode == "zeros"
             and not isinstance(conv.padding, str)
         )
-        return plain and conv.in_channels == conv.out_channels == conv.groups > 1 and not conv._forward_hooks
+        own = getattr(conv, "computes_conv2d", False)
+        return (
+            plain and conv.in_channels == conv.out_channels == conv.groups > 1 and not conv._forward_hooks and not own
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.native import depthwise_library
+from search_spaces.native import depthwise_library, is_batch
+
+LARGEST_FOR_COLUMNS = 2**20  # numbers; the columns take 9 or 25 times as many
 
 
 def exporting() -> bool:
@@ -30,6 +32,8 @@ def depthwise(x: Tensor, weight: Tensor, dilation: int = 1, stride: int = 1) -> 
     * the weight's, of kernels wider than 3: as that of kernels of 3 columns (:func:`weight_gradient`);
     * the weight's, of dilation 2: that of undilated convolutions on the phases of the image (the pixels whose row and
       column leave equal remainders modulo the dilation), or, for phases smaller than the kernel, a few matrix products.
+
+    In float64 torch goes channel by channel, in each direction; a product with the columns of the image is faster.
     """
     if stride > 1 and dilation > 1:
         raise ValueError(f"expected a stride or a dilation of 1, got {stride} and {dilation}")
@@ -88,7 +92,8 @@ def depthwise_gradients(
 ) -> tuple[Tensor | None, Tensor | None]:
     dilation, stride = steps
     native = depthwise_library(x, weight, grad)
-    if stride > 1 and native is None:
+    by_columns = native is None and wants_columns(x, grad)
+    if stride > 1 and native is None and not by_columns:
         return torch_gradients(grad, x, weight, stride, wanted)
     grad_x = grad_weight = None
     if wanted[0] and stride > 1:
@@ -99,6 +104,9 @@ def depthwise_gradients(
         grad_x = convolved(grad, weight.flip(2, 3), dilation)
     if wanted[1] and native is not None:
         grad_weight = native.depthwise_by_weight(grad, x, weight, dilation, stride)
+    elif wanted[1] and by_columns:
+        products = columns(x, weight, dilation, stride) @ grad.flatten(2).unsqueeze(3)  # N C kk 1
+        grad_weight = products.sum(0).view_as(weight)
     elif wanted[1] and dilation > 1:
         grad_weight = dilated_weight_gradient(grad, x, weight, dilation)
     elif wanted[1]:
@@ -110,7 +118,24 @@ def convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tens
     native = depthwise_library(x, weight)
     if native is not None:
         return native.depthwise(x, weight, dilation, stride)
+    if wants_columns(x, weight):
+        size = ((length - 1) // stride + 1 for length in x.shape[2:])
+        return (weight.flatten(2) @ columns(x, weight, dilation, stride)).view(*x.shape[:2], *size)
     return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])
+
+
+def wants_columns(x: Tensor, *others: Tensor) -> bool:
+    """Whether torch would go channel by channel, and the columns of the image fit into memory."""
+    if x.dtype != torch.float64 or x.device.type != "cpu" or any(map(is_batch, (x, *others))):
+        return False
+    return 0 < x.numel() <= LARGEST_FOR_COLUMNS
+
+
+def columns(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:
+    """``(N, C, k^2, H' W')``: the pixels that each output is a sum of."""
+    k = weight.shape[-1]
+    found = F.unfold(x, k, dilation, dilation * (k // 2), stride)
+    return found.view(len(x), x.shape[1], k * k, -1)
 
 
 def torch_gradients(

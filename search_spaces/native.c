@@ -1,13 +1,14 @@
-/* Depthwise convolutions of float32 images (N, H, W, C), with their gradients.
+/* Depthwise, pointwise and separable convolutions of images (N, H, W, C) with their gradients, of numbers of type REAL:
+ * float or double.
  *
- * Each goes image by image, sixteen channels at a time: those are copied into a tile with their padding around, so that
+ * Each goes image by image, LANES channels at a time: those are copied into a tile with their padding around, so that
  * no loop has to look for the border, and all that is read again stays in the cache. Sums go over the taps in row-major
- * order; the weight's gradient is summed up image by image. One thread, no state; scratch: see scratch_floats.
+ * order; the weight's gradient is summed up image by image. One thread, no state; scratch: see scratch_numbers.
  */
 #include <string.h>
 
-#define LANES 16
-typedef float V __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define LANES (64 / (long)sizeof(REAL)) /* 16 or 8 */
+typedef REAL V __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
 
 typedef struct {
     long n, h, w, c;          /* the image: count, height, width, channels */
@@ -17,14 +18,14 @@ typedef struct {
 static inline long pad_of(const Shape *s) { return s->dilation * (s->k / 2); }
 static inline long out_of(const Shape *s, long size) { return (size - 1) / s->stride + 1; }
 
-/* Floats of scratch that any of the functions below may use; o as there, or 0. */
-long scratch_floats(const Shape *s, long o) {
+/* Numbers of scratch that any of the functions below may use; o as there, or 0. */
+long scratch_numbers(const Shape *s, long o) {
     long tile = (s->h + 2 * pad_of(s)) * (s->w + 2 * pad_of(s)) * LANES, taps = s->k * s->k;
     return tile + taps * LANES + (o ? 2 * taps * s->c + s->h * s->w * s->c + s->c * o : 0);
 }
 
-/* Up to sixteen channels of one image into the middle of a tile of which the rest is filled. */
-static void to_tile(const float *x, long h, long w, long c, long lanes, long pad, float fill, float *tile) {
+/* Up to LANES channels of one image into the middle of a tile of which the rest is filled. */
+static void to_tile(const REAL *x, long h, long w, long c, long lanes, long pad, REAL fill, REAL *tile) {
     long wide = w + 2 * pad;
     V filled = (V){0} + fill;
     for (long i = 0; i < pad * wide; i++) {
@@ -32,47 +33,47 @@ static void to_tile(const float *x, long h, long w, long c, long lanes, long pad
         *(V *)(tile + ((h + pad) * wide + i) * LANES) = filled;
     }
     for (long i = 0; i < h; i++) {
-        float *row = tile + (i + pad) * wide * LANES;
+        REAL *row = tile + (i + pad) * wide * LANES;
         for (long j = 0; j < pad; j++) {
             *(V *)(row + j * LANES) = filled;
             *(V *)(row + (w + pad + j) * LANES) = filled;
         }
-        const float *from = x + i * w * c;
+        const REAL *from = x + i * w * c;
         row += pad * LANES;
         if (lanes == LANES)
             for (long j = 0; j < w; j++) *(V *)(row + j * LANES) = *(const V *)(from + j * c);
         else
             for (long j = 0; j < w; j++) {
                 V v = filled;
-                memcpy(&v, from + j * c, lanes * sizeof(float));
+                memcpy(&v, from + j * c, lanes * sizeof(REAL));
                 *(V *)(row + j * LANES) = v;
             }
     }
 }
 
-static inline void put(float *to, V v, long lanes, int add) {
+static inline void put(REAL *to, V v, long lanes, int add) {
     if (lanes == LANES) {
         if (add) v += *(V *)to;
         *(V *)to = v;
-    } else memcpy(to, &v, lanes * sizeof(float)); /* nobody adds to a part */
+    } else memcpy(to, &v, lanes * sizeof(REAL)); /* nobody adds to a part */
 }
 
-static inline V get(const float *from, long lanes) {
+static inline V get(const REAL *from, long lanes) {
     if (lanes == LANES) return *(const V *)from;
     V v = {0};
-    memcpy(&v, from, lanes * sizeof(float));
+    memcpy(&v, from, lanes * sizeof(REAL));
     return v;
 }
 
 /* Weights (C, k, k) of some channels as k * k vectors, turned round or not. */
-static void to_taps(const float *weight, long taps, long lanes, int turned, float *out) {
-    memset(out, 0, taps * LANES * sizeof(float));
+static void to_taps(const REAL *weight, long taps, long lanes, int turned, REAL *out) {
+    memset(out, 0, taps * LANES * sizeof(REAL));
     for (long lane = 0; lane < lanes; lane++)
         for (long t = 0; t < taps; t++) out[(turned ? taps - 1 - t : t) * LANES + lane] = weight[lane * taps + t];
 }
 
 /* The way back. */
-static void from_taps(const float *total, long taps, long lanes, float *out) {
+static void from_taps(const REAL *total, long taps, long lanes, REAL *out) {
     for (long lane = 0; lane < lanes; lane++)
         for (long t = 0; t < taps; t++) out[lane * taps + t] = total[t * LANES + lane];
 }
@@ -81,10 +82,10 @@ static void from_taps(const float *total, long taps, long lanes, float *out) {
 #define PIXELS 8 /* of a row at a time */
 
 static inline __attribute__((always_inline)) void convolve_tile(
-    const float *tile, long wide, const float *taps, long k, long dilation, long stride, long h, long w, long c,
-    long lanes, float *out, int add) {
+    const REAL *tile, long wide, const REAL *taps, long k, long dilation, long stride, long h, long w, long c,
+    long lanes, REAL *out, int add) {
     for (long i = 0; i < h; i++) {
-        const float *top = tile + i * stride * wide * LANES;
+        const REAL *top = tile + i * stride * wide * LANES;
         long j = 0;
         for (; j + PIXELS <= w; j += PIXELS) {
             V sum[PIXELS] = {{0}};
@@ -109,8 +110,8 @@ _Pragma("GCC unroll 8")
     }
 }
 
-static void convolve_any(const float *tile, long wide, const float *taps, const Shape *s, long h, long w, long lanes,
-                         float *out, int add) {
+static void convolve_any(const REAL *tile, long wide, const REAL *taps, const Shape *s, long h, long w, long lanes,
+                         REAL *out, int add) {
 #define CASE(K, DILATION)                                            \
     if (lanes == LANES && s->stride == 1 && s->k == K && s->dilation == DILATION) \
     convolve_tile(tile, wide, taps, K, DILATION, 1, h, w, s->c, LANES, out, add)
@@ -123,9 +124,9 @@ static void convolve_any(const float *tile, long wide, const float *taps, const 
 }
 
 /* out (N, H', W', C): the depthwise convolution of x with weight (C, k, k), or with the kernels turned round. */
-void depthwise(const Shape *s, const float *x, const float *weight, int turned, float *out, float *scratch) {
+void depthwise(const Shape *s, const REAL *x, const REAL *weight, int turned, REAL *out, REAL *scratch) {
     long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
-    float *tile = scratch, *kernel = scratch + (s->h + 2 * pad) * wide * LANES;
+    REAL *tile = scratch, *kernel = scratch + (s->h + 2 * pad) * wide * LANES;
     for (long c = 0; c < s->c; c += LANES) {
         long lanes = s->c - c < LANES ? s->c - c : LANES;
         to_taps(weight + c * taps, taps, lanes, turned, kernel);
@@ -137,12 +138,12 @@ void depthwise(const Shape *s, const float *x, const float *weight, int turned, 
 }
 
 static inline __attribute__((always_inline)) void correlate_rows(
-    const float *tile, long wide, const float *gradient, long k, long dilation, long stride, long h, long w, long c,
-    long lanes, float *total) {
+    const REAL *tile, long wide, const REAL *gradient, long k, long dilation, long stride, long h, long w, long c,
+    long lanes, REAL *total) {
     for (long a = 0; a < k; a++) { /* one row of the kernel at a time: its sums stay in registers */
         V sum[8] = {{0}};
         for (long i = 0; i < h; i++) {
-            const float *row = tile + (i * stride + a * dilation) * wide * LANES;
+            const REAL *row = tile + (i * stride + a * dilation) * wide * LANES;
             for (long j = 0; j < w; j++) {
                 V g = get(gradient + (i * w + j) * c, lanes);
                 for (long b = 0; b < k; b++) sum[b] += g * AT(row, 0, j * stride + b * dilation);
@@ -153,11 +154,11 @@ static inline __attribute__((always_inline)) void correlate_rows(
 }
 
 static inline __attribute__((always_inline)) void correlate_whole(
-    const float *tile, long wide, const float *gradient, long k, long dilation, long stride, long h, long w, long c,
-    long lanes, float *total) {
+    const REAL *tile, long wide, const REAL *gradient, long k, long dilation, long stride, long h, long w, long c,
+    long lanes, REAL *total) {
     V sum[25] = {{0}};
     for (long i = 0; i < h; i++) {
-        const float *top = tile + i * stride * wide * LANES;
+        const REAL *top = tile + i * stride * wide * LANES;
         for (long j = 0; j < w; j++) {
             V g = get(gradient + (i * w + j) * c, lanes);
             for (long a = 0; a < k; a++)
@@ -167,8 +168,8 @@ static inline __attribute__((always_inline)) void correlate_whole(
     for (long t = 0; t < k * k; t++) *(V *)(total + t * LANES) += sum[t];
 }
 
-static void correlate_any(const float *tile, long wide, const float *gradient, const Shape *s, long h, long w,
-                          long lanes, float *total) {
+static void correlate_any(const REAL *tile, long wide, const REAL *gradient, const Shape *s, long h, long w,
+                          long lanes, REAL *total) {
     if (lanes == LANES && s->k == 3)
         correlate_whole(tile, wide, gradient, 3, s->dilation, s->stride, h, w, s->c, LANES, total);
     else if (lanes == LANES && s->k == 5)
@@ -177,14 +178,14 @@ static void correlate_any(const float *tile, long wide, const float *gradient, c
 }
 
 /* out (C, k, k): the gradient by the weight, from that by the output (N, H', W', C). */
-void depthwise_by_weight(const Shape *s, const float *x, const float *gradient, float *out, float *scratch) {
+void depthwise_by_weight(const Shape *s, const REAL *x, const REAL *gradient, REAL *out, REAL *scratch) {
     long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
-    float *tile = scratch, *total = scratch + (s->h + 2 * pad) * wide * LANES;
+    REAL *tile = scratch, *total = scratch + (s->h + 2 * pad) * wide * LANES;
     for (long c = 0; c < s->c; c += LANES) {
         long lanes = s->c - c < LANES ? s->c - c : LANES;
-        memset(total, 0, taps * LANES * sizeof(float));
+        memset(total, 0, taps * LANES * sizeof(REAL));
         for (long n = 0; n < s->n; n++) {
-            const float *g = gradient + n * h * w * s->c + c;
+            const REAL *g = gradient + n * h * w * s->c + c;
             to_tile(x + n * s->h * s->w * s->c + c, s->h, s->w, s->c, lanes, pad, 0, tile);
             correlate_any(tile, wide, g, s, h, w, lanes, total);
         }
@@ -194,8 +195,8 @@ void depthwise_by_weight(const Shape *s, const float *x, const float *gradient, 
 
 /* A block of rows of a product: rows r of a are a + r * a_row, its columns j apart by a_column; b and out have rows. */
 static inline __attribute__((always_inline)) void product_block(
-    const float *a, long a_row, long a_column, const float *b, long b_row, float *out, long out_row, long depth,
-    int rows, int vectors, const float *bias, int add) {
+    const REAL *a, long a_row, long a_column, const REAL *b, long b_row, REAL *out, long out_row, long depth,
+    int rows, int vectors, const REAL *bias, int add) {
     V sum[16 * 2];
     _Pragma("GCC unroll 32")
     for (int r = 0; r < rows; r++)
@@ -221,15 +222,15 @@ static inline __attribute__((always_inline)) void product_block(
         for (int v = 0; v < vectors; v++) *(V *)(out + r * out_row + v * LANES) = sum[r * vectors + v];
 }
 
-/* out (m, n), or what is added to it: a (m, depth) by b (depth, n), plus bias (n) or NULL. n is a multiple of 16. */
-static void product(const float *a, long a_row, long a_column, const float *b, long b_row, float *out, long out_row,
-                    long m, long depth, long n, const float *bias, int add) {
+/* out (m, n), or what is added to it: a (m, depth) by b (depth, n), plus bias (n) or NULL. n is a multiple of LANES. */
+static void product(const REAL *a, long a_row, long a_column, const REAL *b, long b_row, REAL *out, long out_row,
+                    long m, long depth, long n, const REAL *bias, int add) {
     for (long c = 0; c < n;) {
-        const float *plus = bias ? bias + c : NULL;
+        const REAL *plus = bias ? bias + c : NULL;
         int two = n - c >= 2 * LANES;
         long i = 0;
         for (; i + 8 <= m; i += 8) {
-            const float *rows = a + i * a_row;
+            const REAL *rows = a + i * a_row;
             if (two) product_block(rows, a_row, a_column, b + c, b_row, out + i * out_row + c, out_row, depth, 8, 2, plus, add);
             else if (i + 16 <= m) {
                 product_block(rows, a_row, a_column, b + c, b_row, out + i * out_row + c, out_row, depth, 16, 1, plus, add);
@@ -237,7 +238,7 @@ static void product(const float *a, long a_row, long a_column, const float *b, l
             } else product_block(rows, a_row, a_column, b + c, b_row, out + i * out_row + c, out_row, depth, 8, 1, plus, add);
         }
         for (; i < m; i++) {
-            float *to = out + i * out_row + c;
+            REAL *to = out + i * out_row + c;
             if (two) product_block(a + i * a_row, a_row, a_column, b + c, b_row, to, out_row, depth, 1, 2, plus, add);
             else product_block(a + i * a_row, a_row, a_column, b + c, b_row, to, out_row, depth, 1, 1, plus, add);
         }
@@ -246,45 +247,45 @@ static void product(const float *a, long a_row, long a_column, const float *b, l
 }
 
 /* The transpose (C, O) of weights (O, C). */
-static void transpose(const float *weight, long o, long c, float *out) {
+static void transpose(const REAL *weight, long o, long c, REAL *out) {
     for (long i = 0; i < o; i++)
         for (long j = 0; j < c; j++) out[j * o + i] = weight[i * c + j];
 }
 
-/* A pointwise convolution of x (N H W, C), weight (O, C), O a multiple of 16: out (N H W, O), to which is added, or which
+/* A pointwise convolution of x (N H W, C), weight (O, C), O a multiple of LANES: out (N H W, O), to which is added, or which
  * is the result plus bias (O) or NULL. */
-void pointwise(const Shape *s, long o, const float *x, const float *weight, const float *bias, int add, float *out,
-               float *scratch) {
+void pointwise(const Shape *s, long o, const REAL *x, const REAL *weight, const REAL *bias, int add, REAL *out,
+               REAL *scratch) {
     transpose(weight, o, s->c, scratch);
     product(x, s->c, 1, scratch, o, out, o, s->n * s->h * s->w, s->c, o, bias, add);
 }
 
 #define TOGETHER 1024 /* rows of which both gradients are found while they are in the cache */
 
-/* Its gradients, C a multiple of 16, from that by the output, of rows gradient_row apart: by x, to which is added or
+/* Its gradients, C a multiple of LANES, from that by the output, of rows gradient_row apart: by x, to which is added or
  * which is stored, and, where it is not NULL, by the weight. */
-void pointwise_gradients(const Shape *s, long o, const float *x, const float *gradient, long gradient_row,
-                         const float *weight, float *by_x, int add, float *by_weight, float *scratch) {
+void pointwise_gradients(const Shape *s, long o, const REAL *x, const REAL *gradient, long gradient_row,
+                         const REAL *weight, REAL *by_x, int add, REAL *by_weight, REAL *scratch) {
     long m = s->n * s->h * s->w, c = s->c;
     (void)scratch;
     for (long i = 0; i < m; i += TOGETHER) {
-        const float *g = gradient + i * gradient_row;
+        const REAL *g = gradient + i * gradient_row;
         long rows = m - i < TOGETHER ? m - i : TOGETHER;
         product(g, gradient_row, 1, weight, c, by_x + i * c, c, rows, o, c, NULL, add);
         if (by_weight) product(g, 1, gradient_row, x + i * c, c, by_weight, c, o, rows, c, NULL, i > 0);
     }
 }
 
-/* A depthwise and a pointwise convolution, weight (C, k, k) and (O, C), C and O multiples of 16: middle (N, H', W', C)
+/* A depthwise and a pointwise convolution, weight (C, k, k) and (O, C), C and O multiples of LANES: middle (N, H', W', C)
  * between them, and out (N, H', W', O), to which is added, or which is the result plus bias (O) or NULL. */
-void separable(const Shape *s, long o, const float *x, const float *weight, const float *pointwise, const float *bias,
-               int add, float *middle, float *out, float *scratch) {
+void separable(const Shape *s, long o, const REAL *x, const REAL *weight, const REAL *pointwise, const REAL *bias,
+               int add, REAL *middle, REAL *out, REAL *scratch) {
     long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
-    float *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES, *transposed = kernels + taps * s->c;
+    REAL *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES, *transposed = kernels + taps * s->c;
     for (long c = 0; c < s->c; c += LANES) to_taps(weight + c * taps, taps, LANES, 0, kernels + c * taps);
     transpose(pointwise, o, s->c, transposed);
     for (long n = 0; n < s->n; n++) {
-        float *between = middle + n * h * w * s->c;
+        REAL *between = middle + n * h * w * s->c;
         for (long c = 0; c < s->c; c += LANES) {
             to_tile(x + n * s->h * s->w * s->c + c, s->h, s->w, s->c, LANES, pad, 0, tile);
             convolve_any(tile, wide, kernels + c * taps, s, h, w, LANES, between + c, 0);
@@ -295,16 +296,16 @@ void separable(const Shape *s, long o, const float *x, const float *weight, cons
 
 /* Its gradients at stride 1, from that by the output, of rows gradient_row apart: by x, to which is added or which is
  * stored, and, where they are not NULL, by the weights. */
-void separable_gradients(const Shape *s, long o, const float *x, const float *middle, const float *gradient,
-                         long gradient_row, const float *weight, const float *pointwise, float *by_x, int add,
-                         float *by_weight, float *by_pointwise, float *scratch) {
+void separable_gradients(const Shape *s, long o, const REAL *x, const REAL *middle, const REAL *gradient,
+                         long gradient_row, const REAL *weight, const REAL *pointwise, REAL *by_x, int add,
+                         REAL *by_weight, REAL *by_pointwise, REAL *scratch) {
     long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, pixels = s->h * s->w;
-    float *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES;
-    float *totals = kernels + taps * s->c, *between = totals + taps * s->c;
+    REAL *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES;
+    REAL *totals = kernels + taps * s->c, *between = totals + taps * s->c;
     for (long c = 0; c < s->c; c += LANES) to_taps(weight + c * taps, taps, LANES, 1, kernels + c * taps);
-    memset(totals, 0, taps * s->c * sizeof(float));
+    memset(totals, 0, taps * s->c * sizeof(REAL));
     for (long n = 0; n < s->n; n++) {
-        const float *g = gradient + n * pixels * gradient_row;
+        const REAL *g = gradient + n * pixels * gradient_row;
         product(g, gradient_row, 1, pointwise, s->c, between, s->c, pixels, o, s->c, NULL, 0);
         if (by_pointwise)
             product(g, 1, gradient_row, middle + n * pixels * s->c, s->c, by_pointwise, s->c, o, pixels, s->c, NULL, n > 0);

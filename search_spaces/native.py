@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from search_spaces import native_build
 FUNCTIONS = ("depthwise", "depthwise_by_weight", "pointwise", "pointwise_gradients", "separable", "separable_gradients")
 WIDEST = 7  # kernel
 LANES = 16  # what the functions for separable convolutions take the channels a multiple of
+REAL = {torch.float32: "float", torch.float64: "double"}
 _loading = threading.Lock()
 
 
@@ -33,12 +34,13 @@ class Shape(ctypes.Structure):
 
 
 class Library:
-    """The functions, on float32 images ``(N, C, H, W)`` in channels_last and weights ``(C, 1, k, k)``."""
+    """The functions, on images ``(N, C, H, W)`` of one type in channels_last and weights ``(C, 1, k, k)``."""
 
-    def __init__(self, path: Path, built_by: str):
+    def __init__(self, path: Path, built_by: str, dtype: torch.dtype):
         self.built_by = built_by
+        self.dtype = dtype
         self._functions = ctypes.CDLL(str(path))
-        self._functions.scratch_floats.restype = ctypes.c_long
+        self._functions.scratch_numbers.restype = ctypes.c_long
         for name in FUNCTIONS:  # one that is missing shows at once
             getattr(self._functions, name).restype = None
         self._of_thread = threading.local()
@@ -114,10 +116,10 @@ class Library:
     def _call(self, name: str, shape: Shape, *arguments: Any) -> None:
         """Runs a function; tensors go as pointers, and live until it is done."""
         given = ctypes.byref(shape)
-        size = self._functions.scratch_floats(given, arguments[0] if isinstance(arguments[0], _long) else _long(0))
+        size = self._functions.scratch_numbers(given, arguments[0] if isinstance(arguments[0], _long) else _long(0))
         scratch: Tensor | None = getattr(self._of_thread, "scratch", None)
         if scratch is None or len(scratch) < size:
-            scratch = self._of_thread.scratch = torch.empty(size, dtype=torch.float32, device="cpu")
+            scratch = self._of_thread.scratch = torch.empty(size, dtype=self.dtype, device="cpu")
         pointers = [
             ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else each for each in (*arguments, scratch)
         ]
@@ -158,9 +160,10 @@ def library_for(*tensors: Tensor) -> Library | None:
 
     With several threads inside an operation torch's own are faster.
     """
-    if torch.get_num_threads() != 1 or _watched() or not all(map(_plain, tensors)):
+    dtype = tensors[0].dtype
+    if torch.get_num_threads() != 1 or _watched() or not all(_is_plain(each, dtype) for each in tensors):
         return None
-    return library()
+    return library(dtype)
 
 
 def depthwise_library(x: Tensor, weight: Tensor, *others: Tensor) -> Library | None:
@@ -170,11 +173,16 @@ def depthwise_library(x: Tensor, weight: Tensor, *others: Tensor) -> Library | N
     return library_for(x, weight, *others) if fits else None
 
 
-def _plain(x: Tensor) -> bool:
-    if torch._C._functorch.is_batchedtensor(x) or torch._C._functorch.is_legacy_batchedtensor(x):
+def is_batch(x: Tensor) -> bool:
+    """Whether it stands for many tensors at a time, as torch.func and ``is_grads_batched`` have them."""
+    return bool(torch._C._functorch.is_batchedtensor(x) or torch._C._functorch.is_legacy_batchedtensor(x))
+
+
+def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
+    if is_batch(x):
         return False
     return (
-        x.dtype == torch.float32
+        x.dtype == dtype
         and x.device.type == "cpu"
         and type(x) in (Tensor, torch.nn.Parameter)
         and not (x.requires_grad and torch.is_grad_enabled())
@@ -192,41 +200,43 @@ def _watched() -> bool:
     )
 
 
-def library() -> Library | None:
-    """The library; None where there is none to be had."""
-    found = _loaded_or_why_not()
+def library(dtype: torch.dtype = torch.float32) -> Library | None:
+    """The library for numbers of this type; None where there is none to be had."""
+    found = _loaded_or_why_not(dtype)
     return found if isinstance(found, Library) else None
 
 
 def description() -> str:
     """What computes the convolutions: ``C, gcc ... 12.2.0``, or ``torch (no C compiler)``, with the reason."""
-    found = _loaded_or_why_not()
+    found = _loaded_or_why_not(torch.float32)
     return f"C, {found.built_by}" if isinstance(found, Library) else f"torch ({found})"
 
 
-def _loaded_or_why_not() -> Library | str:
+def _loaded_or_why_not(dtype: torch.dtype) -> Library | str:
     with _loading:
-        return _loaded()
+        return _loaded(dtype)
 
 
-@lru_cache(maxsize=1)
-def _loaded() -> Library | str:
+@cache
+def _loaded(dtype: torch.dtype) -> Library | str:
     """Whatever goes wrong, torch serves; what it was is told."""
+    if dtype not in REAL:
+        return f"no C library for {dtype}"
     if os.environ.get("NAS_NATIVE", "").lower() in ("0", "false", "no", "off"):
         return f"NAS_NATIVE is {os.environ['NAS_NATIVE']}"
     try:
-        recipe = native_build.recipe()
-        if recipe.path.exists() and (found := _usable(recipe)) is not None:
+        recipe = native_build.recipe(REAL[dtype])
+        if recipe.path.exists() and (found := _usable(recipe, dtype)) is not None:
             return found
         recipe.build()  # there is none yet, or a damaged one
-        return _usable(recipe) or "the C library has other values than torch, or cannot be loaded"
+        return _usable(recipe, dtype) or "the C library has other values than torch, or cannot be loaded"
     except Exception as error:
         return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _usable(recipe: native_build.Recipe) -> Library | None:
+def _usable(recipe: native_build.Recipe, dtype: torch.dtype) -> Library | None:
     try:
-        found = Library(recipe.path, recipe.built_by)
+        found = Library(recipe.path, recipe.built_by, dtype)
     except (OSError, AttributeError):
         return None
     return found if _agrees(found) else None
@@ -241,7 +251,7 @@ def _agrees(found: Library) -> bool:
         generator = torch.Generator().manual_seed(0)
         sizes = (2, 16, 9, 7), (16, 1, 5, 5), (16, 16, 1, 1), (2, 16, 9, 7)
         x, weight, pointwise, gradient = (
-            torch.randn(size, generator=generator, dtype=torch.float32, device="cpu") for size in sizes
+            torch.randn(size, generator=generator, dtype=found.dtype, device="cpu") for size in sizes
         )
         between = F.conv2d(x, weight, None, 1, 2, groups=16)
         backward: Any = torch.ops.aten.convolution_backward

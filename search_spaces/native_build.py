@@ -1,7 +1,7 @@
 """How ``native.c`` becomes a library: by the machine's C compiler, when it is first asked for, in a second or two.
 
 It is kept in the user's cache folder (``XDG_CACHE_HOME``, or ``~/.cache``) under a name that holds the source, the
-compiler and the processor.
+compiler and the processor. There is one for each type of numbers.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ BUILD_SECONDS = 60
 
 @dataclass(frozen=True)
 class Recipe:
-    """``compiler``: the command. ``built_by``: what it says of itself. ``path``: where the library is kept."""
+    """``real``: C's name of the numbers' type. ``compiler``: the command. ``built_by``: what it says of itself.
+    ``path``: where the library is kept."""
 
+    real: str
     compiler: tuple[str, ...]
     built_by: str
     path: Path
@@ -38,12 +40,12 @@ class Recipe:
         """
         with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:
             made = Path(folder) / self.path.name
-            _output(*self.compiler, *FLAGS, "-o", str(made), "-x", "c", str(SOURCE))
+            _output(*self.compiler, *FLAGS, "-o", str(made), "-x", "c", f"-DREAL={self.real}", str(SOURCE))
             os.replace(made, self.path)
 
 
-def recipe() -> Recipe:
-    """How to build the library here.
+def recipe(real: str) -> Recipe:
+    """How to build the library for ``float`` or ``double`` here.
 
     :raises OSError, subprocess.SubprocessError: there is no compiler, or no folder to keep it in.
     """
@@ -51,7 +53,8 @@ def recipe() -> Recipe:
     said = _output(*compiler, "--version").splitlines()
     if not said:
         raise OSError(f"{compiler[0]} does not say what it is")
-    return Recipe(compiler, said[0], _cache_folder() / f"native-{_key(' '.join(compiler), said[0])}.so")
+    path = _cache_folder() / f"native-{real}-{_key(' '.join(compiler), said[0])}.so"
+    return Recipe(real, compiler, said[0], path)
 
 
 def _compiler() -> tuple[str, ...]:

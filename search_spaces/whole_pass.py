@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from search_spaces.native import is_batch
 from search_spaces.operations import hooked, wants_kernels
 from search_spaces.row_cell import Cell
 from search_spaces.row_convolutions import Convolution
@@ -87,12 +88,6 @@ def _is_traced() -> bool:
     )
 
 
-def _is_batch(gradient: Tensor) -> bool:
-    """Whether it stands for many gradients at a time, as torch.func and ``is_grads_batched`` have them."""
-    kinds = torch._C._functorch.is_batchedtensor, torch._C._functorch.is_legacy_batchedtensor
-    return any(kind(gradient) for kind in kinds)
-
-
 #: Whether the graph is kept for another backward pass; where torch does not say, it may be.
 _graph_is_kept: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
@@ -109,7 +104,7 @@ class _WholePass(torch.autograd.Function):
         """A parameter that requires no gradient any more gets none."""
         tensors, whole = ctx.saved_tensors, ctx.whole  # in this order: of what was freed, torch tells
         wanted = [asked and each.requires_grad for asked, each in zip(ctx.needs_input_grad[2:], tensors, strict=True)]
-        if torch.is_grad_enabled() or _is_batch(gradient):
+        if torch.is_grad_enabled() or is_batch(gradient):
             return None, None, *_differentiable(whole, tensors, ctx.inputs, wanted, gradient)
         whole.parameters.want(wanted[ctx.inputs :])
         last = not _graph_is_kept()

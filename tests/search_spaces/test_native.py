@@ -17,9 +17,25 @@ from search_spaces.base import NetworkSpec
 from search_spaces.kernels import convolved, depthwise
 from search_spaces.native import Library, library_for
 
+DTYPES = torch.float32, torch.float64
+both_types = pytest.mark.parametrize("dtype", DTYPES, ids=["float", "double"])
 
-def batch(shape: tuple[int, ...], seed: int) -> Tensor:
-    made = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+def near(found: Tensor, expected: Tensor, least: float) -> None:
+    """Equal up to rounding: in float32 up to ``least``, relative and absolute."""
+    tolerance = least if found.dtype == torch.float32 else 1e-11
+    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=10 * tolerance)
+
+
+def for_type(library: Library, dtype: torch.dtype) -> Library:
+    """The library of another type, where there is that of float32."""
+    found = native.library(dtype)
+    assert found is not None and (found is library) == (dtype == torch.float32)
+    return found
+
+
+def batch(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    made = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
     return made.contiguous(memory_format=torch.channels_last)
 
 
@@ -30,6 +46,7 @@ def reference(x: Tensor, weight: Tensor, dilation: int, stride: int, gradient: T
     return [out] if gradient is None else list(torch.autograd.grad(out, [x, weight], gradient.double()))
 
 
+@both_types
 @pytest.mark.parametrize("channels", [1, 3, 16, 20, 36, 64])
 @pytest.mark.parametrize(
     ("size", "kernel", "dilation", "stride"),
@@ -40,43 +57,47 @@ def reference(x: Tensor, weight: Tensor, dilation: int, stride: int, gradient: T
     ],
 )  # fmt: skip
 def test_values_and_gradients(
-    library: Library, channels: int, size: tuple[int, int], kernel: int, dilation: int, stride: int
+    library: Library, channels: int, size: tuple[int, int], kernel: int, dilation: int, stride: int, dtype: torch.dtype
 ) -> None:
-    x, weight = batch((3, channels, *size), 0), batch((channels, 1, kernel, kernel), 1)
+    library = for_type(library, dtype)
+    x, weight = batch((3, channels, *size), 0, dtype), batch((channels, 1, kernel, kernel), 1, dtype)
     out = library.depthwise(x, weight, dilation, stride)
     (expected,) = reference(x, weight, dilation, stride)
-    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+    near(out, expected, 1e-5)
     assert out.is_contiguous(memory_format=torch.channels_last)
-    gradient = batch(tuple(out.shape), 2)
+    gradient = batch(tuple(out.shape), 2, dtype)
     by_x, by_weight = reference(x, weight, dilation, stride, gradient)
     found = library.depthwise_by_weight(gradient, x, weight, dilation, stride)
-    torch.testing.assert_close(found.double(), by_weight, rtol=1e-4, atol=1e-4)
+    near(found, by_weight, 1e-4)
     if stride == 1:
         found = library.depthwise(gradient, weight, dilation, 1, turned=True)
-        torch.testing.assert_close(found.double(), by_x, rtol=1e-5, atol=1e-5)
+        near(found, by_x, 1e-5)
 
 
+@both_types
 @pytest.mark.parametrize("added", ["nothing", "row", "matrix"])
 @pytest.mark.parametrize(("rows", "c", "o"), [(1, 16, 16), (7, 16, 48), (1025, 48, 16), (2100, 32, 32), (40, 64, 80)])
-def test_pointwise(library: Library, rows: int, c: int, o: int, added: str) -> None:
-    x, weight, gradient = (torch.randn(size) for size in ((rows, c), (o, c, 1, 1), (rows, o)))
-    plus = {"nothing": None, "row": torch.randn(o), "matrix": torch.randn(rows, o)}[added]
+def test_pointwise(library: Library, rows: int, c: int, o: int, added: str, dtype: torch.dtype) -> None:
+    library = for_type(library, dtype)
+    x, weight, gradient = (torch.randn(size, dtype=dtype) for size in ((rows, c), (o, c, 1, 1), (rows, o)))
+    plus = {"nothing": None, "row": torch.randn(o, dtype=dtype), "matrix": torch.randn(rows, o, dtype=dtype)}[added]
     expected = x.double() @ weight[:, :, 0, 0].double().t() + (0 if plus is None else plus.double())
     found = library.pointwise(x, weight, plus)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+    near(found, expected, 1e-5)
     assert (found is plus) == (added == "matrix")
-    into = None if plus is None else torch.randn(rows, c)
+    into = None if plus is None else torch.randn(rows, c, dtype=dtype)
     by_x = gradient.double() @ weight[:, :, 0, 0].double() + (0 if into is None else into.double())
     by_weight = gradient.double().t() @ x.double()
-    strided = torch.randn(rows, 3 * o)
+    strided = torch.randn(rows, 3 * o, dtype=dtype)
     strided[:, o : 2 * o] = gradient
     found_x, found_weight = library.pointwise_gradients(strided[:, o : 2 * o], x, weight, into, True)
-    torch.testing.assert_close(found_x.double(), by_x, rtol=1e-5, atol=1e-4)
+    near(found_x, by_x, 1e-5)
     assert found_weight is not None
-    torch.testing.assert_close(found_weight[:, :, 0, 0].double(), by_weight, rtol=1e-4, atol=1e-3)
+    near(found_weight[:, :, 0, 0], by_weight, 1e-4)
     assert library.pointwise_gradients(gradient, x, weight, None, False)[1] is None
 
 
+@both_types
 @pytest.mark.parametrize("added", ["nothing", "row", "matrix"])
 @pytest.mark.parametrize(
     ("size", "c", "o", "kernel", "dilation", "stride"),
@@ -86,20 +107,26 @@ def test_pointwise(library: Library, rows: int, c: int, o: int, added: str) -> N
     ],
 )  # fmt: skip
 def test_separable(
-    library: Library, size: tuple[int, int], c: int, o: int, kernel: int, dilation: int, stride: int, added: str
-) -> None:
-    x, weight, pointwise = batch((3, c, *size), 0), batch((c, 1, kernel, kernel), 1), batch((o, c, 1, 1), 2)
+    library: Library, size: tuple[int, int], c: int, o: int, kernel: int, dilation: int, stride: int, added: str,
+    dtype: torch.dtype,
+) -> None:  # fmt: skip
+    library = for_type(library, dtype)
+    shapes = (3, c, *size), (c, 1, kernel, kernel), (o, c, 1, 1)
+    x, weight, pointwise = (batch(shape, i, dtype) for i, shape in enumerate(shapes))
     leaves = [each.double().requires_grad_() for each in (x, weight, pointwise)]
     between = F.conv2d(leaves[0], leaves[1], None, stride, dilation * (kernel // 2), dilation, c)
     out = F.conv2d(between, leaves[2]).permute(0, 2, 3, 1).flatten(0, 2)
-    plus = {"nothing": None, "row": torch.randn(o), "matrix": torch.randn(out.shape)}[added]
+    plus = {"nothing": None, "row": torch.randn(o, dtype=dtype), "matrix": torch.randn(out.shape, dtype=dtype)}[added]
     expected = out.detach() + (0 if plus is None else plus.double())
     middle, found = library.separable(x, weight, pointwise, dilation, stride, plus)
-    torch.testing.assert_close(middle.double(), between.detach(), rtol=1e-5, atol=1e-4)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+    near(middle, between.detach(), 1e-5)
+    near(found, expected, 1e-5)
     if stride > 1:
         return
-    gradient, into = torch.randn(out.shape), None if plus is None else torch.randn(len(out), c)
+    gradient, into = (
+        torch.randn(out.shape, dtype=dtype),
+        None if plus is None else torch.randn(len(out), c, dtype=dtype),
+    )
     by_x, by_weight, by_pointwise = torch.autograd.grad(out, leaves, gradient.double())
     by_x = by_x.permute(0, 2, 3, 1).flatten(0, 2) + (0 if into is None else into.double())
     options = (x, middle, weight, pointwise, dilation, into)
@@ -107,12 +134,12 @@ def test_separable(
     for given, wanted in ((strided, (True, True)), (gradient, (False, False))):
         copy = None if into is None else into.clone()
         by = library.separable_gradients(given, *options[:-1], copy, wanted)
-        torch.testing.assert_close(by[0].double(), by_x, rtol=1e-5, atol=1e-3)
+        near(by[0], by_x, 1e-5)
         assert (by[1] is not None, by[2] is not None) == wanted
     by = library.separable_gradients(gradient, *options, (True, True))
     for each, theirs in zip(by[1:], (by_weight, by_pointwise), strict=True):
         assert each is not None
-        torch.testing.assert_close(each.double(), theirs, rtol=1e-4, atol=1e-3)
+        near(each, theirs, 1e-4)
 
 
 @pytest.mark.parametrize("channels", [16, 12])
@@ -167,6 +194,7 @@ class Marked(Tensor):
     "change",
     [
         lambda x: x.double(),
+        lambda x: x.half(),
         lambda x: x.to("meta"),
         lambda x: x.clone().requires_grad_(),
         lambda x: x.as_subclass(Marked),
@@ -175,7 +203,9 @@ class Marked(Tensor):
 def test_tensors_that_it_leaves_to_torch(library: Library, change: Callable[[Tensor], Tensor]) -> None:
     x = torch.rand(2, 3, 4, 4)
     assert library_for(x, x) is library
-    assert library_for(x, change(x)) is None
+    assert library_for(x, change(x)) is None and library_for(change(x), x) is None
+    assert library_for(x.double(), x.double()) is native.library(torch.float64)
+    assert library_for(x.half()) is None
     with torch.no_grad():
         assert library_for(x.clone().requires_grad_()) is library
 

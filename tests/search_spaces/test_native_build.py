@@ -49,6 +49,21 @@ def test_built_once_and_kept(library: Library, tmp_path: Path) -> None:
     assert list(built.parent.iterdir()) == [built]
 
 
+def test_that_of_float64_is_built_when_it_is_asked_for(library: Library, tmp_path: Path) -> None:
+    program = """
+import os, torch
+from search_spaces import native
+torch.set_num_threads(1)
+folder = os.path.join(os.environ["XDG_CACHE_HOME"], "nas-robust")
+for dtype, built in ((torch.float32, 1), (torch.float64, 2), (torch.float64, 2), (torch.float16, 2)):
+    found = native.library(dtype)
+    assert found is None if dtype is torch.float16 else found.dtype is dtype
+    assert len(os.listdir(folder)) == built
+"""
+    given = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=given, cwd=ROOT, check=True, timeout=120)
+
+
 def test_several_processes_build_it_at_a_time(library: Library, tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     started = [
@@ -74,7 +89,7 @@ def test_a_compiler_that_does_not_work(tmp_path: Path, script: str, why: str) ->
 def test_a_library_with_other_values_is_not_used(library: Library, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.c"
     wrong.write_text(SOURCE.read_text().replace("sum[p] += weight", "sum[p] -= weight").replace("sum += *", "sum -= *"))
-    script = f'test "$1" = --version && echo some compiler && exit; cc -O1 -shared -fPIC -o "$7" {wrong}'
+    script = f'test "$1" = --version && echo some compiler && exit; cc -O1 -DREAL=float -shared -fPIC -o "$7" {wrong}'
     why = "the C library has other values than torch, or cannot be loaded"
     assert shown(tmp_path, CC=compiler(tmp_path, script)) == f"torch ({why})"
     assert len(list((tmp_path / "cache" / "nas-robust").iterdir())) == 1  # it was built, and looked at
