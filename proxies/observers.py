@@ -127,6 +127,12 @@ class SaliencyObserver(Observer):
         super().__init__(network)
         self._saliency: dict[str, Tensor] = {}
 
+    def _hook(self, name: str) -> Callable[..., None]:
+        """A network that computes the saliency by itself may tell it to ``takes_saliency``, and not call the hook."""
+        hook = super()._hook(name)
+        hook.takes_saliency = partial(self._add, name)  # type: ignore[attr-defined]
+        return hook
+
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening and output.requires_grad:
             output.register_hook(partial(self._gradient, name, output.detach()))  # type: ignore[no-untyped-call]
@@ -134,8 +140,11 @@ class SaliencyObserver(Observer):
     def _gradient(self, name: str, output: Tensor, gradient: Tensor) -> None:
         if self.listening:
             saliency = output * gradient
-            if output.ndim > 2:
-                saliency = saliency.sum(tuple(range(2, output.ndim)))
+            self._add(name, saliency.sum(tuple(range(2, output.ndim))) if output.ndim > 2 else saliency)
+
+    def _add(self, name: str, saliency: Tensor) -> None:
+        """That of one call, ``(N, channels)``."""
+        if self.listening:
             self._saliency[name] = self._saliency[name] + saliency if name in self._saliency else saliency
 
     def value(self, start: int, stop: int) -> dict[str, Tensor]:

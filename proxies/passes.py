@@ -148,9 +148,10 @@ class _Sweep:
                     self.wrong_logits[request] = wrong[0].item()
             else:
                 backward.setdefault(request.differentiated, []).append(request)
-        for i, (what, wanted) in enumerate(backward.items()):
+        together = _merged(backward, start, len(images))
+        for i, (what, wanted) in enumerate(together.items()):
             scalar = _scalar(what, logits, labels, start)
-            self._differentiate(scalar, images, wanted, keep_graph=i + 1 < len(backward))
+            self._differentiate(scalar, images, wanted, _factors(what, start, images), keep_graph=i + 1 < len(together))
         self._listen()
         for request in requests:
             if request.quantity == "gradient_change":
@@ -169,12 +170,18 @@ class _Sweep:
         names = self.learned[: request.tensors]
         return found if request.tensors is None else {name: found[name] for name in names if name in found}
 
-    def _differentiate(self, scalar: Tensor, images: Tensor, wanted: Sequence[Request], *, keep_graph: bool) -> None:
-        """Gathers for requests that differentiate the same."""
+    def _differentiate(
+        self, scalar: Tensor, images: Tensor, wanted: Sequence[Request], factors: Tensor | None, *, keep_graph: bool
+    ) -> None:
+        """Gathers for requests that differentiate the same.
+
+        :param factors: of the images in what is differentiated; a request for images that has none of its own is given
+            what it would be without.
+        """
         leaves = self.weights.leaves
         positions = self._positions(wanted)
-        by_images = any(each.quantity in OF_IMAGES for each in wanted)
-        inputs = [*(leaves[i] for i in positions), *([images] if by_images else [])]
+        of_images = any(each.quantity in OF_IMAGES for each in wanted)
+        inputs = [*(leaves[i] for i in positions), *([images] if of_images else [])]
         self._listen(*(each.quantity for each in wanted))
         asked = set(positions)
         with without_gradients([leaf for i, leaf in enumerate(leaves) if i not in asked]):
@@ -186,7 +193,9 @@ class _Sweep:
             if request.quantity == "weight_gradients":
                 self.gathered[request] = _summed(self.gathered[request], by_leaf)
             elif request.quantity in OF_IMAGES:
-                self.gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
+                by_images = torch.zeros_like(images) if found[-1] is None else found[-1]
+                alone = factors is not None and request.image_weights is None
+                self.gathered[request].append(by_images / factors.view(-1, 1, 1, 1) if alone else by_images)
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
         """Of the leaves to differentiate by."""
@@ -212,13 +221,38 @@ class _Sweep:
             observer.listening = quantity in quantities
 
 
+def _merged(
+    backward: Mapping[Differentiated, Sequence[Request]], start: int, images: int
+) -> dict[Differentiated, list[Request]]:
+    """One backward pass fewer, where images that do not interact are differentiated with factors and without.
+
+    Then the gradient by an image with its factor, divided by that, is the one without.
+    """
+    together = {what: list(requests) for what, requests in backward.items()}
+    for what, requests in backward.items():
+        if what[1] is not None or not all(each.norm == "eval" and each.quantity in OF_IMAGES for each in requests):
+            continue
+        for other in backward:
+            function, weights, first = other
+            if function == what[0] and weights is not None and all(weights[start - first : start - first + images]):
+                together[other] += together.pop(what)
+                break
+    return together
+
+
+def _factors(what: Differentiated, start: int, images: Tensor) -> Tensor | None:
+    """``(N,)``: those of these images in the function; None: 1."""
+    _, factors, first = what
+    return None if factors is None else images.new_tensor(factors[start - first : start - first + len(images)])
+
+
 def _scalar(what: Differentiated, logits: Tensor, labels: Tensor, start: int) -> Tensor:
     """The function of the images from number ``start`` on, summed."""
-    function, factors, first = what
+    function, factors = what[0], _factors(what, start, logits)
     if factors is None:
         return logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
     each = logits.sum(1) if function == "logits" else F.cross_entropy(logits, labels, reduction="none")
-    return (each * each.new_tensor(factors[start - first : start - first + len(each)])).sum()
+    return (each * factors).sum()
 
 
 def _summed(so_far: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -295,10 +295,11 @@ void separable(const Shape *s, long o, const REAL *x, const REAL *weight, const 
 }
 
 /* Its gradients at stride 1, from that by the output, of rows gradient_row apart: by x, to which is added or which is
- * stored, and, where they are not NULL, by the weights. */
+ * stored, and, where they are not NULL, by the weights; saliency (N, C), where it is not NULL: the sum over pixels of
+ * middle times the gradient by it. */
 void separable_gradients(const Shape *s, long o, const REAL *x, const REAL *middle, const REAL *gradient,
                          long gradient_row, const REAL *weight, const REAL *pointwise, REAL *by_x, int add,
-                         REAL *by_weight, REAL *by_pointwise, REAL *scratch) {
+                         REAL *by_weight, REAL *by_pointwise, REAL *saliency, REAL *scratch) {
     long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, pixels = s->h * s->w;
     REAL *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES;
     REAL *totals = kernels + taps * s->c, *between = totals + taps * s->c;
@@ -311,6 +312,12 @@ void separable_gradients(const Shape *s, long o, const REAL *x, const REAL *midd
             product(g, 1, gradient_row, middle + n * pixels * s->c, s->c, by_pointwise, s->c, o, pixels, s->c, NULL, n > 0);
         for (long c = 0; c < s->c; c += LANES) {
             long at = n * pixels * s->c + c;
+            if (saliency) {
+                V sum = {0};
+                for (long i = 0; i < pixels; i++)
+                    sum += *(const V *)(middle + at + i * s->c) * *(const V *)(between + c + i * s->c);
+                *(V *)(saliency + n * s->c + c) = sum;
+            }
             if (by_weight) {
                 to_tile(x + at, s->h, s->w, s->c, LANES, pad, 0, tile);
                 correlate_any(tile, wide, between + c, s, s->h, s->w, LANES, totals + c * taps);

@@ -94,11 +94,12 @@ class Library:
 
     def separable_gradients(
         self, gradient: Tensor, x: Tensor, middle: Tensor, weight: Tensor, pointwise: Tensor, dilation: int,
-        into: Tensor | None, wanted: tuple[bool, bool],
+        into: Tensor | None, wanted: tuple[bool, bool], saliency: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
         """Its gradients at stride 1: by x ``(N H W, C)``, added to ``into`` if given, and by the weights wanted.
 
         :param gradient: that by the output, ``(N H W, O)``, with rows of any distance.
+        :param saliency: ``(N, C)``, to hold the sum over pixels of ``middle`` times the gradient by it.
         """
         shape, x = _shape(x, weight, dilation, 1), _rows(x)
         by_x = x.new_empty(x.numel() // shape.c, shape.c) if into is None else into
@@ -109,7 +110,7 @@ class Library:
         gradient, row = _with_rows(gradient)
         self._call(
             "separable_gradients", shape, _long(len(pointwise)), x, _rows(middle), gradient, row, weight.contiguous(),
-            pointwise.contiguous(), by_x, int(into is not None), by_weight, by_pointwise,
+            pointwise.contiguous(), by_x, int(into is not None), by_weight, by_pointwise, saliency,
         )  # fmt: skip
         return by_x, by_weight, by_pointwise
 

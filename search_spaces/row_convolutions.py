@@ -18,20 +18,25 @@ from search_spaces.rows import (
     Parameters,
     RowOperation,
     Rows,
+    Taker,
     check_convolution,
     check_plain,
     image,
     rows,
+    tell,
     through,
 )
 
 
 class BatchNorm(RowOperation):
-    """A batch norm that uses the batch's statistics, and updates the running ones as the module would."""
+    """A batch norm that uses the batch's statistics, and updates the running ones as the module would.
 
-    def __init__(self, module: nn.BatchNorm2d, parameters: Parameters):
+    :param takers: who asks for the saliency of each of the convolutions whose outputs it is given, side by side.
+    """
+
+    def __init__(self, module: nn.BatchNorm2d, parameters: Parameters, takers: Sequence[Sequence[Taker]]):
         super().__init__(parameters)
-        self._module = module
+        self._module, self._takers = module, takers
         self._weight, self._bias = parameters.add(module.weight), parameters.add(module.bias)
 
     def forward(self, x: Rows) -> Rows:
@@ -59,7 +64,11 @@ class BatchNorm(RowOperation):
             image(gradient, self._input.pixels), self._input.image, self._parameters.tensors[self._weight], None, None,
             self._mean, self._deviation, True, self._module.eps, (True, wanted[self._weight], wanted[self._bias]),
         )  # fmt: skip
-        into.add(rows(by_input).values, own=True)
+        before = rows(by_input).values
+        columns = (each.chunk(len(self._takers), 1) for each in (self._input.values, before))
+        for takers, output, by_output in zip(self._takers, *columns, strict=True):
+            tell(takers, output, by_output, self._input.pixels[0])
+        into.add(before, own=True)
 
 
 class Convolution(RowOperation):
@@ -68,11 +77,11 @@ class Convolution(RowOperation):
     def __init__(self, module: operations.ConvNorm, parameters: Parameters):
         super().__init__(parameters)
         check_plain(module, operations.ConvNorm)
-        check_convolution(module.conv, nn.Conv2d)
+        takers = check_convolution(module.conv, nn.Conv2d)
         if module.conv.groups != 1 or module.conv.dilation != (1, 1):
             raise NotPlain
         self._steps: Any = module.conv.stride, module.conv.padding
-        self._norm, (self._weight, *biases) = normalised(module, [module.conv.weight], parameters)
+        self._norm, (self._weight, *biases) = normalised(module, [module.conv.weight], parameters, [takers])
         self._bias = biases[0] if biases else None
 
     def forward(self, x: Rows) -> Rows:
@@ -105,8 +114,8 @@ class Pointwise(RowOperation):
     def __init__(self, module: operations.ConvNorm, parameters: Parameters):
         super().__init__(parameters)
         check_plain(module, operations.ConvNorm)
-        check_convolution(module.conv, operations.PointwiseConv)
-        self.norm, (self.weight, *biases) = normalised(module, [module.conv.weight], parameters)
+        takers = check_convolution(module.conv, operations.PointwiseConv)
+        self.norm, (self.weight, *biases) = normalised(module, [module.conv.weight], parameters, [takers])
         self.bias = biases[0] if biases else None
 
     @property
@@ -169,9 +178,8 @@ class Reduce(RowOperation):
         super().__init__(parameters)
         check_plain(module, operations.FactorizedReduce)
         halves = module.conv_even, module.conv_odd
-        for half in halves:
-            check_convolution(half, operations.PointwiseConv)
-        self._norm, numbers = normalised(module, [half.weight for half in halves], parameters)
+        takers = [check_convolution(half, operations.PointwiseConv) for half in halves]
+        self._norm, numbers = normalised(module, [half.weight for half in halves], parameters, takers)
         self._weights, self._biases = numbers[:2], numbers[2:]
 
     def forward(self, x: Rows) -> Rows:
@@ -209,10 +217,16 @@ def behind_norm(norm: BatchNorm | None, gradient: Tensor) -> Tensor:
 
 
 def normalised(
-    module: operations.ConvNorm | operations.FactorizedReduce, weights: Sequence[Tensor], parameters: Parameters
-) -> tuple[BatchNorm | None, list[int]]:
-    """The batch norm that has to run, and the numbers of the weights and, of a folded one, the biases."""
+    module: operations.ConvNorm | operations.FactorizedReduce, weights: Sequence[Tensor], parameters: Parameters,
+    takers: Sequence[Sequence[Taker]],
+) -> tuple[BatchNorm | None, list[int]]:  # fmt: skip
+    """The batch norm that has to run, and the numbers of the weights and, of a folded one, the biases.
+
+    :param takers: who asks for the saliency of each of the convolutions before it.
+    """
     tensors = module.folded_tensors or module.fold()
+    if tensors is not None and any(takers):
+        raise NotPlain  # folded before somebody listened
     if tensors is not None:
         return None, [parameters.add(each) for each in tensors]
     norm = module.norm
@@ -221,5 +235,7 @@ def normalised(
     if isinstance(norm, nn.BatchNorm2d):
         if not (norm.affine and norm.training):
             raise NotPlain
-        return BatchNorm(norm, parameters), numbers
+        return BatchNorm(norm, parameters, takers), numbers
+    if any(takers):
+        raise NotPlain
     return None, numbers

@@ -21,6 +21,7 @@ from search_spaces.rows import (
     check_plain,
     image,
     rows,
+    tell,
     through,
 )
 
@@ -28,7 +29,7 @@ from search_spaces.rows import (
 class Depthwise(RowOperation):
     def __init__(self, module: operations.DepthwiseConv, parameters: Parameters):
         super().__init__(parameters)
-        check_convolution(module, operations.DepthwiseConv)
+        self.takers = check_convolution(module, operations.DepthwiseConv)
         self.weight = parameters.add(module.weight)
         dilation, stride = module.dilation[0], module.stride[0]
         self.apart = dilation > 1 and stride > 1  # then all that is read are even rows and columns
@@ -40,15 +41,18 @@ class Depthwise(RowOperation):
             read = read[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
         convolve = depthwise if torch.is_grad_enabled() else convolved
         out = rows(convolve(read, self._parameters.tensors[self.weight], *self.steps))
-        self.keep(read, x.pixels, out.pixels)
+        self.keep(read, x.pixels, out)
         return out
 
-    def keep(self, read: Tensor, whole: Pixels, pixels: Pixels) -> None:
-        """What it reads, of which whole image, and the output's size, for the backward pass."""
+    def keep(self, read: Tensor, whole: Pixels, out: Rows) -> None:
+        """What it reads, of which whole image, and the output, for the backward pass."""
         if self._parameters.kept:
-            self.input, self._whole, self.pixels = read, whole, pixels
+            self.input, self._whole, self.pixels = read, whole, out.pixels
+            self._output = out.values if self.takers else None
 
     def backward(self, gradient: Tensor, into: Gradient) -> None:
+        if self._output is not None:
+            tell(self.takers, self._output, gradient, self.pixels[0])
         by_input, self._parameters.gradients[self.weight] = depthwise_gradients(
             image(gradient, self.pixels), self.input, self._parameters.tensors[self.weight], self.steps,
             (True, self._parameters.wanted[self.weight]),
@@ -87,9 +91,10 @@ class Separable(RowOperation):
         weight, matrix = self._weights
         dilation, stride = self._depthwise.steps
         middle, out = native.separable(x.image, weight, matrix, dilation, stride, plus)
-        self._depthwise.keep(x.image, x.pixels, (len(middle), *middle.shape[2:]))
-        self.pointwise.keep(rows(middle).values)
-        return Rows(out, (len(middle), *middle.shape[2:]))
+        between = rows(middle)
+        self._depthwise.keep(x.image, x.pixels, between)
+        self.pointwise.keep(between.values)
+        return Rows(out, between.pixels)
 
     def backward(self, gradient: Tensor, into: Gradient) -> None:
         native, pointwise, depthwise = self._native(), self.pointwise, self._depthwise
@@ -101,10 +106,14 @@ class Separable(RowOperation):
         gradient = behind_norm(pointwise.norm, gradient)
         pointwise.find_bias(gradient)
         wanted, found = self._parameters.wanted, self._parameters.gradients
+        saliency = gradient.new_empty(depthwise.pixels[0], pointwise.input.shape[1]) if depthwise.takers else None
         by_input, found[depthwise.weight], found[pointwise.weight] = native.separable_gradients(
             gradient, depthwise.input, image(pointwise.input, depthwise.pixels), *self._weights, depthwise.steps[0],
-            into.to_add_to(), (wanted[depthwise.weight], wanted[pointwise.weight]),
+            into.to_add_to(), (wanted[depthwise.weight], wanted[pointwise.weight]), saliency,
         )  # fmt: skip
+        if saliency is not None:
+            for taker in depthwise.takers:
+                taker(saliency)
         if by_input is not into.value:
             into.add(by_input, own=True)
 

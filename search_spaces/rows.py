@@ -155,8 +155,40 @@ def check_plain(module: nn.Module, *kinds: type[nn.Module]) -> None:
         raise NotPlain
 
 
-def check_convolution(conv: nn.Conv2d, kind: type[nn.Conv2d]) -> None:
-    """:raises NotPlain: it is none of that kind, or has a bias or padding other than the search space's."""
-    check_plain(conv, kind)
+#: What is told the saliency of a layer, ``(N, channels)``: the sum over pixels of its output times the gradient by that.
+Taker: TypeAlias = Callable[[Tensor], None]
+
+
+def check_convolution(conv: nn.Conv2d, kind: type[nn.Conv2d]) -> list[Taker]:
+    """Who asks for its saliency.
+
+    :raises NotPlain: it is none of that kind, or has a bias or padding other than the search space's.
+    """
+    takers = check_layer(conv, kind)
     if conv.bias is not None or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         raise NotPlain
+    return takers
+
+
+def check_layer(layer: nn.Module, kind: type[nn.Module]) -> list[Taker]:
+    """Who asks for its saliency, by a forward hook with an attribute ``takes_saliency``.
+
+    :raises NotPlain: it is none of that kind, has a forward of its own, or somebody listens to it for anything else.
+    """
+    if not layer._forward_hooks:
+        check_plain(layer, kind)
+        return []
+    takers = [getattr(hook, "takes_saliency", None) for hook in layer._forward_hooks.values()]
+    if type(layer) is not kind or "forward" in layer.__dict__ or not all(takers):
+        raise NotPlain
+    if layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
+        raise NotPlain
+    return [each for each in takers if each is not None]
+
+
+def tell(takers: Sequence[Taker], output: Tensor, gradient: Tensor, images: int) -> None:
+    """Both rows, of so many images."""
+    if takers:
+        saliency = (output * gradient).view(images, -1, output.shape[1]).sum(1)
+        for taker in takers:
+            taker(saliency)

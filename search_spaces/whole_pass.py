@@ -6,8 +6,8 @@ Inside of it a tensor is a matrix of rows (:mod:`search_spaces.row_operations`):
 node, and of a gradient, directly; ReLUs work in place where nobody else reads their input; gradients by parameters that
 require none are not computed.
 
-It takes modules that are the search space's own, that nobody listens to (who only looks at ReLUs excepted), and batch
-norms that are folded, use the batch's statistics, or are bypassed. Anything else runs module by module, as written in
+It takes modules that are the search space's own, that nobody listens to (who only looks at ReLUs, or takes the saliency of
+layers, excepted), and batch norms that are folded, use the batch's statistics, or are bypassed. Anything else runs module by module, as written in
 :mod:`search_spaces.cell_network`, with the same values up to rounding.
 """
 
@@ -27,7 +27,7 @@ from search_spaces.operations import hooked, wants_kernels
 from search_spaces.row_cell import Cell
 from search_spaces.row_convolutions import Convolution
 from search_spaces.row_operations import Relu, check_relu
-from search_spaces.rows import Gradient, NotPlain, Parameters, Rows, check_plain, image, rows
+from search_spaces.rows import Gradient, NotPlain, Parameters, Rows, check_layer, check_plain, image, rows, tell
 
 if TYPE_CHECKING:
     from search_spaces.cell_network import CellModule, CellNetwork
@@ -169,7 +169,7 @@ class NetworkPass(Whole):
             check_plain(cell, CellModule)
         for activation in network.activations:
             check_relu(activation)
-        check_plain(network.classifier, nn.Linear)
+        self._takers = check_layer(network.classifier, nn.Linear)
         parameters = self.parameters
         self._stem = Convolution(network.stem, parameters)
         activations = list(network.activations)
@@ -196,10 +196,15 @@ class NetworkPass(Whole):
             before_last = last
         n, h, w = self._pixels = x.pixels
         self._pooled = x.values.view(n, h * w, x.values.shape[1]).mean(1)
-        return F.linear(self._pooled, tensors[self._weight], None if self._bias is None else tensors[self._bias])
+        bias = None if self._bias is None else tensors[self._bias]
+        logits = F.linear(self._pooled, tensors[self._weight], bias)
+        self._logits = logits.detach() if self._takers else None
+        return logits
 
     def backward(self, gradient: Tensor, by_inputs: Sequence[bool], *, last: bool) -> list[Tensor | None]:
         parameters, (n, h, w) = self.parameters, self._pixels
+        if self._logits is not None:
+            tell(self._takers, self._logits, gradient, n)
         if parameters.wanted[self._weight]:
             parameters.gradients[self._weight] = gradient.t() @ self._pooled
         if self._bias is not None and parameters.wanted[self._bias]:

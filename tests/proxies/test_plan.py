@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from proxies import PROXIES, get_network_proxy
 from proxies.base import Probe, Proxy, ProxyError, Request
@@ -105,6 +106,38 @@ def test_a_step_away_nothing_is_observed(norm: str) -> None:
     expected = alone.output_saliency(norm)  # type: ignore[arg-type]
     for name, saliency in together.output_saliency(norm).items():  # type: ignore[arg-type]
         torch.testing.assert_close(saliency, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("norm", "weights", "backward_passes"),
+    [
+        ("eval", (3.0, -1.0, 0.5, 2.0), 1), ("eval", (3.0, 0.0, 0.5, 2.0), 2), ("train", (3.0, -1.0, 0.5, 2.0), 2),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("build", [plain_cnn, darts_network])
+def test_one_backward_pass_for_weighted_and_plain_losses(
+    monkeypatch: pytest.MonkeyPatch, build: type[nn.Module], norm: str, weights: tuple[float, ...], backward_passes: int
+) -> None:
+    """Where images do not interact, and none of them is left out."""
+    network = build()
+    calls: list[bool] = []
+    weighted = Request("weight_gradients", norm, 4, image_weights=weights)  # type: ignore[arg-type]
+    plain = Request("input_gradients", norm, 4)  # type: ignore[arg-type]
+    alone = [probe_of(network)._get(each) for each in (weighted, plain)]
+    grad = torch.autograd.grad
+
+    def counted(outputs: Any, *rest: Any, **options: Any) -> Any:
+        calls.append(isinstance(outputs, Tensor))  # the way back through folded weights begins at many
+        return grad(outputs, *rest, **options)
+
+    probe = probe_of(network)
+    probe.plan([Asks(weighted, plain)])
+    monkeypatch.setattr(torch.autograd, "grad", counted)
+    found = [probe._get(each) for each in (weighted, plain)]
+    assert sum(calls) == backward_passes
+    for name, gradient in alone[0].items():
+        torch.testing.assert_close(found[0][name], gradient)
+    torch.testing.assert_close(found[1], alone[1])
 
 
 class Asks(Proxy):

@@ -31,11 +31,13 @@ def drawn(seed: int) -> CellGenotype:
     return DartsSpace().sample(np.random.default_rng(seed))
 
 
-def network_of(genotype: CellGenotype, *, training: bool = False, seed: int = 0) -> CellNetwork:
+def network_of(
+    genotype: CellGenotype, *, training: bool = False, seed: int = 0, spec: NetworkSpec = SPEC
+) -> CellNetwork:
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = CellNetwork(genotype, SPEC)
+        network = CellNetwork(genotype, spec)
     return randomised(network, generator).train(training)
 
 
@@ -169,6 +171,38 @@ def test_relus_are_shown_as_before_to_who_only_looks(seed: int) -> None:
         heard.append(outputs)
     assert_same(heard[0], heard[1])
     assert len(heard[0]) > 10
+
+
+class Listener:
+    """Gathers the saliency of a layer: from a whole pass, or by itself from the output and its gradient."""
+
+    def __init__(self, layer: nn.Module):
+        self.told: list[Tensor] = []
+        self.takes_saliency = self.told.append
+        layer.register_forward_hook(self)
+
+    def __call__(self, _layer: nn.Module, _inputs: Any, out: Tensor) -> None:
+        out.register_hook(lambda gradient: self.told.append((out.detach() * gradient).reshape(*out.shape[:2], -1).sum(2)))
+
+
+@pytest.mark.parametrize("channels", [2, 16])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_saliency_of_layers_is_told(one_thread: None, seed: int, channels: int) -> None:
+    spec = NetworkSpec(channels=channels, layers=4, classes=3)
+    network = network_of(drawn(seed), training=True, seed=seed, spec=spec)
+    apart = one_by_one(network)
+    x, found = images(9, 8), []
+    for each in (network, apart):
+        layers = {name: m for name, m in each.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+        heard = {name: Listener(layer) for name, layer in layers.items()}
+        assert (whole_network(copy.deepcopy(each), x) is not None) == (each is network)  # type: ignore[arg-type]
+        logits = each(x)
+        torch.autograd.grad((logits * logits).sum(), list(each.parameters()), allow_unused=True)
+        found.append({name: torch.stack(listener.told).sum(0) for name, listener in heard.items() if listener.told})
+    assert found[0].keys() == found[1].keys()
+    assert_same(list(found[0].values()), list(found[1].values()))
+    network.eval()  # norms are folded into the convolutions, whose outputs then are none
+    assert whole_network(network, x) is None
 
 
 def test_an_input_is_never_written_to() -> None:
