@@ -172,7 +172,10 @@ def entropy(features: Tensor, block: int) -> float:
 
 def singular_value(before: Tensor, after: Tensor, block: int, generator: torch.Generator) -> float:
     """The largest singular value of the block's estimated Jacobian, from the features before to those after it."""
-    signs = 2 * torch.randint(2, after.shape, generator=generator, dtype=torch.int8).to(after) - 1
+    drawn = torch.randint(2, after.shape, generator=generator, dtype=torch.int8)
+    if after.ndim == 4:
+        drawn = drawn.contiguous(memory_format=torch.channels_last)  # as bytes it is turned faster than as numbers
+    signs = drawn.to(after).mul_(2).sub_(1)
     (arriving,) = torch.autograd.grad(after, before, signs, retain_graph=True, materialize_grads=True)
     if torch.equal(arriving, signs):
         raise ProxyError(f"block {block} hands on its input unchanged, so its trainability is undefined")

@@ -155,7 +155,7 @@ def check_plain(module: nn.Module, *kinds: type[nn.Module]) -> None:
         raise NotPlain
 
 
-#: What is told the saliency of a layer, ``(N, channels)``: the sum over pixels of its output times the gradient by that.
+#: Is told the saliency of a layer, ``(N, channels)``: the sum over pixels of its output times the gradient by that.
 Taker: TypeAlias = Callable[[Tensor], None]
 
 

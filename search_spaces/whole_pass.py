@@ -6,9 +6,9 @@ Inside of it a tensor is a matrix of rows (:mod:`search_spaces.row_operations`):
 node, and of a gradient, directly; ReLUs work in place where nobody else reads their input; gradients by parameters that
 require none are not computed.
 
-It takes modules that are the search space's own, that nobody listens to (who only looks at ReLUs, or takes the saliency of
-layers, excepted), and batch norms that are folded, use the batch's statistics, or are bypassed. Anything else runs module by module, as written in
-:mod:`search_spaces.cell_network`, with the same values up to rounding.
+It takes modules that are the search space's own, that nobody listens to (who only looks at ReLUs, or takes the saliency
+of layers, excepted), and batch norms that are folded, use the batch's statistics, or are bypassed. Anything else runs
+module by module, as written in :mod:`search_spaces.cell_network`, with the same values up to rounding.
 """
 
 from __future__ import annotations

@@ -182,7 +182,8 @@ class Listener:
         layer.register_forward_hook(self)
 
     def __call__(self, _layer: nn.Module, _inputs: Any, out: Tensor) -> None:
-        out.register_hook(lambda gradient: self.told.append((out.detach() * gradient).reshape(*out.shape[:2], -1).sum(2)))
+        values = out.detach()
+        out.register_hook(lambda gradient: self.told.append((values * gradient).reshape(*out.shape[:2], -1).sum(2)))
 
 
 @pytest.mark.parametrize("channels", [2, 16])
