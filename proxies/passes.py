@@ -194,8 +194,9 @@ class _Sweep:
                 self.gathered[request] = _summed(self.gathered[request], by_leaf)
             elif request.quantity in OF_IMAGES:
                 by_images = torch.zeros_like(images) if found[-1] is None else found[-1]
-                alone = factors is not None and request.image_weights is None
-                self.gathered[request].append(by_images / factors.view(-1, 1, 1, 1) if alone else by_images)
+                if factors is not None and request.image_weights is None:
+                    by_images = by_images / factors.view(-1, 1, 1, 1)
+                self.gathered[request].append(by_images)
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
         """Of the leaves to differentiate by."""
