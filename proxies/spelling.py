@@ -1,7 +1,8 @@
 """Proxies as they are written on a command line: a name, or one with options, ``snip(images=64, norm=train)``.
 
 Options are the keywords of the proxy's class. By convention those whose names end in ``images`` say how many images of
-the batch it looks at.
+the batch it looks at. Names of modules stand in brackets, with quotation marks where they need them:
+``az_expressivity(modules=(stem, 'cells.0'))``.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import keyword
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORM = "snip(images=64, norm=train)"
+MODULE = re.compile(r"\w+(\.\w+)*")  # its name within a network
 
 
 def base_name(text: str) -> str:
@@ -24,6 +28,8 @@ def base_name(text: str) -> str:
 
 def parsed(text: str) -> tuple[str, dict[str, Any]]:
     """The name and the options; values are finite numbers, ``True``, ``False``, ``None``, words, or tuples of these.
+
+    In a tuple words may be names of modules, such as ``cells.0``.
 
     :raises ValueError: the text is of no such form.
     """
@@ -52,15 +58,15 @@ def _options(text: str) -> dict[str, Any]:
     if call.args:
         raise ValueError(f"'{ast.unparse(call.args[0])}' names no option")
     options: dict[str, Any] = {}
-    for keyword in call.keywords:
-        if keyword.arg is None:
-            raise ValueError(f"'**{ast.unparse(keyword.value)}' names no option")
-        if keyword.arg in options:
-            raise ValueError(f"{keyword.arg} stands there twice")
+    for each in call.keywords:
+        if each.arg is None:
+            raise ValueError(f"'**{ast.unparse(each.value)}' names no option")
+        if each.arg in options:
+            raise ValueError(f"{each.arg} stands there twice")
         try:
-            options[keyword.arg] = _value(keyword.value)
+            options[each.arg] = _value(each.value)
         except ValueError as error:
-            raise ValueError(f"{keyword.arg} is {ast.unparse(keyword.value)}, {error}") from None
+            raise ValueError(f"{each.arg} is {ast.unparse(each.value)}, {error}") from None
     return options
 
 
@@ -103,11 +109,13 @@ def check_options(name: str, make: type, options: Mapping[str, Any]) -> None:
             raise ValueError(f"{option} of the proxy {name} must be {_described(hints[option])}, got {_text(value)}")
 
 
-def _value(node: ast.expr) -> Any:
+def _value(node: ast.expr, *, of_several: bool = False) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is_number(node.operand):
         return -_value(node.operand)
     if isinstance(node, ast.Tuple):
-        return tuple(_value(each) for each in node.elts)
+        return tuple(_value(each, of_several=True) for each in node.elts)
+    if of_several and MODULE.fullmatch(name := _module_name(node)):
+        return name
     value = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else ...
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("expected a finite number")
@@ -118,6 +126,13 @@ def _value(node: ast.expr) -> Any:
     return value
 
 
+def _module_name(node: ast.expr) -> str:
+    """As it stands there, or within quotation marks; empty if it is no name."""
+    if isinstance(node, ast.Attribute):
+        return ast.unparse(node)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
 def _is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
@@ -125,7 +140,8 @@ def _is_number(node: ast.expr) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_text, value))}{',' * (len(value) == 1)})"
-    return str(value)
+    is_word = not isinstance(value, str) or (value.isidentifier() and not keyword.iskeyword(value))
+    return str(value) if is_word else repr(value)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -23,6 +23,7 @@ from tests.proxies.networks import darts_network
         ("zen(step=-1)", "zen", {"step": -1}),
         ("snip(images=None)", "snip", {"images": None}),
         ("az_expressivity(modules=(stem, 'cells'))", "az_expressivity", {"modules": ("stem", "cells")}),
+        ("az_expressivity(modules=('0', 'cells.1', a.b))", "az_expressivity", {"modules": ("0", "cells.1", "a.b")}),
     ],
 )
 def test_a_name_with_options(text: str, name: str, options: dict[str, Any]) -> None:
@@ -33,6 +34,7 @@ def test_one_spelling_for_what_is_the_same() -> None:
     texts = ["grad_norm( norm='eval',images = 64 )", "grad_norm(images=64, norm=eval)"]
     assert canonical(texts) == ("grad_norm(images=64, norm=eval)",) * 2
     others = ["zen(step=-0.5)", "fisher(fan_in=False)", "az_expressivity(modules=('a',))", "snip(images=None)"]
+    others += ["az_expressivity(modules=('0', 'cells.1', a.b, 'None', 'if'))", "az_expressivity(modules=())"]
     for text in [*texts, *others]:
         (once,) = canonical([text])
         assert canonical([once]) == (once,) and parsed(once) == parsed(text)
@@ -60,6 +62,10 @@ def test_one_spelling_for_what_is_the_same() -> None:
         ("robust(function='a b')", "function is 'a b', expected a word"),
         ("snip(images='64')", "images is '64', expected a word; numbers, True, False and None stand without quot"),
         ("robust(norm='None')", "norm is 'None', expected a word"),
+        ("az_expressivity(modules=('a b',))", "modules is ('a b',), expected a word"),
+        ("az_expressivity(modules=('.a',))", "modules is ('.a',), expected a word"),
+        ("az_expressivity(modules=(f().a,))", "modules is (f().a,), expected a number"),
+        ("robust(norm=a.b)", "norm is a.b, expected a number"),
     ],
 )
 def test_what_is_no_such_form(text: str, wrong: str) -> None:
