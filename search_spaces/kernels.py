@@ -25,15 +25,15 @@ def exporting() -> bool:
 def depthwise(x: Tensor, weight: Tensor, dilation: int = 1, stride: int = 1) -> Tensor:
     """A depthwise convolution padded by ``dilation (k // 2)``, ``(N, C, H, W)``, weight ``(C, 1, k, k)``, k odd.
 
-    Either the stride or the dilation is 1. torch is fast forward; of its gradients on a CPU these are not, and are, at
-    stride 1, computed otherwise:
+    Either the stride or the dilation is 1. torch is fast forward; of its gradients on a CPU these are not. The C
+    library has all of them; without it they are, at stride 1, computed otherwise:
 
     * the input's: the same convolution with the kernel turned round;
     * the weight's, of kernels wider than 3: as that of kernels of 3 columns (:func:`weight_gradient`);
     * the weight's, of dilation 2: that of undilated convolutions on the phases of the image (the pixels whose row and
       column leave equal remainders modulo the dilation), or, for phases smaller than the kernel, a few matrix products.
 
-    In float64 torch goes channel by channel, in each direction; a product with the columns of the image is faster.
+    In float64 torch goes channel by channel, also forward; a product with the columns of the image is faster.
     """
     if stride > 1 and dilation > 1:
         raise ValueError(f"expected a stride or a dilation of 1, got {stride} and {dilation}")
@@ -96,10 +96,10 @@ def depthwise_gradients(
     if stride > 1 and native is None and not by_columns:
         return torch_gradients(grad, x, weight, stride, wanted)
     grad_x = grad_weight = None
-    if wanted[0] and stride > 1:
+    if wanted[0] and native is not None:
+        grad_x = native.depthwise_by_image(grad, x, weight, dilation, stride)
+    elif wanted[0] and stride > 1:
         grad_x = torch_gradients(grad, x, weight, stride, (True, False))[0]
-    elif wanted[0] and native is not None:
-        grad_x = native.depthwise(grad, weight, dilation, 1, turned=True)
     elif wanted[0]:
         grad_x = convolved(grad, weight.flip(2, 3), dilation)
     if wanted[1] and native is not None:

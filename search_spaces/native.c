@@ -1,7 +1,7 @@
-/* Depthwise, pointwise and separable convolutions of images (N, H, W, C) with their gradients, of numbers of type REAL:
- * float or double.
+/* Depthwise, pointwise and separable convolutions of images (N, H, W, C), and batch norms, with their gradients, of numbers
+ * of type REAL: float or double.
  *
- * Each goes image by image, LANES channels at a time: those are copied into a tile with their padding around, so that
+ * A convolution goes image by image, LANES channels at a time: those are copied into a tile with their padding around, so that
  * no loop has to look for the border, and all that is read again stays in the cache. Sums go over the taps in row-major
  * order; the weight's gradient is summed up image by image. One thread, no state; scratch: see scratch_numbers.
  */
@@ -18,7 +18,7 @@ typedef struct {
 static inline long pad_of(const Shape *s) { return s->dilation * (s->k / 2); }
 static inline long out_of(const Shape *s, long size) { return (size - 1) / s->stride + 1; }
 
-/* Numbers of scratch that any of the functions below may use; o as there, or 0. */
+/* Numbers of scratch that any of the functions below may use but those of batch norms; o as there, or 0. */
 long scratch_numbers(const Shape *s, long o) {
     long tile = (s->h + 2 * pad_of(s)) * (s->w + 2 * pad_of(s)) * LANES, taps = s->k * s->k;
     return tile + taps * LANES + (o ? 2 * taps * s->c + s->h * s->w * s->c + s->c * o : 0);
@@ -123,16 +123,66 @@ static void convolve_any(const REAL *tile, long wide, const REAL *taps, const Sh
 #undef CASE
 }
 
-/* out (N, H', W', C): the depthwise convolution of x with weight (C, k, k), or with the kernels turned round. */
-void depthwise(const Shape *s, const REAL *x, const REAL *weight, int turned, REAL *out, REAL *scratch) {
+/* out (N, H', W', C): the depthwise convolution of x with weight (C, k, k). */
+void depthwise(const Shape *s, const REAL *x, const REAL *weight, REAL *out, REAL *scratch) {
     long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
     REAL *tile = scratch, *kernel = scratch + (s->h + 2 * pad) * wide * LANES;
     for (long c = 0; c < s->c; c += LANES) {
         long lanes = s->c - c < LANES ? s->c - c : LANES;
-        to_taps(weight + c * taps, taps, lanes, turned, kernel);
+        to_taps(weight + c * taps, taps, lanes, 0, kernel);
         for (long n = 0; n < s->n; n++) {
             to_tile(x + n * s->h * s->w * s->c + c, s->h, s->w, s->c, lanes, pad, 0, tile);
             convolve_any(tile, wide, kernel, s, h, w, lanes, out + n * h * w * s->c + c, 0);
+        }
+    }
+}
+
+/* The gradient of a strided convolution, added to a tile. */
+static inline __attribute__((always_inline)) void scatter_tile(
+    REAL *tile, long wide, const REAL *taps, long k, long dilation, long stride, const REAL *gradient, long h, long w,
+    long c, long lanes) {
+    for (long i = 0; i < h; i++)
+        for (long a = 0; a < k; a++) {
+            REAL *row = tile + (i * stride + a * dilation) * wide * LANES;
+            for (long j = 0; j < w; j++) {
+                V g = get(gradient + (i * w + j) * c, lanes);
+                for (long b = 0; b < k; b++)
+                    *(V *)(row + (j * stride + b * dilation) * LANES) += *(const V *)(taps + (a * k + b) * LANES) * g;
+            }
+        }
+}
+
+/* The gradient by some channels of one image, which is stored or, of whole lanes, added. The taps are turned round at
+ * stride 1, else they are not. */
+static void gradient_by_image(const Shape *s, const REAL *gradient, const REAL *taps, long lanes, REAL *out, int add,
+                              REAL *tile) {
+    long pad = pad_of(s), wide = s->w + 2 * pad, h = out_of(s, s->h), w = out_of(s, s->w);
+    if (s->stride == 1) {
+        to_tile(gradient, s->h, s->w, s->c, lanes, pad, 0, tile);
+        convolve_any(tile, wide, taps, s, s->h, s->w, lanes, out, add);
+        return;
+    }
+    memset(tile, 0, (s->h + 2 * pad) * wide * LANES * sizeof(REAL));
+    if (lanes == LANES && s->stride == 2 && s->dilation == 1 && s->k == 3)
+        scatter_tile(tile, wide, taps, 3, 1, 2, gradient, h, w, s->c, LANES);
+    else if (lanes == LANES && s->stride == 2 && s->dilation == 1 && s->k == 5)
+        scatter_tile(tile, wide, taps, 5, 1, 2, gradient, h, w, s->c, LANES);
+    else scatter_tile(tile, wide, taps, s->k, s->dilation, s->stride, gradient, h, w, s->c, lanes);
+    for (long i = 0; i < s->h; i++)
+        for (long j = 0; j < s->w; j++)
+            put(out + (i * s->w + j) * s->c, *(V *)(tile + ((i + pad) * wide + pad + j) * LANES), lanes, add);
+}
+
+/* out (N, H, W, C): the gradient by the image, from that by the output (N, H', W', C). */
+void depthwise_by_image(const Shape *s, const REAL *gradient, const REAL *weight, REAL *out, REAL *scratch) {
+    long pad = pad_of(s), taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
+    REAL *tile = scratch, *kernel = scratch + (s->h + 2 * pad) * (s->w + 2 * pad) * LANES;
+    for (long c = 0; c < s->c; c += LANES) {
+        long lanes = s->c - c < LANES ? s->c - c : LANES;
+        to_taps(weight + c * taps, taps, lanes, s->stride == 1, kernel);
+        for (long n = 0; n < s->n; n++) {
+            REAL *by_image = out + n * s->h * s->w * s->c + c;
+            gradient_by_image(s, gradient + n * h * w * s->c + c, kernel, lanes, by_image, 0, tile);
         }
     }
 }
@@ -294,16 +344,17 @@ void separable(const Shape *s, long o, const REAL *x, const REAL *weight, const 
     }
 }
 
-/* Its gradients at stride 1, from that by the output, of rows gradient_row apart: by x, to which is added or which is
+/* Its gradients, from that by the output, of rows gradient_row apart: by x, to which is added or which is
  * stored, and, where they are not NULL, by the weights; saliency (N, C), where it is not NULL: the sum over pixels of
  * middle times the gradient by it. */
 void separable_gradients(const Shape *s, long o, const REAL *x, const REAL *middle, const REAL *gradient,
                          long gradient_row, const REAL *weight, const REAL *pointwise, REAL *by_x, int add,
                          REAL *by_weight, REAL *by_pointwise, REAL *saliency, REAL *scratch) {
-    long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, pixels = s->h * s->w;
+    long pad = pad_of(s), wide = s->w + 2 * pad, taps = s->k * s->k, h = out_of(s, s->h), w = out_of(s, s->w);
+    long pixels = h * w, before = s->h * s->w;
     REAL *tile = scratch, *kernels = tile + (s->h + 2 * pad) * wide * LANES;
     REAL *totals = kernels + taps * s->c, *between = totals + taps * s->c;
-    for (long c = 0; c < s->c; c += LANES) to_taps(weight + c * taps, taps, LANES, 1, kernels + c * taps);
+    for (long c = 0; c < s->c; c += LANES) to_taps(weight + c * taps, taps, LANES, s->stride == 1, kernels + c * taps);
     memset(totals, 0, taps * s->c * sizeof(REAL));
     for (long n = 0; n < s->n; n++) {
         const REAL *g = gradient + n * pixels * gradient_row;
@@ -311,21 +362,120 @@ void separable_gradients(const Shape *s, long o, const REAL *x, const REAL *midd
         if (by_pointwise)
             product(g, 1, gradient_row, middle + n * pixels * s->c, s->c, by_pointwise, s->c, o, pixels, s->c, NULL, n > 0);
         for (long c = 0; c < s->c; c += LANES) {
-            long at = n * pixels * s->c + c;
+            const REAL *between_c = between + c;
             if (saliency) {
+                const REAL *middle_c = middle + n * pixels * s->c + c;
                 V sum = {0};
                 for (long i = 0; i < pixels; i++)
-                    sum += *(const V *)(middle + at + i * s->c) * *(const V *)(between + c + i * s->c);
+                    sum += *(const V *)(middle_c + i * s->c) * *(const V *)(between_c + i * s->c);
                 *(V *)(saliency + n * s->c + c) = sum;
             }
             if (by_weight) {
-                to_tile(x + at, s->h, s->w, s->c, LANES, pad, 0, tile);
-                correlate_any(tile, wide, between + c, s, s->h, s->w, LANES, totals + c * taps);
+                to_tile(x + n * before * s->c + c, s->h, s->w, s->c, LANES, pad, 0, tile);
+                correlate_any(tile, wide, between_c, s, h, w, LANES, totals + c * taps);
             }
-            to_tile(between + c, s->h, s->w, s->c, LANES, pad, 0, tile);
-            convolve_any(tile, wide, kernels + c * taps, s, s->h, s->w, LANES, by_x + at, add);
+            gradient_by_image(s, between_c, kernels + c * taps, LANES, by_x + n * before * s->c + c, add, tile);
         }
     }
     if (by_weight)
         for (long c = 0; c < s->c; c += LANES) from_taps(totals + c * taps, taps, LANES, by_weight + c * taps);
+}
+
+#define BLOCK 64 /* rows whose sums are REAL; those of all blocks are double */
+
+/* For LANES channels of a block of rows: their mean, and the sum of squared distances from it. */
+static inline __attribute__((always_inline)) void block_moments(const REAL *x, long rows, long c, V *mean, V *squares) {
+    V sum[4] = {{0}}, square[4] = {{0}};
+    long i = 0;
+    for (; i + 4 <= rows; i += 4)
+        for (int p = 0; p < 4; p++) sum[p] += *(const V *)(x + (i + p) * c);
+    for (; i < rows; i++) sum[0] += *(const V *)(x + i * c);
+    *mean = (sum[0] + sum[1] + (sum[2] + sum[3])) / (REAL)rows;
+    for (i = 0; i + 4 <= rows; i += 4)
+        for (int p = 0; p < 4; p++) {
+            V apart = *(const V *)(x + (i + p) * c) - *mean;
+            square[p] += apart * apart;
+        }
+    for (; i < rows; i++) {
+        V apart = *(const V *)(x + i * c) - *mean;
+        square[0] += apart * apart;
+    }
+    *squares = square[0] + square[1] + (square[2] + square[3]);
+}
+
+/* A batch norm of x (m, C), C a multiple of LANES, by the statistics of its rows: mean (C), invstd (C), out (m, C). The
+ * running statistics, where they are not NULL, move by momentum towards mean and unbiased variance. Blocks are joined as
+ * by Chan, Golub, LeVeque (1979). */
+void batch_norm(long m, long c, const REAL *x, const REAL *weight, const REAL *bias, REAL *running_mean,
+                REAL *running_var, double momentum, double eps, REAL *mean, REAL *invstd, REAL *out) {
+    for (long first = 0; first < c; first += LANES) {
+        double means[64 / sizeof(REAL)] = {0}, squares[64 / sizeof(REAL)] = {0};
+        for (long i = 0; i < m; i += BLOCK) {
+            long rows = m - i < BLOCK ? m - i : BLOCK;
+            V block_mean, block_squares;
+            block_moments(x + i * c + first, rows, c, &block_mean, &block_squares);
+            double part = (double)rows / (i + rows);
+            for (long lane = 0; lane < LANES; lane++) {
+                double apart = block_mean[lane] - means[lane];
+                means[lane] += apart * part;
+                squares[lane] += block_squares[lane] + apart * apart * part * i;
+            }
+        }
+        V scale, shift;
+        for (long lane = 0; lane < LANES; lane++) {
+            long at = first + lane;
+            double inverse = 1 / __builtin_sqrt(squares[lane] / m + eps);
+            mean[at] = means[lane];
+            invstd[at] = inverse;
+            scale[lane] = weight[at] * inverse;
+            shift[lane] = bias[at] - means[lane] * inverse * weight[at];
+            if (running_mean) running_mean[at] += momentum * (means[lane] - running_mean[at]);
+            if (running_var) running_var[at] += momentum * (squares[lane] / (m - 1) - running_var[at]);
+        }
+        for (long i = 0; i < m; i++)
+            *(V *)(out + i * c + first) = *(const V *)(x + i * c + first) * scale + shift;
+    }
+}
+
+/* Its gradients, from that by the output, of rows gradient_row apart: by x, by weight and by bias. */
+void batch_norm_gradients(long m, long c, const REAL *x, const REAL *gradient, long gradient_row, const REAL *weight,
+                          const REAL *mean, const REAL *invstd, REAL *by_x, REAL *by_weight, REAL *by_bias) {
+    for (long first = 0; first < c; first += LANES) {
+        double sums[64 / sizeof(REAL)] = {0}, products[64 / sizeof(REAL)] = {0};
+        V centre = *(const V *)(mean + first), inverse = *(const V *)(invstd + first);
+        for (long i = 0; i < m; i += BLOCK) {
+            long end = m - i < BLOCK ? m : i + BLOCK, j = i;
+            V sum[2] = {{0}}, with_x[2] = {{0}};
+            for (; j + 2 <= end; j += 2)
+                for (int p = 0; p < 2; p++) {
+                    V g = *(const V *)(gradient + (j + p) * gradient_row + first);
+                    sum[p] += g;
+                    with_x[p] += g * (*(const V *)(x + (j + p) * c + first) - centre);
+                }
+            if (j < end) {
+                V g = *(const V *)(gradient + j * gradient_row + first);
+                sum[0] += g;
+                with_x[0] += g * (*(const V *)(x + j * c + first) - centre);
+            }
+            sum[0] += sum[1];
+            with_x[0] += with_x[1];
+            for (long lane = 0; lane < LANES; lane++) {
+                sums[lane] += sum[0][lane];
+                products[lane] += with_x[0][lane];
+            }
+        }
+        V level, slope, scale = *(const V *)(weight + first) * inverse;
+        for (long lane = 0; lane < LANES; lane++) {
+            double inverse_of_lane = inverse[lane];
+            by_bias[first + lane] = sums[lane];
+            by_weight[first + lane] = products[lane] * inverse_of_lane;
+            level[lane] = sums[lane] / m;
+            slope[lane] = products[lane] / m * inverse_of_lane * inverse_of_lane;
+        }
+        for (long i = 0; i < m; i++) {
+            V apart = *(const V *)(x + i * c + first) - centre;
+            V g = *(const V *)(gradient + i * gradient_row + first);
+            *(V *)(by_x + i * c + first) = (g - level - apart * slope) * scale;
+        }
+    }
 }

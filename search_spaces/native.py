@@ -20,9 +20,12 @@ from torch.autograd import forward_ad
 
 from search_spaces import native_build
 
-FUNCTIONS = ("depthwise", "depthwise_by_weight", "pointwise", "pointwise_gradients", "separable", "separable_gradients")
+FUNCTIONS = (
+    "depthwise", "depthwise_by_image", "depthwise_by_weight", "pointwise", "pointwise_gradients", "separable",
+    "separable_gradients", "batch_norm", "batch_norm_gradients",
+)  # fmt: skip
 WIDEST = 7  # kernel
-LANES = 16  # what the functions for separable convolutions take the channels a multiple of
+LANES = 16  # what the functions for all but depthwise convolutions take the channels a multiple of
 REAL = {torch.float32: "float", torch.float64: "double"}
 _loading = threading.Lock()
 
@@ -45,11 +48,18 @@ class Library:
             getattr(self._functions, name).restype = None
         self._of_thread = threading.local()
 
-    def depthwise(self, x: Tensor, weight: Tensor, dilation: int, stride: int, *, turned: bool = False) -> Tensor:
-        """The convolution, padded by ``dilation (k // 2)``; with the kernels turned round its gradient, at stride 1."""
+    def depthwise(self, x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:
+        """The convolution, padded by ``dilation (k // 2)``."""
         shape, x = _shape(x, weight, dilation, stride), _rows(x)
         out = x.new_empty(shape.n, (shape.h - 1) // stride + 1, (shape.w - 1) // stride + 1, shape.c)
-        self._call("depthwise", shape, x, weight.contiguous(), int(turned), out)
+        self._call("depthwise", shape, x, weight.contiguous(), out)
+        return out.permute(0, 3, 1, 2)
+
+    def depthwise_by_image(self, gradient: Tensor, x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:
+        """The gradient by an image of the size of ``x``."""
+        shape = _shape(x, weight, dilation, stride)
+        out = x.new_empty(shape.n, shape.h, shape.w, shape.c)
+        self._call("depthwise_by_image", shape, _rows(gradient), weight.contiguous(), out)
         return out.permute(0, 3, 1, 2)
 
     def depthwise_by_weight(self, gradient: Tensor, x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:
@@ -94,14 +104,14 @@ class Library:
 
     def separable_gradients(
         self, gradient: Tensor, x: Tensor, middle: Tensor, weight: Tensor, pointwise: Tensor, dilation: int,
-        into: Tensor | None, wanted: tuple[bool, bool], saliency: Tensor | None = None,
+        stride: int, into: Tensor | None, wanted: tuple[bool, bool], saliency: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-        """Its gradients at stride 1: by x ``(N H W, C)``, added to ``into`` if given, and by the weights wanted.
+        """Its gradients: by x ``(N H W, C)``, added to ``into`` if given, and by the weights wanted.
 
-        :param gradient: that by the output, ``(N H W, O)``, with rows of any distance.
+        :param gradient: that by the output, ``(N H' W', O)``, with rows of any distance.
         :param saliency: ``(N, C)``, to hold the sum over pixels of ``middle`` times the gradient by it.
         """
-        shape, x = _shape(x, weight, dilation, 1), _rows(x)
+        shape, x = _shape(x, weight, dilation, stride), _rows(x)
         by_x = x.new_empty(x.numel() // shape.c, shape.c) if into is None else into
         by_weight, by_pointwise = (
             each.new_empty(each.shape) if asked else None
@@ -114,17 +124,37 @@ class Library:
         )  # fmt: skip
         return by_x, by_weight, by_pointwise
 
+    def batch_norm(
+        self, x: Tensor, weight: Tensor, bias: Tensor, running: tuple[Tensor | None, Tensor | None], momentum: float,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Rows ``(M, C)`` by their own mean and variance: the output, the mean and one over the deviation, ``(C,)``.
+
+        :param running: mean and variance that move by ``momentum`` towards these.
+        """
+        out, mean, invstd = torch.empty_like(x), weight.new_empty(weight.shape), weight.new_empty(weight.shape)
+        given = x, weight.contiguous(), bias.contiguous(), *running, ctypes.c_double(momentum), ctypes.c_double(eps)
+        self._functions.batch_norm(*_long_shape(x), *map(_pointer, (*given, mean, invstd, out)))
+        return out, mean, invstd
+
+    def batch_norm_gradients(
+        self, gradient: Tensor, x: Tensor, weight: Tensor, mean: Tensor, invstd: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Its gradients by x, weight and bias, from that by the output, of rows of any distance."""
+        by_x, by_weight, by_bias = torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
+        gradient, row = _with_rows(gradient)
+        given = x, gradient, row, weight.contiguous(), mean, invstd, by_x, by_weight, by_bias
+        self._functions.batch_norm_gradients(*_long_shape(x), *map(_pointer, given))
+        return by_x, by_weight, by_bias
+
     def _call(self, name: str, shape: Shape, *arguments: Any) -> None:
-        """Runs a function; tensors go as pointers, and live until it is done."""
+        """Runs a function of images, with its scratch."""
         given = ctypes.byref(shape)
         size = self._functions.scratch_numbers(given, arguments[0] if isinstance(arguments[0], _long) else _long(0))
         scratch: Tensor | None = getattr(self._of_thread, "scratch", None)
         if scratch is None or len(scratch) < size:
             scratch = self._of_thread.scratch = torch.empty(size, dtype=self.dtype, device="cpu")
-        pointers = [
-            ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else each for each in (*arguments, scratch)
-        ]
-        getattr(self._functions, name)(given, *pointers)
+        getattr(self._functions, name)(given, *map(_pointer, (*arguments, scratch)))
 
 
 def _shape(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Shape:
@@ -133,6 +163,15 @@ def _shape(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Shape:
 
 
 _long = ctypes.c_long
+
+
+def _pointer(argument: Any) -> Any:
+    """To a tensor, which has to live until the function is done; of anything else, itself."""
+    return ctypes.c_void_p(argument.data_ptr()) if isinstance(argument, Tensor) else argument
+
+
+def _long_shape(x: Tensor) -> tuple[ctypes.c_long, ctypes.c_long]:
+    return _long(x.shape[0]), _long(x.shape[1])
 
 
 def _of_rows(x: Tensor) -> Shape:
@@ -262,8 +301,16 @@ def _agrees(found: Library) -> bool:
         expected = [between, _rows(F.conv2d(between, pointwise)), _rows(by_x), by_weight, by_pointwise]
         middle, out = found.separable(x, weight, pointwise, 1, 1, None)
         arriving = _rows(gradient).view(-1, 16)
-        found_gradients = found.separable_gradients(arriving, x, middle, weight, pointwise, 1, None, (True, True))
+        found_gradients = found.separable_gradients(arriving, x, middle, weight, pointwise, 1, 1, None, (True, True))
+        scale, shift, rows = pointwise[0].flatten(), pointwise[1].flatten(), _rows(x).view(-1, 16)
+        normed, *statistics = found.batch_norm(rows, scale, shift, (None, None), 0.0, 1e-5)
+        torch_normed, *torch_statistics = torch.native_batch_norm(x, scale, shift, None, None, True, 0.0, 1e-5)
+        norm_gradients = found.batch_norm_gradients(arriving, rows, scale, statistics[0], statistics[1])
+        by_norm: Any = torch.ops.aten.native_batch_norm_backward
+        torch_gradients = by_norm(gradient, x, scale, None, None, *torch_statistics, True, 1e-5, (True, True, True))
+        found_values = [middle, out, *found_gradients, normed, *statistics, *norm_gradients]
+        expected += [_rows(torch_normed), *torch_statistics, _rows(torch_gradients[0]), *torch_gradients[1:]]
         return all(
             a is not None and torch.allclose(a.reshape(b.shape), b, rtol=1e-4, atol=1e-3)
-            for a, b in zip((middle, out, *found_gradients), expected, strict=True)
+            for a, b in zip(found_values, expected, strict=True)
         )

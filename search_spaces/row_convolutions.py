@@ -51,24 +51,49 @@ class BatchNorm(RowOperation):
             if seen is not None:
                 seen.add_(1)
                 momentum = 1 / seen.item() if module.momentum is None else momentum
-        out, self._mean, self._deviation = torch.native_batch_norm(
-            x.image, tensors[self._weight], tensors[self._bias], mean, variance, True, momentum, module.eps
-        )
+        weight, bias = tensors[self._weight], tensors[self._bias]
+        native = self._native(x.values, weight, bias, *([] if mean is None or variance is None else [mean, variance]))
+        if native is None:
+            out, self._mean, self._invstd = torch.native_batch_norm(
+                x.image, weight, bias, mean, variance, True, momentum, module.eps
+            )
+            normed = rows(out)
+        else:
+            values, self._mean, self._invstd = native.batch_norm(
+                x.values, weight, bias, (mean, variance), momentum, module.eps
+            )
+            normed = Rows(values, x.pixels)
         if self._parameters.kept:
             self._input = x
-        return rows(out)
+        return normed
 
     def backward(self, gradient: Tensor, into: Gradient) -> None:
-        wanted, found = self._parameters.wanted, self._parameters.gradients
-        by_input, found[self._weight], found[self._bias] = torch.ops.aten.native_batch_norm_backward(
-            image(gradient, self._input.pixels), self._input.image, self._parameters.tensors[self._weight], None, None,
-            self._mean, self._deviation, True, self._module.eps, (True, wanted[self._weight], wanted[self._bias]),
-        )  # fmt: skip
-        before = rows(by_input).values
+        weight, values = self._parameters.tensors[self._weight], self._input.values
+        native = self._native(values, weight, gradient, self._mean, self._invstd)
+        if native is None:
+            by_input, *others = torch.ops.aten.native_batch_norm_backward(
+                image(gradient, self._input.pixels), self._input.image, weight, None, None, self._mean, self._invstd,
+                True, self._module.eps, (True, True, True),
+            )  # fmt: skip
+            before = rows(by_input).values
+        else:
+            before, *others = native.batch_norm_gradients(gradient, values, weight, self._mean, self._invstd)
+        for number, by_parameter in zip((self._weight, self._bias), others, strict=True):
+            if self._parameters.wanted[number]:
+                self._parameters.gradients[number] = by_parameter
         columns = (each.chunk(len(self._takers), 1) for each in (self._input.values, before))
         for takers, output, by_output in zip(self._takers, *columns, strict=True):
             tell(takers, output, by_output, self._input.pixels[0])
         into.add(before, own=True)
+
+    def _native(self, values: Tensor, weight: Tensor, *others: Tensor) -> Library | None:
+        """The C library, if it takes these rows; a parameter or statistic of another size torch tells of."""
+        channels = (values.shape[1],)
+        fits = len(weight) % LANES == 0 and values.is_contiguous() and weight.shape == channels
+        statistics = (each for each in others if each.ndim == 1)
+        if not fits or not all(each.shape == channels and each.is_contiguous() for each in statistics):
+            return None
+        return library_for(values, weight, *others)
 
 
 class Convolution(RowOperation):

@@ -98,7 +98,7 @@ class Separable(RowOperation):
 
     def backward(self, gradient: Tensor, into: Gradient) -> None:
         native, pointwise, depthwise = self._native(), self.pointwise, self._depthwise
-        if native is None or depthwise.steps[1] != 1:
+        if native is None:
             between = through(pointwise, gradient).value
             assert between is not None
             depthwise.backward(between, into)
@@ -108,7 +108,7 @@ class Separable(RowOperation):
         wanted, found = self._parameters.wanted, self._parameters.gradients
         saliency = gradient.new_empty(depthwise.pixels[0], pointwise.input.shape[1]) if depthwise.takers else None
         by_input, found[depthwise.weight], found[pointwise.weight] = native.separable_gradients(
-            gradient, depthwise.input, image(pointwise.input, depthwise.pixels), *self._weights, depthwise.steps[0],
+            gradient, depthwise.input, image(pointwise.input, depthwise.pixels), *self._weights, *depthwise.steps,
             into.to_add_to(), (wanted[depthwise.weight], wanted[pointwise.weight]), saliency,
         )  # fmt: skip
         if saliency is not None:

@@ -53,7 +53,7 @@ def reference(x: Tensor, weight: Tensor, dilation: int, stride: int, gradient: T
     [
         ((8, 8), 3, 1, 1), ((9, 17), 5, 1, 1), ((9, 7), 3, 2, 1), ((16, 10), 5, 2, 1), ((1, 1), 5, 2, 1),
         ((2, 3), 5, 1, 1), ((9, 7), 3, 1, 2), ((8, 10), 5, 1, 2), ((9, 11), 7, 1, 1), ((7, 9), 3, 3, 1),
-        ((6, 8), 7, 1, 2),
+        ((6, 8), 7, 1, 2), ((9, 8), 3, 1, 3), ((9, 10), 5, 2, 2),
     ],
 )  # fmt: skip
 def test_values_and_gradients(
@@ -69,9 +69,7 @@ def test_values_and_gradients(
     by_x, by_weight = reference(x, weight, dilation, stride, gradient)
     found = library.depthwise_by_weight(gradient, x, weight, dilation, stride)
     near(found, by_weight, 1e-4)
-    if stride == 1:
-        found = library.depthwise(gradient, weight, dilation, 1, turned=True)
-        near(found, by_x, 1e-5)
+    near(library.depthwise_by_image(gradient, x, weight, dilation, stride), by_x, 1e-5)
 
 
 @both_types
@@ -103,7 +101,8 @@ def test_pointwise(library: Library, rows: int, c: int, o: int, added: str, dtyp
     ("size", "c", "o", "kernel", "dilation", "stride"),
     [
         ((8, 8), 16, 16, 3, 1, 1), ((9, 7), 32, 48, 5, 1, 1), ((4, 11), 48, 16, 5, 2, 1), ((1, 1), 16, 32, 3, 2, 1),
-        ((9, 8), 16, 16, 7, 1, 1), ((9, 8), 32, 32, 5, 1, 2),
+        ((9, 8), 16, 16, 7, 1, 1), ((9, 8), 32, 32, 5, 1, 2), ((8, 7), 16, 48, 3, 1, 2), ((11, 10), 16, 16, 7, 1, 2),
+        ((9, 9), 16, 16, 3, 2, 3),
     ],
 )  # fmt: skip
 def test_separable(
@@ -121,15 +120,11 @@ def test_separable(
     middle, found = library.separable(x, weight, pointwise, dilation, stride, plus)
     near(middle, between.detach(), 1e-5)
     near(found, expected, 1e-5)
-    if stride > 1:
-        return
-    gradient, into = (
-        torch.randn(out.shape, dtype=dtype),
-        None if plus is None else torch.randn(len(out), c, dtype=dtype),
-    )
+    gradient = torch.randn(out.shape, dtype=dtype)
+    into = None if plus is None else torch.randn(3 * size[0] * size[1], c, dtype=dtype)
     by_x, by_weight, by_pointwise = torch.autograd.grad(out, leaves, gradient.double())
     by_x = by_x.permute(0, 2, 3, 1).flatten(0, 2) + (0 if into is None else into.double())
-    options = (x, middle, weight, pointwise, dilation, into)
+    options = (x, middle, weight, pointwise, dilation, stride, into)
     strided = torch.cat([gradient, gradient], 1)[:, o:]
     for given, wanted in ((strided, (True, True)), (gradient, (False, False))):
         copy = None if into is None else into.clone()
@@ -140,6 +135,53 @@ def test_separable(
     for each, theirs in zip(by[1:], (by_weight, by_pointwise), strict=True):
         assert each is not None
         near(each, theirs, 1e-4)
+
+
+@both_types
+@pytest.mark.parametrize(("rows", "channels"), [(2, 16), (63, 16), (64, 32), (65, 48), (1000, 16), (4096, 256)])
+@pytest.mark.parametrize("running", [False, True])
+def test_batch_norm(library: Library, rows: int, channels: int, running: bool, dtype: torch.dtype) -> None:
+    """Far from zero, with one channel that is constant."""
+    library = for_type(library, dtype)
+    generator = torch.Generator().manual_seed(rows)
+    x, gradient = (torch.randn(rows, channels, generator=generator, dtype=dtype) for _ in range(2))
+    x[:, 1:] += 50
+    x[:, 0] = 7
+    weight, bias = (torch.rand(channels, generator=generator, dtype=dtype) + 0.5 for _ in range(2))
+    leaves = [each.double().requires_grad_() for each in (x, weight, bias)]
+    statistics = [torch.full((channels,), value, dtype=dtype) for value in (3.0, 2.0)] if running else [None, None]
+    theirs = [None if each is None else each.double() for each in statistics]
+    expected = F.batch_norm(leaves[0], theirs[0], theirs[1], leaves[1], leaves[2], True, 0.3, 1e-3)
+    out, mean, invstd = library.batch_norm(x, weight, bias, (statistics[0], statistics[1]), 0.3, 1e-3)
+    near(out, expected.detach(), 2e-5)
+    near(mean, leaves[0].detach().mean(0), 1e-6)
+    near(invstd, (leaves[0].detach().var(0, correction=0) + 1e-3).rsqrt(), 1e-5)
+    for each, other in zip(statistics, theirs, strict=True):
+        if each is not None and other is not None:
+            near(each, other, 1e-5)
+    for given in (gradient, torch.cat([x, gradient, x], 1)[:, channels : 2 * channels]):
+        by = library.batch_norm_gradients(given, x, weight, mean, invstd)
+        for found, other in zip(
+            by, torch.autograd.grad(expected, leaves, gradient.double(), retain_graph=True), strict=True
+        ):
+            near(found, other, 2e-4)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_networks_running_statistics(library: Library, momentum: float | None) -> None:
+    """After several passes they are those of torch's own modules."""
+    space = get_space("darts")
+    torch.manual_seed(0)
+    network = space.build(space.parse("DARTS_V2"), NetworkSpec(channels=16, layers=3, classes=5, image_size=(8, 8)))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = momentum
+    literal = literal_network(network.train()).double()
+    for seed in range(3):
+        x = batch((4, 3, 8, 8), seed)
+        network(x), literal(x.double())
+    for ours, theirs in zip(network.buffers(), literal.buffers(), strict=True):
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("channels", [16, 12])
