@@ -22,7 +22,6 @@ once by default here. Its networks have no stem and 3 channels; here they are as
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -171,10 +170,9 @@ class Patterns:
 
 def jensen_shannon(a: Tensor, b: Tensor) -> float:
     """Of the softmax of the flattened tensors, in nats."""
-    log_p, log_q = (each.flatten().log_softmax(0) for each in (a, b))
-    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
-    terms = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
-    return terms.double().sum().item() / 2
+    p, q = (each.flatten().softmax(0) for each in (a, b))
+    m = ((p + q) / 2).clamp_min_(torch.finfo(p.dtype).tiny)  # where both vanish their terms do
+    return (torch.xlogy(p, p / m) + torch.xlogy(q, q / m)).double().sum().item() / 2
 
 
 def program_term(layer: str, clean: Side, copy: Side) -> float:

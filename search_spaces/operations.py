@@ -163,12 +163,16 @@ class DepthwiseConv(nn.Conv2d):
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not wants_kernels(x):
-            return super().forward(x)
+        return self._conv_forward(x, self.weight, self.bias)
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not wants_kernels(x) or bias is not None:
+            out: Tensor = super()._conv_forward(x, weight, bias)
+            return out
         if self.stride == (1, 1) or self.dilation == (1, 1):
-            return depthwise(x, self.weight, self.dilation[0], self.stride[0])
+            return depthwise(x, weight, self.dilation[0], self.stride[0])
         # dilation 2, stride 2: every output reads pixels of even row and column only
-        return depthwise(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), self.weight)
+        return depthwise(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), weight)
 
 
 class SeparableConv(nn.Module):
