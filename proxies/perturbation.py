@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -26,7 +27,7 @@ from proxies.base import Probe, ProxyError, layer_weights
 from proxies.drawn_weights import called_with
 from proxies.features import features_of_layers
 from proxies.passes import frozen, norm_mode
-from proxies.synflow import positive_copy
+from proxies.synflow import depthwise_products, double_buffers, norms_bypassed, positive_parameters, present
 
 Variant = Literal["paper", "program"]
 
@@ -82,24 +83,30 @@ class Perturbation:
 
     def _compared(self, probe: Probe) -> tuple[Side, Side]:
         x, labels = probe.first(self.images, IMAGES)
+        network = probe.network
         if self.variant == "program":
-            return self._passes(positive_copy(probe), x.double(), labels)
-        found = self._passes(probe.network, x, labels)
+            with norms_bypassed(network), depthwise_products(network):
+                tensors = present(network, {**positive_parameters(network), **double_buffers(network)})
+                return self._passes(network, tensors, x.double(), labels)
+        found = self._passes(network, {}, x, labels)
         if x.dtype == torch.float64 or all(side.is_finite() for side in found):
             return found
-        return self._passes(probe.copy().double(), x.double(), labels)
+        tensors = {name: each.detach().double() for name, each in network.named_parameters(remove_duplicate=False)}
+        return self._passes(network, {**tensors, **double_buffers(network)}, x.double(), labels)
 
-    def _passes(self, network: nn.Module, x: Tensor, labels: Tensor) -> tuple[Side, Side]:
-        weights = {name: weight.detach() for name, weight in layer_weights(network).items()}
+    def _passes(self, network: nn.Module, tensors: dict[str, Tensor], x: Tensor, labels: Tensor) -> tuple[Side, Side]:
+        """:param tensors: what the network computes with, where that is not its own."""
+        weights = {name: tensors.get(name, weight).detach() for name, weight in layer_weights(network).items()}
         if not weights:
             raise ProxyError("the network has no convolution or linear layer")
+        run = partial(passed, network, tensors)
         program = self.variant == "program"
         towards = -self.epsilon if program else self.epsilon
         with norm_mode(network, "eval"), frozen(network), torch.enable_grad():
-            clean, _ = passed(network, weights, x, labels)
+            clean, _ = run(weights, x, labels)
             moved = {name: step(weight, clean.gradients[name], self.beta) for name, weight in weights.items()}
-            before, in_x = passed(network, moved, x, labels, by_images=True, by_weights=program)
-            copy, _ = passed(network, moved, (x + towards * in_x.sign()).clamp(0, 1), labels)
+            before, in_x = run(moved, x, labels, by_images=True, by_weights=program)
+            copy, _ = run(moved, (x + towards * in_x.sign()).clamp(0, 1), labels)
         if program:
             summed = {name: gradient + before.gradients[name] for name, gradient in copy.gradients.items()}
             copy = Side(copy.weights, summed, copy.features)
@@ -116,6 +123,7 @@ def step(weight: Tensor, gradient: Tensor, beta: float) -> Tensor:
 
 def passed(
     network: nn.Module,
+    tensors: dict[str, Tensor],
     weights: dict[str, Tensor],
     x: Tensor,
     labels: Tensor,
@@ -123,11 +131,14 @@ def passed(
     by_images: bool = False,
     by_weights: bool = True,
 ) -> tuple[Side, Tensor]:
-    """What the network is with these weights, and the gradient in the images (empty unless asked for)."""
+    """What the network is with these weights, and the gradient in the images (empty unless asked for).
+
+    :param tensors: parameters and buffers besides the weights, where they are not its own.
+    """
     leaves = {name: weight.detach().requires_grad_(by_weights) for name, weight in weights.items()}
     x = x.detach().requires_grad_(by_images)
     with features_of_layers(network) as features:
-        loss = F.cross_entropy(called_with(network, leaves, x), labels)
+        loss = F.cross_entropy(called_with(network, {**tensors, **leaves}, x), labels)
     inputs = [*(leaves.values() if by_weights else ()), *([x] if by_images else ())]
     found = torch.autograd.grad(loss, inputs, materialize_grads=True)
     in_x = found[-1] if by_images else x.new_empty(0)

@@ -1,4 +1,4 @@
-"""``synflow``: log sum |W dR/dW| of a data-free, positive copy of the network.
+"""``synflow``: log sum |W dR/dW| of the network made positive, without data.
 
 Tanaka, Kunin, Yamins, Ganguli: "Pruning neural networks without any data by iteratively conserving synaptic flow",
 NeurIPS 2020; as a proxy in Abdelfattah et al., ICLR 2021. Every parameter is replaced by its absolute value, batch
@@ -8,7 +8,7 @@ layers only. Computed in float64 and reported as its logarithm, since values rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxies.base import Probe, Proxy, ProxyError, layer_weights
+from proxies.drawn_weights import called_with
+from proxies.passes import norm_mode
 from proxies.robust import log_or_error
 
 
@@ -28,18 +30,26 @@ class Synflow(Proxy):
     cost = "backward"
 
     def score(self, probe: Probe) -> float:
-        with norms_bypassed(shared_copy(probe)) as network:
-            return log_flow(network, probe)
+        parameters = shared_parameters(probe)
+        with norm_mode(probe.network, "eval"), norms_bypassed(probe.network):
+            return log_flow(probe, parameters)
 
 
-def log_flow(network: nn.Module, probe: Probe) -> float:
-    """The logarithm of sum |W dR/dW| of a network in float64."""
-    weights = [each for each in dict.fromkeys(layer_weights(network).values()) if each.requires_grad]
+def shared_parameters(probe: Probe) -> dict[str, Tensor]:
+    """The positive parameters of the whole network, batch norms included."""
+    return probe.once("positive parameters", lambda: positive_parameters(probe.network))
+
+
+def log_flow(probe: Probe, parameters: dict[str, Tensor]) -> float:
+    """The logarithm of sum |W dR/dW| with these parameters, in float64."""
+    network = probe.network
+    named = (parameters[name] for name in layer_weights(network) if name in parameters)
+    weights = [each for each in dict.fromkeys(named) if each.requires_grad]
     if not weights:
         raise ProxyError("no weight of a convolution or linear layer requires a gradient")
     ones = torch.ones_like(probe.images[:1], dtype=torch.float64)
-    with torch.enable_grad():
-        flow = network(ones).sum()
+    with depthwise_products(network), torch.enable_grad():
+        flow = called_with(network, present(network, {**parameters, **double_buffers(network)}), ones).sum()
         gradients = torch.autograd.grad(flow, weights, allow_unused=True)
     total = sum(
         (weight.detach() * gradient).abs().sum().item()
@@ -49,41 +59,66 @@ def log_flow(network: nn.Module, probe: Probe) -> float:
     return log_or_error(total, "the synaptic flow")
 
 
-def shared_copy(probe: Probe) -> nn.Module:
-    """The positive copy with batch norms that this module's readers share; they leave it as it is."""
-    return probe.once("positive copy", lambda: positive_copy(probe, keep_norms=True))
+def positive_parameters(network: nn.Module) -> dict[str, Tensor]:
+    """The absolute values of the parameters in float64, by name; a tensor that two modules share is made once."""
+    made: dict[Tensor, Tensor] = {}
+    named = dict(network.named_parameters(remove_duplicate=False))
+    for parameter in named.values():
+        if parameter not in made:
+            made[parameter] = parameter.detach().double().abs().requires_grad_(parameter.requires_grad)
+    return {name: made[parameter] for name, parameter in named.items()}
 
 
-def positive_copy(probe: Probe, *, keep_norms: bool = False) -> nn.Module:
-    """A float64 copy in eval mode, its parameters replaced by their absolute values and its batch norms bypassed."""
-    network = probe.copy().double().eval()
-    for module, name, child in places(network):
-        if isinstance(child, _BatchNorm) and not keep_norms:
-            setattr(module, name, nn.Identity())
-        elif isinstance(child, nn.Conv2d) and DepthwiseProduct.fits(child):
-            setattr(module, name, DepthwiseProduct(child))
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.abs_()
-    return network
+def double_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """Copies of the buffers by name, in float64 where they are no whole numbers."""
+    named = network.named_buffers(remove_duplicate=False)
+    return {
+        name: buffer.to(torch.float64 if buffer.is_floating_point() else buffer.dtype, copy=True)
+        for name, buffer in named
+    }
+
+
+def present(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those that take the place of a parameter or buffer that the network has at present."""
+    names = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    names.update(name for name, _ in network.named_buffers(remove_duplicate=False))
+    return {name: tensor for name, tensor in tensors.items() if name in names}
 
 
 @contextmanager
-def norms_bypassed(network: nn.Module) -> Iterator[nn.Module]:
+def norms_bypassed(network: nn.Module) -> Iterator[None]:
     """Inside, the batch norms of ``network`` let everything through."""
-    norms = [place for place in places(network) if isinstance(place[2], _BatchNorm)]
+    with _replaced(network, lambda module: nn.Identity() if isinstance(module, _BatchNorm) else None):
+        yield
+
+
+@contextmanager
+def depthwise_products(network: nn.Module) -> Iterator[None]:
+    """Inside, depthwise convolutions are computed as it is fast in float64."""
+    with _replaced(
+        network,
+        lambda module: (
+            DepthwiseProduct(module) if isinstance(module, nn.Conv2d) and DepthwiseProduct.fits(module) else None
+        ),
+    ):
+        yield
+
+
+@contextmanager
+def _replaced(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> Iterator[None]:
+    """Inside, others stand in the places of the modules for which ``make`` has one."""
+    places = [(module, name, child) for module in network.modules() for name, child in module.named_children()]
+    made: dict[nn.Module, nn.Module | None] = {}
     try:
-        for module, name, _ in norms:
-            setattr(module, name, nn.Identity())
-        yield network
+        for module, name, child in places:
+            if child not in made:
+                made[child] = make(child)
+            if (other := made[child]) is not None:
+                module._modules[name] = other
+        yield
     finally:
-        for module, name, norm in norms:
-            setattr(module, name, norm)
-
-
-def places(network: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """Every module inside of another: that other one, the name there, the module."""
-    return [(module, name, child) for module in network.modules() for name, child in module.named_children()]
+        for module, name, child in places:
+            module._modules[name] = child
 
 
 class DepthwiseProduct(nn.Conv2d):

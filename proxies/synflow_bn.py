@@ -2,7 +2,7 @@
 
 Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, whose program has it beside
 ``synflow`` (:mod:`proxies.synflow`): every parameter is replaced by its absolute value, those of the batch norms too,
-and one image of ones goes through in float64. There the copy is in training mode, so a batch norm normalises by the
+and one image of ones goes through in float64. There the network is in training mode, so a batch norm normalises by the
 mean and variance over the pixels of that one image: what comes out is no longer positive, the flow no longer conserved.
 ``norm="eval"`` uses the running statistics, with which an untrained network has the value of ``synflow`` but for the
 norm's epsilon.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from proxies.base import NormMode, Probe, Proxy, ProxyError
 from proxies.passes import norm_mode
 from proxies.robust import check_norm
-from proxies.synflow import log_flow, shared_copy
+from proxies.synflow import log_flow, shared_parameters
 
 
 class SynflowBn(Proxy):
@@ -34,10 +34,9 @@ class SynflowBn(Proxy):
         self.norm: NormMode = norm
 
     def score(self, probe: Probe) -> float:
-        network = shared_copy(probe)
-        with norm_mode(network, self.norm):
+        with norm_mode(probe.network, self.norm):
             try:
-                return log_flow(network, probe)
+                return log_flow(probe, shared_parameters(probe))
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):  # torch's words
                     raise

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from proxies.base import Probe, ProxyError
-from proxies.synflow import Synflow, positive_copy
+from proxies.croze import Croze
+from proxies.synflow import Synflow
+from proxies.synflow_bn import SynflowBn
 from tests.proxies.networks import layers, plain_cnn, probe_of
 
 
@@ -54,11 +56,29 @@ def test_nothing_in_the_network_is_negative(network: nn.Module) -> None:
     assert min(least) >= 0
 
 
-def test_the_copy_is_positive_and_has_no_batch_norm(network: nn.Module) -> None:
-    copied = positive_copy(probe_of(network.float()))
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules())
-    assert all(parameter.min() >= 0 and parameter.dtype == torch.float64 for parameter in copied.parameters())
-    assert any(parameter.min() < 0 for parameter in network.parameters())
+def test_batch_norms_are_not_called_and_stay_in_their_places(network: nn.Module) -> None:
+    network.float()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    called: list[nn.Module] = []
+    for norm in norms:
+        norm.register_forward_hook(lambda module, inputs, output: called.append(module))
+    before = list(network.named_modules())
+    dtypes: list[torch.dtype] = []
+    layers(network)[0].register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
+    Synflow().score(probe_of(network))
+    assert not called and dtypes == [torch.float64]
+    assert list(network.named_modules()) == before
+    assert layers(network)[0].weight.dtype == torch.float32
+
+
+def test_everything_is_in_its_place_after_an_error() -> None:
+    network = plain_cnn()
+    before = list(network.named_modules())
+    probe = Probe(network, torch.rand(2, 7, 8, 8, dtype=torch.float64), torch.tensor([0, 1]))
+    for proxy in (Synflow(), SynflowBn(), Croze(variant="program")):
+        with pytest.raises(RuntimeError, match="channels"):
+            proxy.score(probe)
+        assert list(network.named_modules()) == before
 
 
 def test_batch_norms_do_not_matter() -> None:
