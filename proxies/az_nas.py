@@ -173,8 +173,8 @@ def entropy(features: Tensor, block: int) -> float:
 def singular_value(before: Tensor, after: Tensor, block: int, generator: torch.Generator) -> float:
     """The largest singular value of the block's estimated Jacobian, from the features before to those after it."""
     drawn = torch.randint(2, after.shape, generator=generator, dtype=torch.int8)
-    if after.ndim == 4:
-        drawn = drawn.contiguous(memory_format=torch.channels_last)  # as bytes it is turned faster than as numbers
+    if after.ndim == 4 and after.is_contiguous(memory_format=torch.channels_last):
+        drawn = drawn.contiguous(memory_format=torch.channels_last)  # as bytes they are turned faster than as numbers
     signs = drawn.to(after).mul_(2).sub_(1)
     (arriving,) = torch.autograd.grad(after, before, signs, retain_graph=True, materialize_grads=True)
     if torch.equal(arriving, signs):

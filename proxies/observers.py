@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -43,8 +43,8 @@ class Observer(ABC):
     @abstractmethod
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None: ...
 
-    def begin(self, start: int, *, more: bool) -> None:
-        """A pass to listen to begins, over the images from number ``start`` on; ``more``: it is not the last."""
+    def begin(self, start: int, images: int, *, more: bool) -> None:
+        """A pass to listen to begins, over so many images from number ``start`` on; ``more``: it is not the last."""
         return
 
     @abstractmethod
@@ -65,21 +65,24 @@ class AgreementObserver(Observer):
         super().__init__(network)
         self._passes: list[_Codes] = []
 
-    def begin(self, start: int, *, more: bool) -> None:
-        self._passes.append(_Codes(start, keep=more, before=list(self._passes)))
+    def begin(self, start: int, images: int, *, more: bool) -> None:
+        self._passes.append(_Codes(start, images, keep=more, before=tuple(self._passes)))
 
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening:
-            on = output.detach().sign()  # a ReLU's output is nowhere negative
+            on = output.detach().clone().gt_(0)  # ones and zeros of the output's type
             units_last = on.permute(0, 2, 3, 1) if on.ndim == 4 else on  # no copy in channels_last
             self._passes[-1].add(units_last.flatten(1))
 
     def value(self, start: int, stop: int) -> Tensor | ProxyError:
         of_these = [each for each in self._passes if start <= each.start < stop]
-        if not of_these[0].calls:
+        calls = {each.calls for each in of_these}
+        if calls == {0}:
             return ProxyError("the network calls no nn.ReLU module; functional relus cannot be observed")
-        blocks = [[_between(row, column) for column in of_these] for row in of_these]
-        return torch.cat([torch.cat(row, 1) for row in blocks])
+        if len(calls) > 1:
+            times = " or ".join(map(str, sorted(calls)))
+            return ProxyError(f"the network calls its ReLUs {times} times, by the images")
+        return torch.cat([torch.cat([_between(row, column) for column in of_these], 1) for row in of_these])
 
 
 class _Codes:
@@ -88,28 +91,36 @@ class _Codes:
     :param keep: whether a later pass will be compared with this one.
     """
 
-    def __init__(self, start: int, *, keep: bool, before: Sequence[_Codes]):
+    def __init__(self, start: int, images: int, *, keep: bool, before: tuple[_Codes, ...]):
         self.start = start
         self.calls = 0
-        self._keep = keep
         self.kept: list[Tensor] = []  # of each call
-        self._others = [*before, self]
-        self.agreements: dict[_Codes, Tensor] = {}  # with the images of each of the passes, in columns
+        self.agreements: dict[int, Tensor] = {}  # by the start of a pass, whose images are the columns
+        self._images = images
+        self._keep = keep
+        self._before = before
 
     def add(self, on: Tensor) -> None:
         """Another call's, ``(images, units)``, 0 or 1."""
+        if len(on) != self._images:
+            raise ProxyError(f"a ReLU is given {len(on)} rows, expected one for each of {self._images} images")
         if self._keep:
             self.kept.append(on.to(torch.int8))
-        for other in self._others:
-            agreeing = agreement(on, on if other is self else other.kept[self.calls])
-            so_far = self.agreements.get(other)
-            self.agreements[other] = agreeing if so_far is None else so_far.add_(agreeing)
+        self._count(self.start, on, on)
+        for other in self._before:
+            if self.calls < len(other.kept):  # or it had fewer calls, of which its value tells
+                self._count(other.start, on, other.kept[self.calls])
         self.calls += 1
+
+    def _count(self, start: int, on: Tensor, theirs: Tensor) -> None:
+        agreeing = agreement(on, theirs)
+        self.agreements[start] = self.agreements[start].add_(agreeing) if start in self.agreements else agreeing
 
 
 def _between(row: _Codes, column: _Codes) -> Tensor:
     """The block of the matrix where the images of two passes meet."""
-    return row.agreements[column] if column in row.agreements else column.agreements[row].t()
+    found = row.agreements.get(column.start)
+    return column.agreements[row.start].t() if found is None else found
 
 
 def agreement(a: Tensor, b: Tensor) -> Tensor:

@@ -126,6 +126,10 @@ class _Sweep:
         self.weights = weights
         self.observers = observers
         self.learned = learned
+        #: whether an image has the same gradient whatever others are beside it
+        self.independent = requests[0].norm == "eval" and not any(
+            isinstance(module, _BatchNorm) and module.running_mean is None for module in network.modules()
+        )
         self.gathered: dict[Request, list[Any]] = {request: [] for request in requests}
         self.wrong_logits: dict[Request, float] = {}
 
@@ -137,7 +141,7 @@ class _Sweep:
         for quantity, observer in self.observers.items():
             if any(each.quantity == quantity for each in requests):
                 stop = max(each.stop for each in self.gathered if each.quantity == quantity)
-                observer.begin(start, more=start + len(images) < stop)
+                observer.begin(start, len(images), more=start + len(images) < stop)
         self._listen(*(each.quantity for each in requests))
         logits = self.network(images)
         backward: dict[Differentiated, list[Request]] = {}
@@ -148,7 +152,7 @@ class _Sweep:
                     self.wrong_logits[request] = wrong[0].item()
             else:
                 backward.setdefault(request.differentiated, []).append(request)
-        together = _merged(backward, start, len(images))
+        together = _merged(backward, start, images) if self.independent else backward
         for i, (what, wanted) in enumerate(together.items()):
             scalar = _scalar(what, logits, labels, start)
             self._differentiate(scalar, images, wanted, _factors(what, start, images), keep_graph=i + 1 < len(together))
@@ -223,19 +227,22 @@ class _Sweep:
 
 
 def _merged(
-    backward: Mapping[Differentiated, Sequence[Request]], start: int, images: int
-) -> dict[Differentiated, list[Request]]:
+    backward: Mapping[Differentiated, list[Request]], start: int, images: Tensor
+) -> Mapping[Differentiated, list[Request]]:
     """One backward pass fewer, where images that do not interact are differentiated with factors and without.
 
-    Then the gradient by an image with its factor, divided by that, is the one without.
+    Then the gradient by an image with its factor, divided by that, is the one without; where the factors are so large
+    or so small that this is not exact up to rounding, they stay apart.
     """
     together = {what: list(requests) for what, requests in backward.items()}
     for what, requests in backward.items():
-        if what[1] is not None or not all(each.norm == "eval" and each.quantity in OF_IMAGES for each in requests):
+        if what[1] is not None or not all(each.quantity in OF_IMAGES for each in requests):
             continue
         for other in backward:
             function, weights, first = other
-            if function == what[0] and weights is not None and all(weights[start - first : start - first + images]):
+            if function != what[0] or weights is None or images.dtype not in (torch.float32, torch.float64):
+                continue
+            if all(1e-3 <= abs(each) <= 1e3 for each in weights[start - first : start - first + len(images)]):
                 together[other] += together.pop(what)
                 break
     return together

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.native import depthwise_library, is_batch
+from search_spaces.native import depthwise_library, is_batch, is_depthwise, watched
 
-LARGEST_FOR_COLUMNS = 2**20  # numbers; the columns take 9 or 25 times as many
+LARGEST_FOR_COLUMNS = 2**17  # numbers of an image batch up to which its columns, k^2 times as many, are faster
 
 
 def exporting() -> bool:
@@ -33,7 +33,7 @@ def depthwise(x: Tensor, weight: Tensor, dilation: int = 1, stride: int = 1) -> 
     * the weight's, of dilation 2: that of undilated convolutions on the phases of the image (the pixels whose row and
       column leave equal remainders modulo the dilation), or, for phases smaller than the kernel, a few matrix products.
 
-    In float64 torch goes channel by channel, also forward; a product with the columns of the image is faster.
+    In float64 torch goes channel by channel, also forward; of a few images a product with their columns is faster.
     """
     if stride > 1 and dilation > 1:
         raise ValueError(f"expected a stride or a dilation of 1, got {stride} and {dilation}")
@@ -92,7 +92,7 @@ def depthwise_gradients(
 ) -> tuple[Tensor | None, Tensor | None]:
     dilation, stride = steps
     native = depthwise_library(x, weight, grad)
-    by_columns = native is None and wants_columns(x, grad)
+    by_columns = native is None and wants_columns(x, weight, grad)
     if stride > 1 and native is None and not by_columns:
         return torch_gradients(grad, x, weight, stride, wanted)
     grad_x = grad_weight = None
@@ -124,11 +124,11 @@ def convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tens
     return F.conv2d(x, weight, None, stride, dilation * (weight.shape[-1] // 2), dilation, weight.shape[0])
 
 
-def wants_columns(x: Tensor, *others: Tensor) -> bool:
-    """Whether torch would go channel by channel, and the columns of the image fit into memory."""
-    if x.dtype != torch.float64 or x.device.type != "cpu" or any(map(is_batch, (x, *others))):
+def wants_columns(x: Tensor, weight: Tensor, *others: Tensor) -> bool:
+    """Whether torch would go channel by channel, the columns are few, and nothing is wrong with the sizes."""
+    if x.dtype != torch.float64 or x.device.type != "cpu" or x.numel() > LARGEST_FOR_COLUMNS:
         return False
-    return 0 < x.numel() <= LARGEST_FOR_COLUMNS
+    return is_depthwise(x, weight) and not watched() and not any(map(is_batch, (x, weight, *others)))
 
 
 def columns(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:

@@ -201,16 +201,21 @@ def library_for(*tensors: Tensor) -> Library | None:
     With several threads inside an operation torch's own are faster.
     """
     dtype = tensors[0].dtype
-    if torch.get_num_threads() != 1 or _watched() or not all(_is_plain(each, dtype) for each in tensors):
+    if torch.get_num_threads() != 1 or watched() or not all(_is_plain(each, dtype) for each in tensors):
         return None
     return library(dtype)
 
 
 def depthwise_library(x: Tensor, weight: Tensor, *others: Tensor) -> Library | None:
     """:func:`library_for` a depthwise convolution of x; None, too, where torch will tell what is wrong with them."""
-    k = weight.shape[-1]
-    fits = x.ndim == 4 and weight.shape == (x.shape[1], 1, k, k) and k % 2 == 1 and k <= WIDEST and x.numel() > 0
+    fits = is_depthwise(x, weight) and weight.shape[-1] <= WIDEST
     return library_for(x, weight, *others) if fits else None
+
+
+def is_depthwise(x: Tensor, weight: Tensor) -> bool:
+    """Whether ``(C, 1, k, k)``, k odd, is a weight for images ``(N, C, H, W)``, of which there are some."""
+    k = weight.shape[-1]
+    return x.ndim == 4 and weight.shape == (x.shape[1], 1, k, k) and k % 2 == 1 and x.numel() > 0
 
 
 def is_batch(x: Tensor) -> bool:
@@ -229,7 +234,7 @@ def _is_plain(x: Tensor, dtype: torch.dtype) -> bool:
     )
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether operations are traced, transformed or counted."""
     return bool(
         torch.compiler.is_compiling()
@@ -287,6 +292,7 @@ def _agrees(found: Library) -> bool:
 
     In a context of its own: the caller's modes and defaults have nothing to do with it.
     """
+    rtol, atol = (1e-4, 1e-3) if found.dtype == torch.float32 else (1e-10, 1e-9)
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         generator = torch.Generator().manual_seed(0)
         sizes = (2, 16, 9, 7), (16, 1, 5, 5), (16, 16, 1, 1), (2, 16, 9, 7)
@@ -311,6 +317,6 @@ def _agrees(found: Library) -> bool:
         found_values = [middle, out, *found_gradients, normed, *statistics, *norm_gradients]
         expected += [_rows(torch_normed), *torch_statistics, _rows(torch_gradients[0]), *torch_gradients[1:]]
         return all(
-            a is not None and torch.allclose(a.reshape(b.shape), b, rtol=1e-4, atol=1e-3)
+            a is not None and torch.allclose(a.reshape(b.shape), b, rtol=rtol, atol=atol)
             for a, b in zip(found_values, expected, strict=True)
         )

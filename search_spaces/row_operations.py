@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from search_spaces import operations
 from search_spaces.kernels import depthwise_gradients
 from search_spaces.operations import hooked
-from search_spaces.rows import Gradient, NotPlain, Parameters, RowOperation, Rows, check_plain, image, rows
+from search_spaces.rows import Gradient, NotPlain, Parameters, RowOperation, Rows, check_plain, image, promised, rows
 
 
 class Relu:
@@ -58,7 +58,7 @@ def check_relu(module: nn.Module) -> None:
     if module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
         raise NotPlain
     hooks = module._forward_hooks.values()
-    if torch.is_grad_enabled() and not all(getattr(hook, "only_looks", False) for hook in hooks):
+    if torch.is_grad_enabled() and not all(promised(hook, "only_looks") for hook in hooks):
         raise NotPlain
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -178,12 +178,17 @@ def check_layer(layer: nn.Module, kind: type[nn.Module]) -> list[Taker]:
     if not layer._forward_hooks:
         check_plain(layer, kind)
         return []
-    takers = [getattr(hook, "takes_saliency", None) for hook in layer._forward_hooks.values()]
+    takers = [promised(hook, "takes_saliency") for hook in layer._forward_hooks.values()]
     if type(layer) is not kind or "forward" in layer.__dict__ or not all(takers):
         raise NotPlain
     if layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
         raise NotPlain
     return [each for each in takers if each is not None]
+
+
+def promised(hook: Any, name: str) -> Any:
+    """What a hook says of itself by an attribute of that name; None if it has none of its own."""
+    return getattr(hook, "__dict__", {}).get(name)
 
 
 def tell(takers: Sequence[Taker], output: Tensor, gradient: Tensor, images: int) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import gc
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxies.base import Probe, ProxyError
+from proxies.base import Probe, ProxyError, Request
 from proxies.naswot import Naswot
+from proxies.observers import _Codes
 from tests.proxies.networks import linear_batch, plain_cnn
 
 
@@ -64,3 +67,111 @@ def test_options_that_cannot_be() -> None:
         Naswot(images=0)
     with pytest.raises(ValueError, match="norm must be eval or train, got 'batch'"):
         Naswot(norm="batch")  # type: ignore[arg-type]
+
+
+def relu_inputs(network: nn.Module, images: Tensor) -> list[Tensor]:
+    found: list[Tensor] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _module, inputs: found.append(inputs[0].detach().flatten(1)))
+        for module in network.modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("bounds", [[(0, 10)], [(0, 3), (0, 7), (0, 10)], [(2, 5), (4, 9)], [(0, 2), (5, 7), (8, 9)]])
+def test_agreement_of_images_in_several_passes(bounds: list[tuple[int, int]], images: Tensor, labels: Tensor) -> None:
+    network = plain_cnn().eval()
+    probe = Probe(network, images, labels)
+    requests = [Request("activation_agreement", "eval", stop, start) for start, stop in bounds]
+    probe._planned.update(dict.fromkeys(requests))
+    inputs = relu_inputs(network, images)
+    for request, (start, stop) in zip(requests, bounds, strict=True):
+        expected = torch.zeros(stop - start, stop - start, dtype=torch.float64)
+        for each in inputs:
+            on = each[start:stop] > 0
+            expected += (on.unsqueeze(1) == on.unsqueeze(0)).sum(2)
+        assert torch.equal(probe._get(request), expected)
+
+
+def test_nothing_is_left_for_the_collector(images: Tensor, labels: Tensor) -> None:
+    """A search keeps it off: what refers to itself would stay."""
+    probe = Probe(plain_cnn(), images.repeat(6, 1, 1, 1), labels.repeat(6))  # three passes
+    gc.collect()
+    gc.disable()
+    try:
+        probe.activation_agreement("eval")
+        assert not [each for each in gc.get_objects() if type(each) is _Codes]
+    finally:
+        gc.enable()
+
+
+class Negative(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize("how", ["subclass", "hook", "nan"])
+def test_what_counts_is_whether_the_output_is_positive(how: str) -> None:
+    network = identity(2)
+    if how == "subclass":
+        network[2] = Negative()
+    elif how == "hook":
+        network[2].register_forward_hook(lambda _module, _inputs, output: output - 0.5)
+    images = torch.tensor([[1.0, -1.0], [1.0, 0.25]], dtype=torch.float64).view(2, 1, 1, 2)
+    if how == "nan":
+        images[0, 0, 0, 1] = math.nan
+        network[3] = nn.Linear(2, 2, bias=False).double()
+        network.append(Zeros())
+    both = {"subclass": 1.0, "hook": 2.0, "nan": 0.0}[how]  # the product makes both units nan
+    expected = [[2.0, both], [both, 2.0]]
+    found = Probe(network, images, torch.zeros(2, dtype=torch.int64)).activation_agreement("eval")
+    assert found.tolist() == expected
+
+
+class Zeros(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nan_to_num(x)
+
+
+class Fickle(nn.Module):
+    """Calls its ReLU as often as it is told."""
+
+    def __init__(self, calls: Any):
+        super().__init__()
+        self.relu, self.last, self.calls = nn.ReLU(), nn.Linear(2, 2).double(), calls
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.flatten(1)
+        for _ in range(self.calls(len(images))):
+            x = self.relu(x)
+        logits: Tensor = self.last(x)
+        return logits
+
+
+@pytest.mark.parametrize("calls", [lambda images: images - 1, lambda images: 5 - images])
+def test_relus_that_are_not_called_alike(calls: Any) -> None:
+    """Two images, then three."""
+    probe = Probe(Fickle(calls), torch.rand(5, 1, 1, 2, dtype=torch.float64), torch.zeros(5, dtype=torch.int64))
+    few, many = (Request("activation_agreement", "eval", stop) for stop in (2, 5))
+    probe._planned.update({few: None, many: None})
+    assert probe._get(few).shape == (2, 2)
+    with pytest.raises(ProxyError, match=r"the network calls its ReLUs \d or \d times, by the images"):
+        probe._get(many)
+
+
+def test_a_relu_of_something_else_than_the_images() -> None:
+    class OfWeights(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu, self.weight = nn.ReLU(), nn.Parameter(torch.ones(1, 2, dtype=torch.float64))
+
+        def forward(self, images: Tensor) -> Tensor:
+            product: Tensor = images.flatten(1) * self.relu(self.weight)
+            return product
+
+    with pytest.raises(ProxyError, match="a ReLU is given 1 rows, expected one for each of 2 images"):
+        Naswot().score(Probe(OfWeights(), *linear_batch()))

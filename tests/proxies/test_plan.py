@@ -112,6 +112,7 @@ def test_a_step_away_nothing_is_observed(norm: str) -> None:
     ("norm", "weights", "backward_passes"),
     [
         ("eval", (3.0, -1.0, 0.5, 2.0), 1), ("eval", (3.0, 0.0, 0.5, 2.0), 2), ("train", (3.0, -1.0, 0.5, 2.0), 2),
+        ("eval", (3.0, 1e-4, 0.5, 2.0), 2),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("build", [plain_cnn, darts_network])
@@ -138,6 +139,34 @@ def test_one_backward_pass_for_weighted_and_plain_losses(
     for name, gradient in alone[0].items():
         torch.testing.assert_close(found[0][name], gradient)
     torch.testing.assert_close(found[1], alone[1])
+
+
+@pytest.mark.parametrize("function", ["loss", "logits"])
+def test_no_backward_pass_is_shared_where_the_values_would_be_others(function: str) -> None:
+    """Of another function, or of a batch norm that in eval mode, too, uses the images beside."""
+    network = plain_cnn()
+    if function == "loss":
+        norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+        norm.register_buffer("running_mean", None)
+        norm.register_buffer("running_var", None)
+    weighted = Request("weight_gradients", "eval", 4, image_weights=(4.0, 3.0, 2.0, 1.0))
+    plain = Request("input_gradients", "eval", 4, function=function)  # type: ignore[arg-type]
+    probe = probe_of(network)
+    probe.plan([Asks(weighted, plain)])
+    probe._get(weighted)
+    torch.testing.assert_close(probe._get(plain), probe_of(network)._get(plain), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("factor", [1e-50, 1e-42, 1e39, -1e-4, 5000.0])
+def test_factors_that_would_take_digits(factor: float) -> None:
+    network = plain_cnn().float()
+    weighted = Request("weight_gradients", "eval", 2, image_weights=(1.0, factor))
+    plain = Request("input_gradients", "eval", 2)
+    images, labels = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+    probe = Probe(network, images, labels)
+    probe.plan([Asks(weighted, plain)])
+    probe._get(weighted)
+    assert torch.equal(probe._get(plain), Probe(network, images, labels)._get(plain))
 
 
 class Asks(Proxy):

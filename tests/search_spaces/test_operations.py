@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.literal import literal_module, literal_network
+from search_spaces import kernels, native
 from search_spaces.base import NetworkSpec
 from search_spaces.cell_network import CellModule, CellNetwork, drop_path, reduction_layers
 from search_spaces.cells import Cell
@@ -29,6 +30,16 @@ COMPARED = [
     if not (name == "skip_connect" and stride == 2 and (size[0] % 2 or size[1] % 2))
 ]
 CELLS = ["DARTS_V2", "ROBUST_ZCP", "LRNAS", "NASNet", "AmoebaNet", "CROZE"]
+
+
+@pytest.fixture(params=["C", "columns", "torch"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+    """What computes depthwise convolutions: the C library, and, without it, two ways of torch's."""
+    if request.param == "C":
+        request.getfixturevalue("library")
+        return
+    monkeypatch.setattr(native, "library", lambda dtype=None: None)
+    monkeypatch.setattr(kernels, "LARGEST_FOR_COLUMNS", 2**30 if request.param == "columns" else 0)
 
 
 def randomised(module: M, generator: torch.Generator) -> M:
