@@ -126,9 +126,9 @@ def convolved(x: Tensor, weight: Tensor, dilation: int, stride: int = 1) -> Tens
 
 def wants_columns(x: Tensor, weight: Tensor, *others: Tensor) -> bool:
     """Whether torch would go channel by channel, the columns are few, and nothing is wrong with the sizes."""
-    if x.dtype != torch.float64 or x.device.type != "cpu" or x.numel() > LARGEST_FOR_COLUMNS:
+    if x.dtype != torch.float64 or x.device.type != "cpu" or watched() or any(map(is_batch, (x, weight, *others))):
         return False
-    return is_depthwise(x, weight) and not watched() and not any(map(is_batch, (x, weight, *others)))
+    return is_depthwise(x, weight) and x.numel() <= LARGEST_FOR_COLUMNS
 
 
 def columns(x: Tensor, weight: Tensor, dilation: int, stride: int) -> Tensor:

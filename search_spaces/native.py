@@ -208,7 +208,7 @@ def library_for(*tensors: Tensor) -> Library | None:
 
 def depthwise_library(x: Tensor, weight: Tensor, *others: Tensor) -> Library | None:
     """:func:`library_for` a depthwise convolution of x; None, too, where torch will tell what is wrong with them."""
-    fits = is_depthwise(x, weight) and weight.shape[-1] <= WIDEST
+    fits = not watched() and is_depthwise(x, weight) and weight.shape[-1] <= WIDEST
     return library_for(x, weight, *others) if fits else None
 
 

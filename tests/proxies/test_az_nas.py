@@ -89,3 +89,29 @@ def test_the_options_are_those_of_the_components() -> None:
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AzNas(**options)
+
+
+class Viewed(torch.autograd.Function):
+    """Its gradient takes the memory as it comes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view(-1).view(gradient.shape)
+
+
+def test_gradients_arrive_in_the_layout_of_the_features() -> None:
+    class Block(nn.Module):
+        def __init__(self, c_in: int):
+            super().__init__()
+            self.conv = nn.Conv2d(c_in, 4, 3, padding=1).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = Viewed.apply(self.conv(x).contiguous())
+            return out
+
+    network = nn.Sequential(Block(3), Block(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3).double())
+    assert AzTrainability().score(Probe(network, torch.rand(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1]))) < 0

@@ -9,6 +9,7 @@ from torch import nn
 from proxies.base import Probe, ProxyError
 from proxies.synflow import DepthwiseProduct, Synflow
 from proxies.synflow_bn import SynflowBn
+from search_spaces.operations import DepthwiseConv
 from tests.proxies.networks import darts_network, linear_batch, plain_cnn, probe_of
 
 W, V, GAMMA, BETA, MEAN, VAR = 2.0, 5.0, 0.5, 0.25, 0.5, 3.0
@@ -75,6 +76,7 @@ def test_depthwise_products(kernel: int, stride: int, padding: int, dilation: in
 
 def test_only_plain_depthwise_convolutions_are_products() -> None:
     assert DepthwiseProduct.fits(nn.Conv2d(4, 4, 3, groups=4, bias=False))
+    assert not DepthwiseProduct.fits(DepthwiseConv(4, 3))  # which computes itself in float64
     assert not DepthwiseProduct.fits(nn.Conv2d(4, 4, 3, groups=2, bias=False))
     assert not DepthwiseProduct.fits(nn.Conv2d(4, 8, 3, groups=4, bias=False))
     assert not DepthwiseProduct.fits(nn.Conv2d(4, 4, 3, groups=4))

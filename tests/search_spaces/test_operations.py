@@ -257,3 +257,21 @@ def test_drop_path_leaves_identities_alone(operation: str, same: bool) -> None:
     module = CellModule(cell, 4, 4, 2, reduction=False, reduced_before=False).train()
     x = torch.randn(8, 4, 8, 8)
     assert torch.equal(module(x, x, 0.9), module(x, x, 0.0)) == same
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.:FutureWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_traced_operation_takes_images_of_any_size(dtype: torch.dtype) -> None:
+    operation = OPERATIONS["sep_conv_5x5"](4, 2).to(dtype).eval()
+    traced = torch.jit.trace(operation, torch.rand(1, 4, 8, 8, dtype=dtype))
+    x = torch.rand(3, 4, 12, 9, dtype=dtype)
+    torch.testing.assert_close(traced(x), operation(x))
+
+
+@pytest.mark.parametrize(
+    "sizes", [((2, 3, 6, 6), (1, 1, 3, 3)), ((2, 3, 6, 6), (3, 2, 3, 3)), ((2, 3, 6), (3, 1, 3, 3))]
+)
+def test_of_wrong_sizes_torch_tells(sizes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    x, weight = (torch.rand(size, dtype=torch.float64) for size in sizes)
+    with pytest.raises(RuntimeError, match=r"[Ee]xpected|Given groups"):
+        kernels.convolved(x, weight, 1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -204,6 +205,38 @@ def test_the_saliency_of_layers_is_told(one_thread: None, seed: int, channels: i
     assert_same(list(found[0].values()), list(found[1].values()))
     network.eval()  # norms are folded into the convolutions, whose outputs then are none
     assert whole_network(network, x) is None
+
+
+def conv_of(network: CellNetwork) -> nn.Module:
+    return next(module for module in network.cells.modules() if isinstance(module, nn.Conv2d))
+
+
+@pytest.mark.parametrize("other", ["hook", "mock", "pre-hook", "backward hook", "no norm", "folded before", "class"])
+def test_the_saliency_is_told_only_where_that_is_all(other: str) -> None:
+    """Where somebody listens for anything else, or there is no output to tell of, modules are called one by one."""
+    network, heard = network_of(drawn(1), training=other != "folded before"), Mock(return_value=None)
+    conv = conv_of(network)
+    scope: Any = network.folded() if other == "folded before" else nullcontext()
+    with scope:
+        Listener(conv)
+        assert (whole_network(network, images()) is not None) == (other != "folded before")
+        if other == "hook":
+            conv.register_forward_hook(lambda *inputs: heard(*inputs))
+        elif other == "mock":
+            conv.register_forward_hook(heard)
+        elif other == "pre-hook":
+            conv.register_forward_pre_hook(lambda *inputs: heard(*inputs))
+        elif other == "backward hook":
+            conv.register_full_backward_hook(lambda *gradients: heard(*gradients))
+        elif other == "no norm":
+            for module in network.modules():
+                if hasattr(module, "norm"):
+                    module.norm = nn.Identity()
+        elif other == "class":
+            conv.__class__ = type("Other", (type(conv),), {})
+        assert whole_network(network, images()) is None
+        network(images()).sum().backward()
+    assert heard.called == (other in ("hook", "mock", "pre-hook", "backward hook"))
 
 
 def test_an_input_is_never_written_to() -> None:
