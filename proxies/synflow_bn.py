@@ -8,8 +8,9 @@ mean and variance over the pixels of that one image: what comes out is no longer
 norm's epsilon.
 
 Departures: the logarithm, as in ``synflow``; dropouts are silent; running statistics keep their sign. A batch norm of a
-single pixel has no variance in training mode: no value. With the image's statistics the value of a few networks (1 of 30
-random DARTS cells) is the logarithm of rounding errors, far below all others: the norms take out all that would flow.
+single pixel has no variance in training mode: no value. With the image's statistics the value of a few networks (1 of
+30 random DARTS cells) is the logarithm of rounding errors, far below all others: the norms take out all that would
+flow.
 """
 
 from __future__ import annotations
