@@ -54,9 +54,30 @@ def drawn_parameters(network: nn.Module, deviation: Deviation, generator: torch.
     return drawn
 
 
+def parameters_of(network: nn.Module) -> dict[str, Tensor]:
+    """By name, for :func:`called_with`: those of a module that stands at several places under its first name only."""
+    return {
+        f"{path}.{name}" if path else name: parameter
+        for path, module in network.named_modules()
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+    }
+
+
+def buffers_of(network: nn.Module) -> dict[str, Tensor]:
+    """As :func:`parameters_of`."""
+    return {
+        f"{path}.{name}" if path else name: buffer
+        for path, module in network.named_modules()
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
+    }
+
+
 def called_with(network: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-    """``network(x)`` with these parameters and buffers in place of its own, for this call."""
-    logits: Tensor = functional_call(network, tensors, (x,), tie_weights=False)  # every name is given
+    """``network(x)`` with these parameters and buffers in place of its own, for this call.
+
+    A module's tensors have to be named once, under its first name: torch does not put back what it replaces twice.
+    """
+    logits: Tensor = functional_call(network, tensors, (x,), tie_weights=False)
     return logits
 
 

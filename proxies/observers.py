@@ -76,6 +76,9 @@ class AgreementObserver(Observer):
 
     def value(self, start: int, stop: int) -> Tensor | ProxyError:
         of_these = [each for each in self._passes if start <= each.start < stop]
+        for each in of_these:
+            if each.error is not None:
+                return each.error
         calls = {each.calls for each in of_these}
         if calls == {0}:
             return ProxyError("the network calls no nn.ReLU module; functional relus cannot be observed")
@@ -94,6 +97,7 @@ class _Codes:
     def __init__(self, start: int, images: int, *, keep: bool, before: tuple[_Codes, ...]):
         self.start = start
         self.calls = 0
+        self.error: ProxyError | None = None  # why there is nothing to compare
         self.kept: list[Tensor] = []  # of each call
         self.agreements: dict[int, Tensor] = {}  # by the start of a pass, whose images are the columns
         self._images = images
@@ -103,7 +107,9 @@ class _Codes:
     def add(self, on: Tensor) -> None:
         """Another call's, ``(images, units)``, 0 or 1."""
         if len(on) != self._images:
-            raise ProxyError(f"a ReLU is given {len(on)} rows, expected one for each of {self._images} images")
+            self.error = ProxyError(f"a ReLU is given {len(on)} rows, expected one for each of {self._images} images")
+        if self.error is not None:
+            return
         if self._keep:
             self.kept.append(on.to(torch.int8))
         self._count(self.start, on, on)

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxies.base import Probe, ProxyError, layer_weights
-from proxies.drawn_weights import called_with
+from proxies.drawn_weights import called_with, parameters_of
 from proxies.features import features_of_layers
 from proxies.passes import frozen, norm_mode
 from proxies.synflow import depthwise_products, double_buffers, norms_bypassed, positive_parameters, present
@@ -83,7 +83,10 @@ class Perturbation:
 
     def _compared(self, probe: Probe) -> tuple[Side, Side]:
         x, labels = probe.first(self.images, IMAGES)
-        network = probe.network
+        with norm_mode(probe.network, "eval"):
+            return self._both(probe.network, x, labels)
+
+    def _both(self, network: nn.Module, x: Tensor, labels: Tensor) -> tuple[Side, Side]:
         if self.variant == "program":
             with norms_bypassed(network), depthwise_products(network):
                 tensors = present(network, {**positive_parameters(network), **double_buffers(network)})
@@ -91,7 +94,7 @@ class Perturbation:
         found = self._passes(network, {}, x, labels)
         if x.dtype == torch.float64 or all(side.is_finite() for side in found):
             return found
-        tensors = {name: each.detach().double() for name, each in network.named_parameters(remove_duplicate=False)}
+        tensors = {name: each.detach().double() for name, each in parameters_of(network).items()}
         return self._passes(network, {**tensors, **double_buffers(network)}, x.double(), labels)
 
     def _passes(self, network: nn.Module, tensors: dict[str, Tensor], x: Tensor, labels: Tensor) -> tuple[Side, Side]:
@@ -99,10 +102,13 @@ class Perturbation:
         weights = {name: tensors.get(name, weight).detach() for name, weight in layer_weights(network).items()}
         if not weights:
             raise ProxyError("the network has no convolution or linear layer")
+        made = [name for name in weights if name not in parameters_of(network)]
+        if made:
+            raise ProxyError(f"'{made[0]}' is made of other tensors, so it takes no step by itself")
         run = partial(passed, network, tensors)
         program = self.variant == "program"
         towards = -self.epsilon if program else self.epsilon
-        with norm_mode(network, "eval"), frozen(network), torch.enable_grad():
+        with frozen(network), torch.enable_grad():
             clean, _ = run(weights, x, labels)
             moved = {name: step(weight, clean.gradients[name], self.beta) for name, weight in weights.items()}
             before, in_x = run(moved, x, labels, by_images=True, by_weights=program)

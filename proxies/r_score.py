@@ -22,6 +22,7 @@ once by default here. Its networks have no stem and 3 channels; here they are as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -172,7 +173,8 @@ def jensen_shannon(a: Tensor, b: Tensor) -> float:
     """Of the softmax of the flattened tensors, in nats."""
     p, q = (each.flatten().softmax(0) for each in (a, b))
     m = ((p + q) / 2).clamp_min_(torch.finfo(p.dtype).tiny)  # where both vanish their terms do
-    return (torch.xlogy(p, p / m) + torch.xlogy(q, q / m)).double().sum().item() / 2
+    found = (torch.xlogy(p, p / m) + torch.xlogy(q, q / m)).double().sum().item() / 2
+    return max(found, 0.0) if math.isfinite(found) else found  # rounding may take it below zero
 
 
 def program_term(layer: str, clean: Side, copy: Side) -> float:

@@ -18,7 +18,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORM = "snip(images=64, norm=train)"
-MODULE = re.compile(r"\w+(\.\w+)*")  # its name within a network
+MODULE = re.compile(r"[\w-]+(\.[\w-]+)*")  # its name within a network
 
 
 def base_name(text: str) -> str:
@@ -50,7 +50,8 @@ def _options(text: str) -> dict[str, Any]:
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError("the options are no list of option=value") from None
+        hint = "; a name such as 'cells.0' stands in quotation marks" if re.search(r"[A-Za-z_]\w*\.\d", text) else ""
+        raise ValueError(f"the options are no list of option=value{hint}") from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or "#" in text:
         raise ValueError("it is no name with options in brackets")
     if not call.args and not call.keywords:
@@ -114,7 +115,7 @@ def _value(node: ast.expr, *, of_several: bool = False) -> Any:
         return -_value(node.operand)
     if isinstance(node, ast.Tuple):
         return tuple(_value(each, of_several=True) for each in node.elts)
-    if of_several and MODULE.fullmatch(name := _module_name(node)):
+    if of_several and not isinstance(node, ast.Name) and MODULE.fullmatch(name := _module_name(node)):
         return name
     value = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else ...
     if isinstance(value, float) and not math.isfinite(value):
@@ -129,7 +130,10 @@ def _value(node: ast.expr, *, of_several: bool = False) -> Any:
 def _module_name(node: ast.expr) -> str:
     """As it stands there, or within quotation marks; empty if it is no name."""
     if isinstance(node, ast.Attribute):
-        return ast.unparse(node)
+        before = _module_name(node.value) if isinstance(node.value, ast.Attribute | ast.Name) else ""
+        return f"{before}.{node.attr}"
+    if isinstance(node, ast.Name):
+        return node.id
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
@@ -140,7 +144,7 @@ def _is_number(node: ast.expr) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_text, value))}{',' * (len(value) == 1)})"
-    is_word = not isinstance(value, str) or (value.isidentifier() and not keyword.iskeyword(value))
+    is_word = not isinstance(value, str) or (value.isidentifier() and value.isascii() and not keyword.iskeyword(value))
     return str(value) if is_word else repr(value)
 
 

@@ -3,7 +3,8 @@
 Tanaka, Kunin, Yamins, Ganguli: "Pruning neural networks without any data by iteratively conserving synaptic flow",
 NeurIPS 2020; as a proxy in Abdelfattah et al., ICLR 2021. Every parameter is replaced by its absolute value, batch
 norms are bypassed, the input is one image of ones, R is the sum of the logits; weights of convolutions and linear
-layers only. Computed in float64 and reported as its logarithm, since values reach 1e46.
+layers only. Computed in float64 and reported as its logarithm, since values reach 1e46. Layers whose weight is made of
+other tensors (parametrizations) are left out of the sum.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxies.base import Probe, Proxy, ProxyError, layer_weights
-from proxies.drawn_weights import called_with
+from proxies.drawn_weights import buffers_of, called_with, parameters_of
 from proxies.passes import norm_mode
 from proxies.robust import log_or_error
 
@@ -62,7 +63,7 @@ def log_flow(probe: Probe, parameters: dict[str, Tensor]) -> float:
 def positive_parameters(network: nn.Module) -> dict[str, Tensor]:
     """The absolute values of the parameters in float64, by name; a tensor that two modules share is made once."""
     made: dict[Tensor, Tensor] = {}
-    named = dict(network.named_parameters(remove_duplicate=False))
+    named = parameters_of(network)
     for parameter in named.values():
         if parameter not in made:
             made[parameter] = parameter.detach().double().abs().requires_grad_(parameter.requires_grad)
@@ -71,17 +72,15 @@ def positive_parameters(network: nn.Module) -> dict[str, Tensor]:
 
 def double_buffers(network: nn.Module) -> dict[str, Tensor]:
     """Copies of the buffers by name, in float64 where they are no whole numbers."""
-    named = network.named_buffers(remove_duplicate=False)
     return {
         name: buffer.to(torch.float64 if buffer.is_floating_point() else buffer.dtype, copy=True)
-        for name, buffer in named
+        for name, buffer in buffers_of(network).items()
     }
 
 
 def present(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Those that take the place of a parameter or buffer that the network has at present."""
-    names = {name for name, _ in network.named_parameters(remove_duplicate=False)}
-    names.update(name for name, _ in network.named_buffers(remove_duplicate=False))
+    names = {*parameters_of(network), *buffers_of(network)}
     return {name: tensor for name, tensor in tensors.items() if name in names}
 
 
@@ -107,7 +106,12 @@ def depthwise_products(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def _replaced(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> Iterator[None]:
     """Inside, others stand in the places of the modules for which ``make`` has one."""
-    places = [(module, name, child) for module in network.modules() for name, child in module.named_children()]
+    places = [
+        (module, name, child)
+        for module in network.modules()
+        for name, child in module._modules.items()  # also those that stand there twice
+        if child is not None
+    ]
     made: dict[nn.Module, nn.Module | None] = {}
     try:
         for module, name, child in places:
@@ -142,16 +146,13 @@ class DepthwiseProduct(nn.Conv2d):
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
         """Whether ``conv`` is such a convolution on a CPU, without anything besides or a way of its own."""
-        plain = (
-            conv.weight.device.type == "cpu"
-            and conv.bias is None
-            and conv.padding_mode == "zeros"
-            and not isinstance(conv.padding, str)
-        )
-        own = getattr(conv, "computes_conv2d", False)
-        return (
-            plain and conv.in_channels == conv.out_channels == conv.groups > 1 and not conv._forward_hooks and not own
-        )
+        hooks = conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks
+        if type(conv) is not nn.Conv2d or "forward" in vars(conv) or any(hooks):
+            return False
+        weight = conv._parameters.get("weight")  # others make it of what they have
+        plain = weight is not None and weight.device.type == "cpu" and conv.bias is None
+        taken = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+        return plain and taken and conv.in_channels == conv.out_channels == conv.groups > 1
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape

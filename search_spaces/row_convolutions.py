@@ -52,7 +52,11 @@ class BatchNorm(RowOperation):
                 seen.add_(1)
                 momentum = 1 / seen.item() if module.momentum is None else momentum
         weight, bias = tensors[self._weight], tensors[self._bias]
-        native = self._native(x.values, weight, bias, *([] if mean is None or variance is None else [mean, variance]))
+        statistics = [each for each in (mean, variance) if each is not None]
+        for each in (weight, bias, *statistics):
+            if each.shape != x.values.shape[1:]:  # neither torch's operation nor C would look
+                raise RuntimeError(f"a batch norm of {len(each)} channels is given {x.values.shape[1]}")
+        native = self._native(x.values, weight, bias, *statistics)
         if native is None:
             out, self._mean, self._invstd = torch.native_batch_norm(
                 x.image, weight, bias, mean, variance, True, momentum, module.eps
@@ -87,13 +91,10 @@ class BatchNorm(RowOperation):
         into.add(before, own=True)
 
     def _native(self, values: Tensor, weight: Tensor, *others: Tensor) -> Library | None:
-        """The C library, if it takes these rows; a parameter or statistic of another size torch tells of."""
-        channels = (values.shape[1],)
-        fits = len(weight) % LANES == 0 and values.is_contiguous() and weight.shape == channels
-        statistics = (each for each in others if each.ndim == 1)
-        if not fits or not all(each.shape == channels and each.is_contiguous() for each in statistics):
-            return None
-        return library_for(values, weight, *others)
+        """The C library, if it takes these rows."""
+        in_place = (each for each in others if each.ndim == 1)
+        fits = len(weight) % LANES == 0 and values.is_contiguous() and all(each.is_contiguous() for each in in_place)
+        return library_for(values, weight, *others) if fits else None
 
 
 class Convolution(RowOperation):

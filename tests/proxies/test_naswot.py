@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxies.base import Probe, ProxyError, Request
+from proxies.fisher import Fisher
+from proxies.grad_norm import GradNorm
 from proxies.naswot import Naswot
 from proxies.observers import _Codes
 from tests.proxies.networks import linear_batch, plain_cnn
@@ -173,5 +175,9 @@ def test_a_relu_of_something_else_than_the_images() -> None:
             product: Tensor = images.flatten(1) * self.relu(self.weight)
             return product
 
+    probe, grad_norm = Probe(OfWeights(), *linear_batch()), GradNorm()
+    probe.plan([Naswot(), grad_norm, Fisher()])
     with pytest.raises(ProxyError, match="a ReLU is given 1 rows, expected one for each of 2 images"):
-        Naswot().score(Probe(OfWeights(), *linear_batch()))
+        Naswot().score(probe)
+    with pytest.raises(ProxyError, match="no weight of a convolution"):  # an error of its own
+        grad_norm.score(probe)

@@ -68,3 +68,12 @@ def test_the_options_are_those_of_the_components() -> None:
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Snap(**options)
+
+
+def test_no_divergence_is_below_zero() -> None:
+    """Nor further from the exact one than rounding."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        a = torch.randn(10, generator=generator)
+        b = a + 1e-4 * torch.randn(10, generator=generator)
+        assert 0 <= jensen_shannon(a, b) == pytest.approx(jensen_shannon(a.double(), b.double()), abs=1e-6)

@@ -34,7 +34,10 @@ def test_one_spelling_for_what_is_the_same() -> None:
     texts = ["grad_norm( norm='eval',images = 64 )", "grad_norm(images=64, norm=eval)"]
     assert canonical(texts) == ("grad_norm(images=64, norm=eval)",) * 2
     others = ["zen(step=-0.5)", "fisher(fan_in=False)", "az_expressivity(modules=('a',))", "snip(images=None)"]
-    others += ["az_expressivity(modules=('0', 'cells.1', a.b, 'None', 'if'))", "az_expressivity(modules=())"]
+    others += [
+        "az_expressivity(modules=('0', 'cells.1', a.b, 'None', 'if', 'a-b', '\ufb01'))",
+        "az_expressivity(modules=())",
+    ]
     for text in [*texts, *others]:
         (once,) = canonical([text])
         assert canonical([once]) == (once,) and parsed(once) == parsed(text)
@@ -63,6 +66,11 @@ def test_one_spelling_for_what_is_the_same() -> None:
         ("snip(images='64')", "images is '64', expected a word; numbers, True, False and None stand without quot"),
         ("robust(norm='None')", "norm is 'None', expected a word"),
         ("az_expressivity(modules=('a b',))", "modules is ('a b',), expected a word"),
+        ("az_expressivity(modules=(1.5.x,))", "modules is (1.5.x,), expected a number"),
+        (
+            "az_expressivity(modules=(cells.0,))",
+            "the options are no list of option=value; a name such as 'cells.0' stands in quotation marks",
+        ),
         ("az_expressivity(modules=('.a',))", "modules is ('.a',), expected a word"),
         ("az_expressivity(modules=(f().a,))", "modules is (f().a,), expected a number"),
         ("robust(norm=a.b)", "norm is a.b, expected a number"),

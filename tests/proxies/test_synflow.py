@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
-from proxies.base import Probe, ProxyError
+from proxies.base import Probe, Proxy, ProxyError
 from proxies.croze import Croze
 from proxies.synflow import Synflow
 from proxies.synflow_bn import SynflowBn
@@ -126,3 +130,81 @@ def test_frozen_layers_do_not_count() -> None:
     network[1].requires_grad_(False)
     assert Synflow().score(Probe(network, *pixels())) == pytest.approx(math.log(6), rel=1e-12)
     assert not layers(network)[0].weight.requires_grad
+
+
+class Indexed(nn.Module):
+    """Picks its channels by a buffer of whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.tensor([3, 2, 1, 0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        picked: Tensor = x[:, self.order]
+        return picked
+
+
+def with_modules_at_two_places(dtype: torch.dtype) -> nn.Sequential:
+    """A convolution and a norm that stand there twice, and two layers that share a weight."""
+    torch.manual_seed(0)
+    conv, norm, relu = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()
+    tied = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.Conv2d(4, 4, 3, bias=False)
+    tied[1].weight = tied[0].weight
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), conv, norm, relu, conv, norm, relu, *tied, Indexed(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(4, 3),
+    ).to(dtype)  # fmt: skip
+
+
+def slow_synflow(network: nn.Module) -> float:
+    """Every norm by hand, the gradients on a network of its own."""
+    copied = copy.deepcopy(network).double()
+    for module in copied.modules():
+        for name, child in module._modules.items():
+            if isinstance(child, nn.BatchNorm2d):
+                module._modules[name] = nn.Identity()
+    weights = {module.weight for module in copied.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.abs_()
+    flow = copied(torch.ones(1, 3, 8, 8, dtype=torch.float64)).sum()
+    found = torch.autograd.grad(flow, list(weights))
+    return math.log(sum((w * g).abs().sum().item() for w, g in zip(weights, found, strict=True)))
+
+
+STATE = Synflow, SynflowBn, partial(SynflowBn, norm="eval"), partial(Croze, variant="program"), Croze
+
+
+@pytest.mark.parametrize("make", STATE, ids=str)
+@pytest.mark.parametrize("beta", [2.0, 1e6])  # from a step of which the gradients overflow float32
+def test_modules_at_two_places_stay_as_they_are(make: Callable[..., Proxy], beta: float) -> None:
+    network = with_modules_at_two_places(torch.float32)
+    proxy = make(beta=beta) if "roze" in str(make) else make()
+
+    def state() -> list[tuple[str, int, int]]:
+        held = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+        return [(name, id(each), hash(each.detach().numpy().tobytes())) for name, each in held]
+
+    before = state()
+    images, labels = torch.rand(4, 3, 8, 8), torch.arange(4) % 3
+    value = proxy.score(Probe(network, images, labels))
+    assert state() == before
+    assert proxy.score(Probe(network, images, labels)) == value
+    double = copy.deepcopy(network).double()
+    assert value == pytest.approx(proxy.score(Probe(double, images.double(), labels)), rel=1e-3)
+
+
+def test_a_norm_at_two_places_is_bypassed_at_both() -> None:
+    network = with_modules_at_two_places(torch.float64)
+    nn.init.constant_(network[2].weight, 7.0)
+    found = Synflow().score(Probe(network, torch.rand(2, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1])))
+    assert found == pytest.approx(slow_synflow(network), rel=1e-12)
+
+
+def test_a_step_of_a_weight_that_is_made_of_others() -> None:
+    network = nn.Sequential(weight_norm(nn.Conv2d(3, 4, 3)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    probe = Probe(network, torch.rand(2, 3, 8, 8), torch.tensor([0, 1]))
+    for variant in ("paper", "program"):
+        with pytest.raises(ProxyError, match="'0.weight' is made of other tensors, so it takes no step by itself"):
+            Croze(variant=variant).score(probe)  # type: ignore[arg-type]
+    assert math.isfinite(Synflow().score(probe))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from proxies.base import Probe, ProxyError
 from proxies.synflow import DepthwiseProduct, Synflow
@@ -77,6 +78,11 @@ def test_depthwise_products(kernel: int, stride: int, padding: int, dilation: in
 def test_only_plain_depthwise_convolutions_are_products() -> None:
     assert DepthwiseProduct.fits(nn.Conv2d(4, 4, 3, groups=4, bias=False))
     assert not DepthwiseProduct.fits(DepthwiseConv(4, 3))  # which computes itself in float64
+    heard, other = (nn.Conv2d(4, 4, 3, groups=4, bias=False) for _ in range(2))
+    heard.register_forward_pre_hook(lambda module, inputs: None)
+    other.forward = lambda x: x  # type: ignore[method-assign,assignment]
+    assert not DepthwiseProduct.fits(heard) and not DepthwiseProduct.fits(other)
+    assert not DepthwiseProduct.fits(weight_norm(nn.Conv2d(4, 4, 3, groups=4, bias=False)))
     assert not DepthwiseProduct.fits(nn.Conv2d(4, 4, 3, groups=2, bias=False))
     assert not DepthwiseProduct.fits(nn.Conv2d(4, 8, 3, groups=4, bias=False))
     assert not DepthwiseProduct.fits(nn.Conv2d(4, 4, 3, groups=4))

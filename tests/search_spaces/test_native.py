@@ -290,3 +290,15 @@ def test_who_watches_sees_torch(library: Library) -> None:
     torch.func.vmap(lambda each: convolved(each, weight, 1))(x.unsqueeze(0))
     torch.set_num_threads(2)
     assert library_for(x) is None
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "running_mean", "running_var"])
+@pytest.mark.parametrize("channels", [16, 12])
+def test_norms_of_a_wrong_size(library: Library, name: str, channels: int) -> None:
+    space = get_space("darts")
+    network = space.build(space.parse("DARTS_V2"), NetworkSpec(channels=channels, layers=3, classes=3)).train()
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    wrong = torch.ones(channels)  # the stem has three times as many
+    setattr(norm, name, torch.nn.Parameter(wrong) if name in ("weight", "bias") else wrong)
+    with pytest.raises(RuntimeError, match=f"a batch norm of {channels} channels is given {3 * channels}"):
+        network(batch((2, 3, 8, 8), 0))
