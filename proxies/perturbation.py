@@ -102,9 +102,10 @@ class Perturbation:
         weights = {name: tensors.get(name, weight).detach() for name, weight in layer_weights(network).items()}
         if not weights:
             raise ProxyError("the network has no convolution or linear layer")
-        made = [name for name in weights if name not in parameters_of(network)]
-        if made:
-            raise ProxyError(f"'{made[0]}' is made of other tensors, so it takes no step by itself")
+        own = parameters_of(network)
+        made = next((name for name in weights if name not in own), None)
+        if made is not None:
+            raise ProxyError(f"'{made}' is made of other tensors, so it takes no step by itself")
         run = partial(passed, network, tensors)
         program = self.variant == "program"
         towards = -self.epsilon if program else self.epsilon
