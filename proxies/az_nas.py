@@ -34,7 +34,7 @@ from torch import Tensor
 from proxies.base import Probe, Proxy, ProxyError
 from proxies.drawn_weights import called_with, check_counts, check_seed, drawn_images, drawn_parameters, kaiming
 from proxies.features import named_blocks, outputs_of
-from proxies.passes import frozen, norm_mode
+from proxies.modes import frozen, norm_mode
 from proxies.population import PopulationProxy, Scores
 from proxies.robust import finite
 

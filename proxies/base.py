@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
 
+from proxies.modes import NormMode as NormMode
 from proxies.passes import Function as Function
-from proxies.passes import NormMode as NormMode
 from proxies.passes import ProxyError as ProxyError
 from proxies.passes import Request as Request
 from proxies.passes import run_requests

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from proxies.base import NormMode, Probe, Proxy, ProxyError
 from proxies.drawn_weights import check_counts
 from proxies.mixed_derivative import is_taken, mixed_derivative
-from proxies.passes import norm_mode
+from proxies.modes import norm_mode
 from proxies.robust import check_norm, finite
 
 IMAGES = 2  # an image costs several times what a gradient does

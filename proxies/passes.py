@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxies.errors import ProxyError as ProxyError
+from proxies.modes import NormMode, frozen, norm_mode, without_gradients
 from proxies.observers import AgreementObserver, Observer, SaliencyObserver
 from proxies.shared_weights import SharedWeights, shared_weights
 
 Function = Literal["logits", "loss"]
-NormMode = Literal["eval", "train"]
 Quantity = Literal["weight_gradients", "input_gradients", "gradient_change", "activation_agreement", "output_saliency"]
 
 #: The most images that a pass of a sweep takes at a time on the CPU; it bounds memory (about 6 MB an image at 16
@@ -267,41 +267,3 @@ def _summed(so_far: list[Tensor | None], more: Sequence[Tensor | None]) -> list[
     if not so_far:
         return list(more)
     return [a if b is None else b if a is None else a + b for a, b in zip(so_far, more, strict=True)]
-
-
-@contextmanager
-def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
-    """Inside, ``network`` is in eval mode, its batch norms in ``mode``; afterwards modes and buffers are as before."""
-    wanted = [(module, mode == "train" and isinstance(module, _BatchNorm)) for module in network.modules()]
-    changed = [(module, module.training) for module, training in wanted if module.training != training]
-    norms = [module for module, training in wanted if training]
-    buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
-    try:
-        for module, training in changed:
-            module.training = not training
-        yield
-    finally:
-        for module, training in changed:
-            module.training = training
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Inside, no parameter of ``network`` requires a gradient."""
-    with without_gradients([each for each in network.parameters() if each.requires_grad]):
-        yield
-
-
-@contextmanager
-def without_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, these tensors, which require gradients, require none."""
-    for each in tensors:
-        each.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for each in tensors:
-            each.requires_grad_(True)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from proxies.base import Probe, ProxyError, layer_weights
 from proxies.drawn_weights import called_with, parameters_of
 from proxies.features import features_of_layers
-from proxies.passes import frozen, norm_mode
+from proxies.modes import frozen, norm_mode
 from proxies.synflow import depthwise_products, double_buffers, norms_bypassed, positive_parameters, present
 
 Variant = Literal["paper", "program"]

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from proxies.base import Probe, Proxy, ProxyError
 from proxies.drawn_weights import called_with, check_counts, check_seed, drawn_parameters, standard
-from proxies.passes import norm_mode
+from proxies.modes import norm_mode
 from proxies.perturbation import BETA, EPSILON, Perturbation, Side, Variant
 from proxies.population import PopulationProxy, Scores
 from proxies.robust import finite

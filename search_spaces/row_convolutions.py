@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces import operations
-from search_spaces.native import LANES, Library, library_for
+from search_spaces.native import library_for
+from search_spaces.native_library import LANES, Library
 from search_spaces.rows import (
     Gradient,
     NotPlain,

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from search_spaces import operations
 from search_spaces.kernels import convolved, depthwise, depthwise_gradients
-from search_spaces.native import LANES, WIDEST, Library, library_for
+from search_spaces.native import library_for
+from search_spaces.native_library import LANES, WIDEST, Library
 from search_spaces.row_convolutions import Pointwise, behind_norm
 from search_spaces.row_operations import Relu
 from search_spaces.rows import (

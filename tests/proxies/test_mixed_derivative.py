@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from proxies.grasp import backward_product, forward_product
 from proxies.mixed_derivative import mixed_derivative
-from proxies.passes import norm_mode
+from proxies.modes import norm_mode
 from search_spaces import SPACES, get_space
 from search_spaces.base import NetworkSpec
 

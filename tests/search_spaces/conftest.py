@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from search_spaces import native
-from search_spaces.native import Library
+from search_spaces.native_library import Library
 
 
 @pytest.fixture

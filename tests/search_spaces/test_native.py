@@ -15,7 +15,8 @@ from benchmarks.literal import literal_network
 from search_spaces import get_space, native
 from search_spaces.base import NetworkSpec
 from search_spaces.kernels import convolved, depthwise
-from search_spaces.native import Library, library_for
+from search_spaces.native import library_for
+from search_spaces.native_library import Library
 
 DTYPES = torch.float32, torch.float64
 both_types = pytest.mark.parametrize("dtype", DTYPES, ids=["float", "double"])

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.native import Library
 from search_spaces.native_build import SOURCE
+from search_spaces.native_library import Library
 from tests.nas.commands import ROOT
 
 SHOW = "from search_spaces.native import description; print(description())"
