@@ -85,8 +85,6 @@ def literal_module(module: nn.Module) -> nn.Module:
         return LiteralReduce(module)
     if isinstance(module, operations.SeparableConv):
         return nn.Sequential(torchs_own(module.depthwise), *literal_module(module.pointwise))
-    if isinstance(module, operations.AvgPool):
-        return nn.AvgPool2d(3, module.stride, padding=1, count_include_pad=False)
     for name, child in list(module.named_children()):
         setattr(module, name, literal_module(child))
     return module

@@ -250,7 +250,7 @@ class Search:
             if now[name] != then[name]:
                 raise UserError(f"cannot resume {path} with another {name}: got {now[name]}, expected {then[name]}")
         # What scored the stored trials stays on record; what goes on stands beside it.
-        program = {name: manifest[name] for name in ("versions", "git_commit", "convolutions") if name in manifest}
+        program = {name: manifest[name] for name in ("versions", "git_commit")}
         kept = {name: stored[name] for name in (*program, "executor") if name in stored}
         resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
         return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}

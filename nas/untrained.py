@@ -22,7 +22,6 @@ from proxies.base import Proxy
 from proxies.population import PopulationProxy
 from proxies.spelling import base_name, image_options, images_asked
 from search_spaces.base import NetworkSpec, SearchSpace
-from search_spaces.native import description
 
 #: Images of the batch, unless proxies are told to look at more; by default none takes more. Its beginning is that of
 #: any other.
@@ -107,14 +106,7 @@ class UntrainedNetworks(ScoreSource):
                 "image_size": list(images.images.shape[2:]),
                 "images": len(images.labels),
             },
-            **({"convolutions": description()} if self._computed_here else {}),
         }
-
-    @property
-    def _computed_here(self) -> bool:
-        """Whether this process computes networks on a CPU: other machines have compilers of their own."""
-        computing = any(proxy.cost != "count" for proxy in self.proxies)
-        return computing and self.device == "cpu" and self.config.executor == "local"
 
     def _described(self, proxy: Proxy | PopulationProxy) -> dict[str, Any]:
         described: dict[str, Any] = {"name": proxy.name, "direction": proxy.direction}

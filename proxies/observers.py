@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,21 +16,14 @@ class Observer(ABC):
     """Inside, listens to the modules of a network, while ``listening``."""
 
     kinds: ClassVar[tuple[type[nn.Module], ...]]
-    #: promises networks that the outputs are neither changed nor differentiated, so that they may be copies
-    only_looks: ClassVar[bool] = False
 
     def __init__(self, network: nn.Module):
         self.listening = True
         self._handles = [
-            module.register_forward_hook(self._hook(name))
+            module.register_forward_hook(partial(self._heard, name))
             for name, module in network.named_modules()
             if isinstance(module, self.kinds)
         ]
-
-    def _hook(self, name: str) -> Callable[..., None]:
-        hook = partial(self._heard, name)
-        hook.only_looks = self.only_looks  # type: ignore[attr-defined]
-        return hook
 
     def __enter__(self) -> Observer:
         return self
@@ -59,7 +51,6 @@ class AgreementObserver(Observer):
     """
 
     kinds = (nn.ReLU, nn.ReLU6)
-    only_looks = True
 
     def __init__(self, network: nn.Module):
         super().__init__(network)
@@ -144,12 +135,6 @@ class SaliencyObserver(Observer):
         super().__init__(network)
         self._saliency: dict[str, Tensor] = {}
 
-    def _hook(self, name: str) -> Callable[..., None]:
-        """A network that computes the saliency by itself may tell it to ``takes_saliency``, and not call the hook."""
-        hook = super()._hook(name)
-        hook.takes_saliency = partial(self._add, name)  # type: ignore[attr-defined]
-        return hook
-
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening and output.requires_grad:
             output.register_hook(partial(self._gradient, name, output.detach()))  # type: ignore[no-untyped-call]
@@ -157,11 +142,7 @@ class SaliencyObserver(Observer):
     def _gradient(self, name: str, output: Tensor, gradient: Tensor) -> None:
         if self.listening:
             saliency = output * gradient
-            self._add(name, saliency.sum(tuple(range(2, output.ndim))) if output.ndim > 2 else saliency)
-
-    def _add(self, name: str, saliency: Tensor) -> None:
-        """That of one call, ``(N, channels)``."""
-        if self.listening:
+            saliency = saliency.sum(tuple(range(2, output.ndim))) if output.ndim > 2 else saliency
             self._saliency[name] = self._saliency[name] + saliency if name in self._saliency else saliency
 
     def value(self, start: int, stop: int) -> dict[str, Tensor]:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from search_spaces.base import NetworkSpec
 from search_spaces.cells import Cell, CellGenotype
 from search_spaces.folding import FoldingNetwork
-from search_spaces.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce
-from search_spaces.whole_pass import whole_cell, whole_network
+from search_spaces.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce, channels_last
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
 
@@ -43,10 +42,6 @@ class CellModule(nn.Module):
         self.concat = cell.concat
 
     def forward(self, before_last: Tensor, last: Tensor, drop_probability: float = 0.0) -> Tensor:
-        if not (self.training and drop_probability > 0):
-            whole = whole_cell(self, before_last, last)
-            if whole is not None:
-                return whole
         states = [self.preprocess0(before_last), self.preprocess1(last)]
         activated: dict[int, Tensor] = {}
         operations = iter(self.operations)
@@ -121,14 +116,7 @@ class CellNetwork(FoldingNetwork):
         self._auxiliary_layer = 2 * spec.layers // 3
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        if images.device.type != "meta":
-            images = images.contiguous(memory_format=torch.channels_last)
-        dropping = self.drop_path_probability > 0 and any(cell.training for cell in self.cells)
-        if not dropping and not (self.training and self.auxiliary is not None):
-            whole = whole_network(self, images)
-            if whole is not None:
-                return whole
-        last = self.stem(images)
+        last = self.stem(channels_last(images))
         before_last_activated: Tensor | None = None
         auxiliary_logits = None
         for layer, (cell, activation) in enumerate(zip(self.cells, self.activations, strict=True)):

@@ -1,8 +1,9 @@
-"""Parameters folded once for many passes.
+"""Batch norms folded into the convolutions before them, for as long as a context is open.
 
-In eval mode a batch norm is a fixed affine map, which the convolution before it absorbs: the network computes with a
-folded weight and a folded bias. Where several passes share the parameters, they are folded once, each pass
-differentiates by the folded tensors, and the sum of these gradients goes back to the parameters once.
+In eval mode a batch norm is a fixed affine map, which the convolution before it can absorb. Inside
+:meth:`FoldingNetwork.folded` the network computes with folded weights and biases: several passes share them, each pass
+is differentiated by the folded tensors, and the sum of these gradients goes back to the parameters once. Outside, a
+network is its modules as they stand.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 
 class Foldable(nn.Module, ABC):
-    """A module that computes with tensors made of its parameters, at least in eval mode."""
+    """A module that can compute with tensors made of the parameters of its children."""
 
     #: the tensors to compute with, inside :meth:`FoldingNetwork.folded`
     folded_tensors: tuple[Tensor, ...] | None = None
 
     @abstractmethod
     def fold(self) -> tuple[Tensor, ...] | None:
-        """The tensors, differentiable functions of the parameters; None where the module has to run as it stands."""
+        """The tensors, differentiable functions of the parameters; None where there is nothing to fold."""
 
     @abstractmethod
     def fold_parameters(self) -> tuple[Tensor, ...]:
@@ -42,7 +44,7 @@ class Folded:
         made_of: set[Tensor] = set()
         stand_ins: list[Tensor] = []
         for module in foldable:
-            tensors = module.fold()
+            tensors = module.fold() if all(map(_is_plain, module.children())) else None
             if tensors is None:
                 continue
             leaves = tuple(each.detach().requires_grad_(each.requires_grad) for each in tensors)
@@ -74,6 +76,12 @@ class Folded:
             back = torch.autograd.grad(made, list(self._indirect.values()), grads, retain_graph=True, allow_unused=True)
             found.update(zip(self._indirect, back, strict=True))
         return {name: grad for name in self._names if (grad := found.get(name)) is not None}
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether folding may take the place of a call: nobody hooks it or changed what it computes."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return not (any(hooks) or "forward" in vars(module) or is_parametrized(module))
 
 
 class FoldingNetwork(nn.Module):

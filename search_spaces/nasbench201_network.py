@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from search_spaces.base import NetworkSpec
 from search_spaces.edge_cells import EDGES, NODES, STAGES, EdgeGenotype
 from search_spaces.folding import FoldingNetwork
-from search_spaces.operations import AvgPool, ConvNorm
+from search_spaces.operations import ConvNorm, channels_last
 
 
 class EdgeCell(nn.Module):
@@ -57,7 +57,7 @@ def _operation(name: str, channels: int) -> nn.Module:
     if name == "skip_connect":
         return nn.Identity()
     if name == "avg_pool_3x3":
-        return AvgPool(1)
+        return nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
     return ConvNorm(channels, channels, 1) if name == "nor_conv_1x1" else ConvNorm(channels, channels, 3, 1, 1)
 
 
@@ -98,9 +98,7 @@ class EdgeNetwork(FoldingNetwork):
         self.classifier = nn.Linear(channels, spec.classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.device.type != "meta":
-            images = images.contiguous(memory_format=torch.channels_last)
-        features = self.stem(images)
+        features = self.stem(channels_last(images))
         for block in self.blocks:
             features = block(features)
         logits: Tensor = self.classifier(self.activation(self.norm(features)).mean(dim=(2, 3)))

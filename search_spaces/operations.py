@@ -1,28 +1,27 @@
-"""The operations of the DARTS family as torch modules, written to be scored fast on a CPU.
+"""The operations of the DARTS family as torch modules.
 
 Every operation maps ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``. The functions are those of
 DARTS (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055) with affine batch norms; ``sep_conv_7x7`` and
-``conv_7x1_1x7`` are NASNet's. What differs is how they are computed, never what (tests/test_operations.py compares
-values and gradients with the literal modules in float64):
+``conv_7x1_1x7`` are NASNet's. Values and gradients are those of the literal modules
+(``tests/search_spaces/cells/test_operations.py``); two kinds of convolution are computed in another way on a CPU:
 
-* In eval mode a batch norm is an affine map of its convolution's output, which the convolution's weight and bias
-  absorb; every parameter still gets its own gradient (:mod:`search_spaces.folding`).
-* On the CPU a pointwise convolution is a matrix product. Gradients that torch computes slowly there (of wide or dilated
-  depthwise convolutions, of the slicing in a factorized reduction) come from :mod:`search_spaces.kernels`.
-* On the CPU an average pooling is a depthwise convolution with a constant kernel.
+* a pointwise convolution as a matrix product (:class:`PointwiseConv`);
+* a depthwise convolution with gradients of our own (:class:`DepthwiseConv`, :mod:`search_spaces.kernels`).
+
+A batch norm in eval mode is an affine map of its convolution's output, which the convolution's weight and bias can
+absorb: see :mod:`search_spaces.folding`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.folding import Foldable
-from search_spaces.kernels import depthwise, diagonal_phases, exporting
+from search_spaces.kernels import depthwise
 
 
 def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -43,26 +42,19 @@ def pad_to_even(x: Tensor) -> Tensor:
     return F.pad(x, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
 
 
-def wants_kernels(x: Tensor) -> bool:
-    """Whether what torch computes slowly on a CPU is to be computed otherwise."""
-    return x.device.type == "cpu" and not exporting()
+def channels_last(x: Tensor) -> Tensor:
+    """``x`` in channels_last layout, under ``vmap`` too, where torch has no other word for it."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution, ``(N, C, H, W)`` -> ``(N, O, H, W)``, weight ``(O, C, 1, 1)``.
 
-    On a CPU it is one matrix product: in channels_last that has the faster gradients.
+    On a CPU it is one matrix product, whose gradients take half to four fifths of the time.
     """
-    if not wants_kernels(x):
+    if x.device.type != "cpu":
         return F.conv2d(x, weight, bias)
     return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether somebody listens to ``module``, which then has to be called as it stands."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
 
 
 class PointwiseConv(nn.Conv2d):
@@ -78,7 +70,7 @@ class PointwiseConv(nn.Conv2d):
 
 
 class ConvNorm(Foldable):
-    """A bias-free convolution and its batch norm; in eval mode one convolution (see the module's docstring)."""
+    """A bias-free convolution and its batch norm."""
 
     def __init__(
         self,
@@ -97,8 +89,6 @@ class ConvNorm(Foldable):
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def fold(self) -> tuple[Tensor, ...] | None:
-        if hooked(self.conv) or hooked(self.norm):
-            return None
         return folded_norm(self.norm, self.conv.weight)
 
     def fold_parameters(self) -> tuple[Tensor, ...]:
@@ -106,11 +96,11 @@ class ConvNorm(Foldable):
         return self.conv.weight, self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, tensors = self.conv, self.folded_tensors or self.fold()
-        if tensors is None:
+        conv = self.conv
+        if self.folded_tensors is None:
             normalised: Tensor = self.norm(conv(x))
             return normalised
-        weight, bias = tensors
+        weight, bias = self.folded_tensors
         if conv.kernel_size == (1, 1) and conv.stride == (1, 1):
             return pointwise(x, weight, bias)
         return F.conv2d(x, weight, bias, conv.stride, conv.padding)
@@ -134,8 +124,6 @@ class FactorizedReduce(Foldable):
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def fold(self) -> tuple[Tensor, ...] | None:
-        if hooked(self.conv_even) or hooked(self.conv_odd) or hooked(self.norm):
-            return None
         tensors = folded_norm(self.norm, torch.cat([self.conv_even.weight, self.conv_odd.weight]))
         return None if tensors is None else tuple(half for each in tensors for half in each.chunk(2))
 
@@ -144,8 +132,8 @@ class FactorizedReduce(Foldable):
         return self.conv_even.weight, self.conv_odd.weight, self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        x, tensors = pad_to_even(x), self.folded_tensors or self.fold()
-        pixels = diagonal_phases(x).unbind() if wants_kernels(x) else (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
+        x = pad_to_even(x)
+        pixels, tensors = (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]), self.folded_tensors
         if tensors is None:
             normalised: Tensor = self.norm(torch.cat([self.conv_even(pixels[0]), self.conv_odd(pixels[1])], dim=1))
             return normalised
@@ -162,17 +150,14 @@ class DepthwiseConv(nn.Conv2d):
         padding = dilation * (kernel_size // 2)
         super().__init__(channels, channels, kernel_size, stride, padding, dilation, groups=channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight, self.bias)
-
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not wants_kernels(x) or bias is not None:
+        if x.device.type != "cpu" or bias is not None or (self.stride != (1, 1) and self.dilation == (1, 1)):
             out: Tensor = super()._conv_forward(x, weight, bias)
             return out
-        if self.stride == (1, 1) or self.dilation == (1, 1):
-            return depthwise(x, weight, self.dilation[0], self.stride[0])
+        if self.stride == (1, 1):
+            return depthwise(x, weight, self.dilation[0])
         # dilation 2, stride 2: every output reads pixels of even row and column only
-        return depthwise(x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last), weight)
+        return depthwise(channels_last(x[:, :, ::2, ::2]), weight)
 
 
 class SeparableConv(nn.Module):
@@ -215,35 +200,6 @@ class Conv7x1And1x7(nn.Module):
         return columns
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # the caches outlive the caller's mode
-def average_kernel(channels: int, dtype: torch.dtype) -> Tensor:
-    return torch.ones(channels, 1, 3, 3, dtype=dtype)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def average_weights(h: int, w: int, stride: int, dtype: torch.dtype) -> Tensor:
-    """``(1, 1, h', w')``: one over the number of pixels inside the image under each window."""
-    inside = F.conv2d(torch.ones(1, 1, h, w, dtype=dtype), torch.ones(1, 1, 3, 3, dtype=dtype), None, stride, 1)
-    return 1 / inside
-
-
-class AvgPool(nn.Module):
-    """3x3 average pooling that does not count the padding."""
-
-    def __init__(self, stride: int):
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not wants_kernels(x):  # while a graph is traced, a cache would keep tensors of the tracer
-            return F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
-        _, c, h, w = x.shape
-        summed = F.conv2d(x, average_kernel(c, x.dtype), None, self.stride, 1, groups=c)
-        return summed * average_weights(h, w, self.stride, x.dtype)
-
-
 class Zero(nn.Module):
     """The operation ``none``."""
 
@@ -266,7 +222,7 @@ ACTIVATED = (SeparableConv, SepConv, Conv7x1And1x7, FactorizedReduce)
 OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "none": lambda channels, stride: Zero(stride),
     "max_pool_3x3": lambda channels, stride: nn.MaxPool2d(3, stride, padding=1),
-    "avg_pool_3x3": lambda channels, stride: AvgPool(stride),
+    "avg_pool_3x3": lambda channels, stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
     "skip_connect": _skip_connect,
     "sep_conv_3x3": lambda channels, stride: SepConv(channels, 3, stride),
     "sep_conv_5x5": lambda channels, stride: SepConv(channels, 5, stride),

@@ -28,7 +28,7 @@ from nas.errors import Stopped, UserError
 from nas.executors.local import available_cores
 from nas.runs import RunDirectory, holds_run, read_manifest, write_json
 from nas.tabular import load_table
-from search_spaces import get_space, native
+from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 
 WORTH_A_PROCESS_SECONDS = 10.0  # of scoring; below, starting a process takes longer than it saves
@@ -139,7 +139,6 @@ class Correlation:
             "network": dataclasses.asdict(self.spec),
             "versions": environment.versions(),
             "hardware": environment.hardware("cpu"),
-            **({} if data is None else {"convolutions": native.description()}),
             "git_commit": environment.git_commit(),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": 0.0,

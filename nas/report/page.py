@@ -123,12 +123,6 @@ def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     }
     if record.manifest.get("status") in state:
         notes.append(state[record.manifest["status"]])
-    computed = record.manifest.get("convolutions")
-    resumed = record.manifest.get("resumed")
-    if any(isinstance(each, dict) and each.get("convolutions", computed) != computed for each in resumed or ()):
-        notes.append(
-            "Convolutions were computed by different programs before and after resuming: scores differ by rounding."
-        )
     if record.torn:
         notes.append("The last line of trials.jsonl was cut off in the middle of being written; it is left out.")
     if best is not None and ranked and best.key != ranked[0].key:
@@ -244,12 +238,6 @@ def _failures(record: RunRecord) -> list[dict[str, Any]]:
     return rows[:REASONS]
 
 
-def _convolutions(record: RunRecord) -> dict[str, str]:
-    """What computed them, where that is on record."""
-    computed_by = record.manifest.get("convolutions")
-    return {} if computed_by is None else {"convolutions by": str(computed_by)}
-
-
 def _tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
     """What the run was made of, as tables of names and values."""
     manifest = record.manifest
@@ -268,7 +256,7 @@ def _tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
         "Data": record.section("data"),
         "Table": record.section("table"),
         "Versions": record.section("versions"),
-        "Hardware": {**record.section("hardware"), **_convolutions(record)},
+        "Hardware": record.section("hardware"),
     }
     return [
         (title, [(str(name), wording.setting(value)) for name, value in values.items()])

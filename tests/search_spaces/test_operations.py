@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.literal import literal_module, literal_network
-from search_spaces import kernels, native
 from search_spaces.base import NetworkSpec
 from search_spaces.cell_network import CellModule, CellNetwork, drop_path, reduction_layers
 from search_spaces.cells import Cell
@@ -30,16 +29,6 @@ COMPARED = [
     if not (name == "skip_connect" and stride == 2 and (size[0] % 2 or size[1] % 2))
 ]
 CELLS = ["DARTS_V2", "ROBUST_ZCP", "LRNAS", "NASNet", "AmoebaNet", "CROZE"]
-
-
-@pytest.fixture(params=["C", "columns", "torch"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    """What computes depthwise convolutions: the C library, and, without it, two ways of torch's."""
-    if request.param == "C":
-        request.getfixturevalue("library")
-        return
-    monkeypatch.setattr(native, "library", lambda dtype=None: None)
-    monkeypatch.setattr(kernels, "LARGEST_FOR_COLUMNS", 2**30 if request.param == "columns" else 0)
 
 
 def randomised(module: M, generator: torch.Generator) -> M:
@@ -266,12 +255,3 @@ def test_a_traced_operation_takes_images_of_any_size(dtype: torch.dtype) -> None
     traced = torch.jit.trace(operation, torch.rand(1, 4, 8, 8, dtype=dtype))
     x = torch.rand(3, 4, 12, 9, dtype=dtype)
     torch.testing.assert_close(traced(x), operation(x))
-
-
-@pytest.mark.parametrize(
-    "sizes", [((2, 3, 6, 6), (1, 1, 3, 3)), ((2, 3, 6, 6), (3, 2, 3, 3)), ((2, 3, 6), (3, 1, 3, 3))]
-)
-def test_of_wrong_sizes_torch_tells(sizes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-    x, weight = (torch.rand(size, dtype=torch.float64) for size in sizes)
-    with pytest.raises(RuntimeError, match=r"[Ee]xpected|Given groups"):
-        kernels.convolved(x, weight, 1)

@@ -86,13 +86,6 @@ def test_the_own_figures_are_those_of_the_results() -> None:
     assert rows["robust"][7].strip() == OWN["cells"]
 
 
-def test_a_run_resumed_with_another_program_says_so(tmp_path: Path) -> None:
-    said = "Convolutions were computed by different programs before and after resuming"
-    for number, later in enumerate(("torch", "C, gcc")):
-        run = write_run(tmp_path / str(number), trials_of(3), convolutions="torch", resumed=[{"convolutions": later}])
-        assert (said in check_page(page_of(run)).text) == (later != "torch")
-
-
 def test_failures_that_differ_in_numbers_are_one(run: Path) -> None:
     page = check_page(page_of(run))
     assert "failed 2 RuntimeError: no gradient in layer 3 3, 4" in page.text
