@@ -35,8 +35,8 @@ from nas.runs import RunDirectory
 from nas.scoring import Scorer
 from proxies.robust import Robust
 from search_spaces.base import NetworkSpec
-from search_spaces.cells import CellGenotype
-from search_spaces.darts import DartsSpace
+from search_spaces.cells.genotype import CellGenotype
+from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
 from searchers.fitness import SingleScore
 from searchers.random_search import RandomSearch

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces import cell_network, operations
+from search_spaces.cells import network as cell_network
+from search_spaces.cells import operations
 
 
 def torchs_own(conv: nn.Conv2d, stride: int | None = None) -> nn.Conv2d:

@@ -27,8 +27,8 @@ from nas.scoring import Scorer
 from proxies import PROXIES, get_network_proxy
 from proxies.base import Proxy
 from search_spaces.base import NetworkSpec
-from search_spaces.cells import CellGenotype
-from search_spaces.darts import DartsSpace
+from search_spaces.cells.genotype import CellGenotype
+from search_spaces.darts.space import DartsSpace
 
 
 class Bench:

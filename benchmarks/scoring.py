@@ -32,8 +32,8 @@ from nas.executors.local import LocalExecutor, available_cores
 from nas.scoring import Candidate, Scorer, candidate_seed
 from proxies.robust import Robust
 from search_spaces.base import NetworkSpec
-from search_spaces.cells import CellGenotype
-from search_spaces.darts import DartsSpace
+from search_spaces.cells.genotype import CellGenotype
+from search_spaces.darts.space import DartsSpace
 
 NTK_IMAGES, CURVATURE_IMAGES = 50, 8
 PASSES = 3 * NTK_IMAGES + 2 * 2 * CURVATURE_IMAGES  # a backward pass is two forwards, one without weight gradients one

@@ -9,13 +9,13 @@ from search_spaces.base import SearchSpace, unknown_name
 
 
 def _darts() -> SearchSpace[Any]:
-    from search_spaces.darts import DartsSpace
+    from search_spaces.darts.space import DartsSpace
 
     return DartsSpace()
 
 
 def _nasbench201() -> SearchSpace[Any]:
-    from search_spaces.nasbench201 import NasBench201Space
+    from search_spaces.nasbench201.space import NasBench201Space
 
     return NasBench201Space()
 

@@ -1,6 +1,6 @@
 """Cells as diagrams: named vertices and labelled links, whatever notation the genotype is written in.
 
-Read are the notations of :mod:`search_spaces.notation` (a normal and a reduction cell) and NAS-Bench-201's
+Read are the notations of :mod:`search_spaces.cells.notation` (a normal and a reduction cell) and NAS-Bench-201's
 ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (one cell with one input; Dong and Yang, ICLR 2020,
 https://arxiv.org/abs/2001.00326). Any other text has no diagram, and the page shows the text alone.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from search_spaces.cells import INPUTS, Cell, GenotypeError
-from search_spaces.notation import format_compact, parse
+from search_spaces.cells.genotype import INPUTS, Cell, GenotypeError
+from search_spaces.cells.notation import format_compact, parse
 
 #: Operation kinds in the order of the legend: kind -> (its title, a pattern of the names it covers).
 KINDS = {

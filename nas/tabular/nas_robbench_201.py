@@ -8,7 +8,7 @@ robustness.
 Both are JavaScript assignments of a JSON value. ``ops.json``: six digits for each id, the operations of the edges 0-1,
 0-2, 1-2, 0-3, 1-3, 2-3. The accuracies: the names of the columns, and by id a row of fractions or the id of the
 isomorphic cell that was trained in its place. Isomorphic is meant here as the benchmark's program tells it
-(:func:`search_spaces.edge_functions.published_key`), which every reference and every row is checked against.
+(:func:`search_spaces.nasbench201.equivalence.published_key`), which every reference and every row is checked against.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from nas.errors import UserError
 from nas.tabular.base import DECIMALS, Entry, Table
 from nas.tabular.files import check_sum, find_folder, parse_json, read_bytes
 from search_spaces.base import NetworkSpec
-from search_spaces.edge_cells import EDGES, OPERATIONS, EdgeGenotype, parse
-from search_spaces.edge_functions import published_key, representative
+from search_spaces.nasbench201.equivalence import published_key, representative
+from search_spaces.nasbench201.genotype import EDGES, OPERATIONS, EdgeGenotype, parse
 
 SOURCE = "https://tt2408.github.io/nasrobbench201hp"
 FOLDER = "nas_robbench_201"

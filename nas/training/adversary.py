@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from search_spaces.folding import FoldingNetwork
+from search_spaces.cells.folding import FoldingNetwork
 
 #: logits ``(N, classes)`` -> the scalar that the adversary increases
 Objective = Callable[[Tensor], Tensor]

@@ -23,7 +23,7 @@ from nas.runs import (
     trial_from_json,
     trial_to_json,
 )
-from search_spaces.darts import DartsSpace
+from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
 from tests.searchers.toy_space import ToySpace, make_trial
 
@@ -246,7 +246,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from nas.runs import RunDirectory
-from search_spaces.darts import DartsSpace
+from search_spaces.darts.space import DartsSpace
 with RunDirectory(Path(sys.argv[1]), DartsSpace()):
     print("held", flush=True)
     time.sleep(60)

@@ -21,8 +21,8 @@ from nas.scoring import Candidate, Scorer, candidate_seed
 from proxies import get_proxy
 from proxies.base import Probe, Proxy
 from search_spaces.base import NetworkSpec
-from search_spaces.cells import CellGenotype
-from search_spaces.darts import DartsSpace
+from search_spaces.cells.genotype import CellGenotype
+from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from benchmarks.literal import literal_network
 from proxies.base import Probe
 from search_spaces.base import NetworkSpec
-from search_spaces.cell_network import CellNetwork
-from search_spaces.known_cells import known_cell
+from search_spaces.cells.network import CellNetwork
+from search_spaces.darts.known_cells import known_cell
 
 CLASSES = 3
 SIZE = (8, 8)

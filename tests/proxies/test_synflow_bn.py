@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from proxies.base import Probe, ProxyError
 from proxies.synflow import DepthwiseProduct, Synflow
 from proxies.synflow_bn import SynflowBn
-from search_spaces.operations import DepthwiseConv
+from search_spaces.cells.operations import DepthwiseConv
 from tests.proxies.networks import darts_network, linear_batch, plain_cnn, probe_of
 
 W, V, GAMMA, BETA, MEAN, VAR = 2.0, 5.0, 0.5, 0.25, 0.5, 3.0

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from search_spaces.cells import INPUTS, Cell, CellGenotype
-from search_spaces.notation import SHORT_NAMES
+from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype
+from search_spaces.cells.notation import SHORT_NAMES
 
 NAMES = tuple(SHORT_NAMES)
 

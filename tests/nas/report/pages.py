@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nas.report import write_report
-from search_spaces.cells import Cell, CellGenotype
-from search_spaces.notation import format_compact
+from search_spaces.cells.genotype import Cell, CellGenotype
+from search_spaces.cells.notation import format_compact
 
 OPERATIONS = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3")
 

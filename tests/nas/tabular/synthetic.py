@@ -11,8 +11,8 @@ import numpy as np
 
 from nas.tabular import nas_robbench_201
 from search_spaces import get_space
-from search_spaces.edge_cells import parse
-from search_spaces.edge_functions import published_key
+from search_spaces.nasbench201.equivalence import published_key
+from search_spaces.nasbench201.genotype import parse
 
 CODES = ["".join(digits) for digits in itertools.product("01234", repeat=6)]
 COLUMNS = list(nas_robbench_201._ADVERSARIAL_COLUMNS)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from search_spaces.base import NetworkSpec
-from search_spaces.cells import GenotypeError
-from search_spaces.edge_cells import EDGES, OPERATIONS, EdgeGenotype
-from search_spaces.nasbench201 import NasBench201Space
+from search_spaces.cells.genotype import GenotypeError
+from search_spaces.nasbench201.genotype import EDGES, OPERATIONS, EdgeGenotype
+from search_spaces.nasbench201.space import NasBench201Space
 
 SPACE = NasBench201Space()
 PUBLISHED = NetworkSpec(channels=16, layers=15)

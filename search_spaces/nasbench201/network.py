@@ -12,13 +12,12 @@ its pooling average the pixels that there are.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
-from search_spaces.edge_cells import EDGES, NODES, STAGES, EdgeGenotype
-from search_spaces.folding import FoldingNetwork
-from search_spaces.operations import ConvNorm, channels_last
+from search_spaces.cells.folding import FoldingNetwork
+from search_spaces.cells.operations import ConvNorm, channels_last
+from search_spaces.nasbench201.genotype import EDGES, NODES, STAGES, EdgeGenotype
 
 
 class EdgeCell(nn.Module):

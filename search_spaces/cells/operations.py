@@ -6,10 +6,10 @@ DARTS (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055) with affine batc
 (``tests/search_spaces/cells/test_operations.py``); two kinds of convolution are computed in another way on a CPU:
 
 * a pointwise convolution as a matrix product (:class:`PointwiseConv`);
-* a depthwise convolution with gradients of our own (:class:`DepthwiseConv`, :mod:`search_spaces.kernels`).
+* a depthwise convolution with gradients of our own (:class:`DepthwiseConv`, :mod:`search_spaces.cells.kernels`).
 
 A batch norm in eval mode is an affine map of its convolution's output, which the convolution's weight and bias can
-absorb: see :mod:`search_spaces.folding`.
+absorb: see :mod:`search_spaces.cells.folding`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.folding import Foldable
-from search_spaces.kernels import depthwise
+from search_spaces.cells.folding import Foldable
+from search_spaces.cells.kernels import depthwise
 
 
 def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from search_spaces.cells import Cell, CellGenotype, GenotypeError
+from search_spaces.cells.genotype import Cell, CellGenotype, GenotypeError
 from tests.search_spaces.strategies import cells, genotypes
 
 CELL = Cell(((("sep_conv_3x3", 0), ("skip_connect", 1)), (("max_pool_3x3", 2), ("sep_conv_3x3", 0))), (2, 3))

@@ -15,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.literal import literal_network
 from search_spaces.base import NetworkSpec
-from search_spaces.cells import Cell, CellGenotype, GenotypeError
-from search_spaces.cost import piece_cost
-from search_spaces.darts import DARTS_OPERATIONS, DartsSpace
-from search_spaces.known_cells import known_cell, known_cells
+from search_spaces.cells.cost import piece_cost
+from search_spaces.cells.genotype import Cell, CellGenotype, GenotypeError
+from search_spaces.darts.known_cells import known_cell, known_cells
+from search_spaces.darts.space import DARTS_OPERATIONS, DartsSpace
 from tests.search_spaces.strategies import genotypes, pairs_of_one_function
 
 SPACE = DartsSpace()

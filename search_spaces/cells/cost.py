@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from search_spaces.base import Cost, NetworkSpec
-from search_spaces.cell_network import STEM_MULTIPLIER, reduction_layers
-from search_spaces.cells import Cell, CellGenotype
-from search_spaces.operations import OPERATIONS, ConvNorm, FactorizedReduce
+from search_spaces.cells.genotype import Cell, CellGenotype
+from search_spaces.cells.network import STEM_MULTIPLIER, reduction_layers
+from search_spaces.cells.operations import OPERATIONS, ConvNorm, FactorizedReduce
 
 Size = tuple[int, int]
 
@@ -55,13 +55,13 @@ def _output_length(conv: nn.Conv2d, axis: int, length: int) -> int:
 
 
 def network_cost(genotype: CellGenotype, spec: NetworkSpec) -> Cost:
-    """The cost of the :class:`~search_spaces.cell_network.CellNetwork`, without its auxiliary head."""
+    """The cost of the :class:`~search_spaces.cells.network.CellNetwork`, without its auxiliary head."""
     pieces = list(_pieces(genotype, spec))
     return Cost(sum(piece.params for piece in pieces), sum(piece.macs for piece in pieces))
 
 
 def _pieces(genotype: CellGenotype, spec: NetworkSpec) -> Iterator[Cost]:
-    """Layer by layer, as :class:`~search_spaces.cell_network.CellNetwork` stacks them."""
+    """Layer by layer, as :class:`~search_spaces.cells.network.CellNetwork` stacks them."""
     channels, width = spec.channels, STEM_MULTIPLIER * spec.channels
     yield piece_cost(ConvNorm, (spec.image_channels, width, 3, 1, 1), (spec.image_channels, *spec.image_size))
     before_last = last = (width, *spec.image_size)  # C, H, W of the two cells before

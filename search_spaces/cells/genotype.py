@@ -2,7 +2,7 @@
 
 A cell has two inputs (numbered 0 and 1) and nodes 2, 3, ...; a node adds the outputs of its edges, each one operation
 on one earlier input or node; the cell's output concatenates the nodes named in ``concat``. A genotype is a normal and a
-reduction cell. Three notations, each parsed and printed here and in :mod:`search_spaces.notation`:
+reduction cell. Three notations, each parsed and printed here and in :mod:`search_spaces.cells.notation`:
 
 * the text that the field exchanges, ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)``;
 * JSON, the same names as keys;

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces.edge_cells import EDGES, EdgeGenotype
-from search_spaces.edge_functions import CONVOLUTIONS, network_form, published_key, representative
+from search_spaces.nasbench201.equivalence import CONVOLUTIONS, network_form, published_key, representative
+from search_spaces.nasbench201.genotype import EDGES, EdgeGenotype
 from tests.search_spaces.test_nasbench201 import CELLS, PUBLISHED, SPACE, cell
 
 

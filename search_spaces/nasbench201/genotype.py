@@ -20,7 +20,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import unknown_name
-from search_spaces.cells import GenotypeError
+from search_spaces.cells.genotype import GenotypeError
 
 if TYPE_CHECKING:
     import networkx

@@ -5,7 +5,7 @@ benchmark; ``NetworkSpec.layers`` counts the cells.
 
 The canonical key is the text of the cell with the least digits that is the same network. That makes 5,924 networks,
 not the benchmark's 6,466 classes, which are those of a text and hold different networks; for the latter see
-:func:`search_spaces.edge_functions.published_key`.
+:func:`search_spaces.nasbench201.equivalence.published_key`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_spaces import edge_cells
 from search_spaces.base import Cost, NetworkSpec, SearchSpace, unknown_name
-from search_spaces.edge_cells import EDGES, OPERATIONS, STAGES, EdgeGenotype
-from search_spaces.edge_functions import representative
+from search_spaces.nasbench201 import genotype as edge_cells
+from search_spaces.nasbench201.equivalence import representative
+from search_spaces.nasbench201.genotype import EDGES, OPERATIONS, STAGES, EdgeGenotype
 
 if TYPE_CHECKING:
-    from search_spaces.nasbench201_network import EdgeNetwork
+    from search_spaces.nasbench201.network import EdgeNetwork
 
 
 class NasBench201Space(SearchSpace[EdgeGenotype]):
@@ -54,7 +54,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
                 yield _with_operation(genotype, edge, operation)
 
     def canonical(self, genotype: EdgeGenotype) -> str:
-        """The text of the representative; see :func:`search_spaces.edge_functions.representative`."""
+        """The text of the representative; see :func:`search_spaces.nasbench201.equivalence.representative`."""
         return str(representative(genotype))
 
     def parse(self, text: str) -> EdgeGenotype:
@@ -107,7 +107,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
         return Cost(params, macs + c * spec.classes)
 
     def build(self, genotype: EdgeGenotype, spec: NetworkSpec) -> EdgeNetwork:
-        from search_spaces.nasbench201_network import EdgeNetwork
+        from search_spaces.nasbench201.network import EdgeNetwork
 
         self.check_spec(spec)
         return EdgeNetwork(genotype, spec)

@@ -1,7 +1,7 @@
 """Published cells by name, read from ``known_cells.json`` on first use.
 
 The file holds facts taken from the papers and their programs: the genotype of each cell in the field's text, and under
-``robnet_free`` the 20 different cells of RobNet-free, which is no :class:`~search_spaces.cells.CellGenotype`.
+``robnet_free`` the 20 different cells of RobNet-free, which is no :class:`~search_spaces.cells.genotype.CellGenotype`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import unknown_name
-from search_spaces.cells import CellGenotype, GenotypeError
-from search_spaces.notation import parse
+from search_spaces.cells.genotype import CellGenotype, GenotypeError
+from search_spaces.cells.notation import parse
 
 if TYPE_CHECKING:
     SOURCES: dict[str, str]  # name of a cell -> its paper
@@ -43,7 +43,7 @@ def known_cell(name: str) -> CellGenotype:
 
 @cache
 def _entries() -> dict[str, Any]:
-    text = resources.files("search_spaces").joinpath("known_cells.json").read_text(encoding="utf-8")
+    text = resources.files("search_spaces.darts").joinpath("known_cells.json").read_text(encoding="utf-8")
     cells: dict[str, Any] = json.loads(text)["cells"]
     return cells
 

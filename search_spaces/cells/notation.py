@@ -1,4 +1,4 @@
-"""The text notations of a :class:`~search_spaces.cells.CellGenotype`, and its canonical key.
+"""The text notations of a :class:`~search_spaces.cells.genotype.CellGenotype`, and its canonical key.
 
 The field's text is read without ever executing it. The compact notation is one line of about 100 characters, used as
 the canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by
@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from search_spaces.cells import INPUTS, Cell, CellGenotype, GenotypeError, Node
+from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, GenotypeError, Node
 
 #: Names in the compact notation. Stored runs depend on them: never change one.
 SHORT_NAMES = {

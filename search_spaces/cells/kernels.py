@@ -43,7 +43,7 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight = (each.to(grad.dtype) for each in ctx.saved_tensors)  # under autocast they differ; autograd casts back
+        x, weight = (each.to(grad.dtype) for each in ctx.saved_tensors)  # they differ under autocast
         dilation = ctx.dilation
         by_x = depthwise(grad, weight.flip(2, 3), dilation) if ctx.needs_input_grad[0] else None
         by_weight = _WeightGradient.apply(grad, x, weight.shape[-1], dilation) if ctx.needs_input_grad[1] else None

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search_spaces import notation
 from search_spaces.base import Cost, NetworkSpec, SearchSpace, unknown_name
-from search_spaces.cells import INPUTS, Cell, CellGenotype, Edge, GenotypeError, Node
-from search_spaces.known_cells import known_cell
+from search_spaces.cells import notation
+from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, Edge, GenotypeError, Node
+from search_spaces.darts.known_cells import known_cell
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from search_spaces.cell_network import CellNetwork
+    from search_spaces.cells.network import CellNetwork
 
 NODES = 4
 CELLS = ("normal", "reduce")
@@ -103,7 +103,7 @@ class DartsSpace(SearchSpace[CellGenotype]):
                             yield _with_edge(genotype, name, i, j, edge)
 
     def canonical(self, genotype: CellGenotype) -> str:
-        """The compact notation of the representative; see :func:`search_spaces.notation.canonical_form`."""
+        """The compact notation of the representative; see :func:`search_spaces.cells.notation.canonical_form`."""
         return notation.format_compact(notation.canonical_form(_validated(genotype)))
 
     def parse(self, text: str) -> CellGenotype:
@@ -132,12 +132,12 @@ class DartsSpace(SearchSpace[CellGenotype]):
         return genotype.count(path)
 
     def cost(self, genotype: CellGenotype, spec: NetworkSpec) -> Cost:
-        from search_spaces.cost import network_cost
+        from search_spaces.cells.cost import network_cost
 
         return network_cost(_validated(genotype), spec)
 
     def build(self, genotype: CellGenotype, spec: NetworkSpec) -> CellNetwork:
-        from search_spaces.cell_network import CellNetwork
+        from search_spaces.cells.network import CellNetwork
 
         return CellNetwork(_validated(genotype), spec)
 

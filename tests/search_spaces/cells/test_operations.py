@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from benchmarks.literal import literal_module, literal_network
 from search_spaces.base import NetworkSpec
-from search_spaces.cell_network import CellModule, CellNetwork, drop_path, reduction_layers
-from search_spaces.cells import Cell
-from search_spaces.kernels import depthwise, row_product_gradient, to_phases
-from search_spaces.known_cells import known_cell
-from search_spaces.operations import OPERATIONS, FactorizedReduce, SeparableConv
+from search_spaces.cells.genotype import Cell
+from search_spaces.cells.kernels import depthwise, row_product_gradient, to_phases
+from search_spaces.cells.network import CellModule, CellNetwork, drop_path, reduction_layers
+from search_spaces.cells.operations import OPERATIONS, FactorizedReduce, SeparableConv
+from search_spaces.darts.known_cells import known_cell
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
-from search_spaces.cells import Cell, CellGenotype
-from search_spaces.folding import FoldingNetwork
-from search_spaces.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce, channels_last
+from search_spaces.cells.folding import FoldingNetwork
+from search_spaces.cells.genotype import Cell, CellGenotype
+from search_spaces.cells.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce, channels_last
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
 

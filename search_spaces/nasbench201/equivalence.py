@@ -20,7 +20,7 @@ from functools import cache
 from itertools import permutations, product
 from typing import Any
 
-from search_spaces.edge_cells import EDGES, NODES, OPERATIONS, OUTPUT, EdgeGenotype
+from search_spaces.nasbench201.genotype import EDGES, NODES, OPERATIONS, OUTPUT, EdgeGenotype
 
 CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")
 

@@ -5,10 +5,10 @@ from importlib import resources
 
 import pytest
 
-from search_spaces import known_cells as module
-from search_spaces.cells import GenotypeError
-from search_spaces.known_cells import SOURCES, known_cell, known_cells
-from search_spaces.notation import SHORT_NAMES
+from search_spaces.cells.genotype import GenotypeError
+from search_spaces.cells.notation import SHORT_NAMES
+from search_spaces.darts import known_cells as module
+from search_spaces.darts.known_cells import SOURCES, known_cell, known_cells
 
 
 def test_every_cell_has_a_source_and_known_operations() -> None:
@@ -45,7 +45,7 @@ def test_the_caller_cannot_change_what_is_known() -> None:
 
 
 def test_robnet_free_has_twenty_cells_of_fourteen_edges() -> None:
-    text = resources.files("search_spaces").joinpath("known_cells.json").read_text(encoding="utf-8")
+    text = resources.files("search_spaces.darts").joinpath("known_cells.json").read_text(encoding="utf-8")
     cells = [cell.split() for cell in json.loads(text)["robnet_free"]["cells"]]
     assert [len(cell) for cell in cells] == 20 * [14]
     assert {edge for cell in cells for edge in cell} == {"00", "01", "10", "11"}

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.base import NetworkSpec
-from search_spaces.edge_cells import EdgeGenotype
-from search_spaces.edge_functions import representative
-from search_spaces.nasbench201_network import EdgeNetwork
+from search_spaces.nasbench201.equivalence import representative
+from search_spaces.nasbench201.genotype import EdgeGenotype
+from search_spaces.nasbench201.network import EdgeNetwork
 from tests.search_spaces.test_nasbench201 import CELLS, LITERAL, PUBLISHED, SMALL, SPACE, cell
 from tests.search_spaces.test_operations import assert_same, gradients, randomised, values_and_gradients
 
