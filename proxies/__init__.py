@@ -110,7 +110,7 @@ def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str]
     :raises proxies.base.ProxyError: a proxy, which is named, has no finite value for this network.
     """
     from proxies.base import Probe, ProxyError
-    from proxies.batch import check_images, check_labels, count_classes
+    from proxies.engine.checks import check_images, check_labels, count_classes
 
     names = [names] if isinstance(names, str) else names
     probe = Probe(model, images, labels)

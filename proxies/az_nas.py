@@ -13,7 +13,7 @@ Lee, Ham: "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search"
 * ``az_complexity``: multiply-accumulates.
 * ``az_nas``: sum of log(rank / n) over the four, rank n the best of n networks; equal scores share their mean rank.
 
-Blocks are the stem and the cells of this project's networks; :mod:`proxies.features` has the rule for others.
+Blocks are the stem and the cells of this project's networks; :mod:`proxies.engine.features` has the rule for others.
 
 Departures: random numbers come from an own generator. A resolution that does not divide is filled up with zeros. Where
 the program gives -inf, there is an error: for a block without variance, and for one that hands on its input unchanged.
@@ -32,9 +32,9 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from proxies.base import Probe, Proxy, ProxyError
-from proxies.drawn_weights import called_with, check_counts, check_seed, drawn_images, drawn_parameters, kaiming
-from proxies.features import named_blocks, outputs_of
-from proxies.modes import frozen, norm_mode
+from proxies.engine.drawn_weights import called_with, check_counts, check_seed, drawn_images, drawn_parameters, kaiming
+from proxies.engine.features import named_blocks, outputs_of
+from proxies.engine.modes import frozen, norm_mode
 from proxies.population import PopulationProxy, Scores
 from proxies.robust import finite
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from proxies.modes import NormMode as NormMode
-from proxies.passes import Function as Function
-from proxies.passes import ProxyError as ProxyError
-from proxies.passes import Request as Request
-from proxies.passes import run_requests
+from proxies.engine.modes import NormMode as NormMode
+from proxies.engine.passes import Function as Function
+from proxies.engine.passes import ProxyError as ProxyError
+from proxies.engine.passes import Request as Request
+from proxies.engine.passes import run_requests
 
 Direction = Literal["maximize", "minimize"]
 Cost = Literal["count", "forward", "backward"]

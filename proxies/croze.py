@@ -5,11 +5,11 @@ Ha, Kim, Hwang: "Generalizable Lightweight Proxy for Robust NAS against Diverse 
     sum over layers of |(1 + cos(z, z_r)) (1 + cos(W, W_r)) |cos(g, g_r)||
 
 with W the weights of a convolution or linear layer, g the gradient of the loss in them, z the features of the block
-that holds the layer; W_r, g_r, z_r those of the copy, on the images moved against it (:mod:`proxies.perturbation`).
-A cosine with a vector of zeros is zero.
+that holds the layer; W_r, g_r, z_r those of the copy, on the images moved against it
+(:mod:`proxies.engine.perturbation`). A cosine with a vector of zeros is zero.
 
-``variant="program"`` is what the authors' program computes: besides what :mod:`proxies.perturbation` names, it takes
-each cosine along the first axis only (over output channels, over images) and sums over all others, so that large
+``variant="program"`` is what the authors' program computes: besides what :mod:`proxies.engine.perturbation` names, it
+takes each cosine along the first axis only (over output channels, over images) and sums over all others, so that large
 layers and features weigh more.
 
 Departures: weights are compared where the copy has them, before any training step. Batch norms use their running
@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from proxies.base import Probe, Proxy
-from proxies.perturbation import BETA, EPSILON, Perturbation, Variant
+from proxies.engine.perturbation import BETA, EPSILON, Perturbation, Variant
 from proxies.robust import finite
 
 
 class Croze(Proxy):
-    """Higher is better; the options are :class:`~proxies.perturbation.Perturbation`'s."""
+    """Higher is better; the options are :class:`~proxies.engine.perturbation.Perturbation`'s."""
 
     name = "croze"
     direction = "maximize"

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
-from proxies.drawn_weights import check_counts
-from proxies.loss_gradient import IMAGES
+from proxies.engine.drawn_weights import check_counts
+from proxies.engine.loss_gradient import IMAGES
 from proxies.robust import check_norm, finite
 
 

@@ -1,14 +1,14 @@
 """``grad_norm``: the sum over layers of the Euclidean norm of the loss gradient, ||dL/dW||_2.
 
 Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021; see
-:mod:`proxies.loss_gradient`.
+:mod:`proxies.engine.loss_gradient`.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from proxies.loss_gradient import LossGradientProxy
+from proxies.engine.loss_gradient import LossGradientProxy
 
 
 class GradNorm(LossGradientProxy):

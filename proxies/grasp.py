@@ -3,7 +3,7 @@
 Wang, Zhang, Grosse: "Picking Winning Tickets Before Training by Preserving Gradient Flow", ICLR 2020; as a proxy in
 Abdelfattah et al., ICLR 2021. g is the gradient of the mean cross-entropy and H its Hessian, both in the weights of
 convolutions and linear layers (frozen ones do not count). W (H g) is the second derivative of the loss
-along W and along g (:mod:`proxies.mixed_derivative`); of networks that it does not take, H g is the gradient of
+along W and along g (:mod:`proxies.engine.mixed_derivative`); of networks that it does not take, H g is the gradient of
 <stop(g), g>, a backward pass through the backward pass. Both in the precision of the network; in float32 the former is
 closer, the latter off by some percent of small values.
 
@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError
-from proxies.drawn_weights import check_counts
-from proxies.mixed_derivative import is_taken, mixed_derivative
-from proxies.modes import norm_mode
+from proxies.engine.drawn_weights import check_counts
+from proxies.engine.mixed_derivative import is_taken, mixed_derivative
+from proxies.engine.modes import norm_mode
 from proxies.robust import check_norm, finite
 
 IMAGES = 2  # an image costs several times what a gradient does

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
-from proxies.drawn_weights import check_counts
+from proxies.engine.drawn_weights import check_counts
 from proxies.jacob_cov import IMAGES
 from proxies.robust import check_norm, finite
 

@@ -1,7 +1,7 @@
 """``plain``: the signed sum over weights of W dL/dW.
 
 Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, whose program has it beside
-``snip`` (:mod:`proxies.snip`), without the absolute value; see :mod:`proxies.loss_gradient`.
+``snip`` (:mod:`proxies.snip`), without the absolute value; see :mod:`proxies.engine.loss_gradient`.
 
 A convolution whose output a batch norm rescales by the batch's statistics adds nothing: its scale has no influence, so
 its terms sum to zero but for the norm's epsilon. Hence the sum is taken in float64.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from proxies.loss_gradient import LossGradientProxy
+from proxies.engine.loss_gradient import LossGradientProxy
 
 
 class Plain(LossGradientProxy):

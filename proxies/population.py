@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from proxies.base import Direction, Probe, Proxy
-from proxies.passes import ProxyError
+from proxies.engine.passes import ProxyError
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 Population: TypeAlias = Sequence[nn.Module] | Sequence[Mapping[str, float]]

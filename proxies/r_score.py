@@ -7,7 +7,7 @@ program:
   images (SWAP: Peng, Song, Fayek, Ciesielski, Chang, ICLR 2024). Weights ~ N(0, 1), biases 0, norms reset and on the
   statistics of the batch; mean over repetitions.
 * ``con_js``: mean over the distinct features of 1 / (1 + JS(z, z_r)), JS the Jensen-Shannon divergence in nats of their
-  softmax over images, channels and pixels; z and z_r as in CRoZe (:mod:`proxies.perturbation`).
+  softmax over images, channels and pixels; z and z_r as in CRoZe (:mod:`proxies.engine.perturbation`).
 * ``r_score``: sqrt(n(log snap)) n(log con_js), n a linear map of the population's values to 1 ... 100.
 
 ``con_js`` follows the description as a consistency of features. ``variant="program"`` is what the program sums up: over
@@ -31,9 +31,9 @@ import torch
 from torch import Tensor, nn
 
 from proxies.base import Probe, Proxy, ProxyError
-from proxies.drawn_weights import called_with, check_counts, check_seed, drawn_parameters, standard
-from proxies.modes import norm_mode
-from proxies.perturbation import BETA, EPSILON, Perturbation, Side, Variant
+from proxies.engine.drawn_weights import called_with, check_counts, check_seed, drawn_parameters, standard
+from proxies.engine.modes import norm_mode
+from proxies.engine.perturbation import BETA, EPSILON, Perturbation, Side, Variant
 from proxies.population import PopulationProxy, Scores
 from proxies.robust import finite
 

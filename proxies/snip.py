@@ -1,14 +1,14 @@
 """``snip``: the sum over weights of |W dL/dW|.
 
 Lee, Ajanthan, Torr: "SNIP: Single-shot network pruning based on connection sensitivity", ICLR 2019; as a proxy in
-Abdelfattah et al., ICLR 2021, see :mod:`proxies.loss_gradient`.
+Abdelfattah et al., ICLR 2021, see :mod:`proxies.engine.loss_gradient`.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from proxies.loss_gradient import LossGradientProxy
+from proxies.engine.loss_gradient import LossGradientProxy
 
 
 class Snip(LossGradientProxy):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxies.base import Probe, Proxy, ProxyError, layer_weights
-from proxies.drawn_weights import buffers_of, called_with, parameters_of
-from proxies.modes import norm_mode
+from proxies.engine.drawn_weights import buffers_of, called_with, parameters_of
+from proxies.engine.modes import norm_mode
 from proxies.robust import log_or_error
 
 

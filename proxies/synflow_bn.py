@@ -16,7 +16,7 @@ flow.
 from __future__ import annotations
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError
-from proxies.modes import norm_mode
+from proxies.engine.modes import norm_mode
 from proxies.robust import check_norm
 from proxies.synflow import log_flow, shared_parameters
 

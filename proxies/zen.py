@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxies.base import Probe, Proxy, ProxyError
-from proxies.drawn_weights import called_with, check_counts, check_seed, drawn_images, drawn_parameters, standard
-from proxies.features import outputs_of, pooled_module
-from proxies.modes import norm_mode
+from proxies.engine.drawn_weights import called_with, check_counts, check_seed, drawn_images, drawn_parameters, standard
+from proxies.engine.features import outputs_of, pooled_module
+from proxies.engine.modes import norm_mode
 from proxies.robust import finite, log_or_error
 
 

@@ -17,7 +17,7 @@ import math
 from torch import Tensor
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
-from proxies.loss_gradient import IMAGES as HALF
+from proxies.engine.loss_gradient import IMAGES as HALF
 from proxies.robust import check_norm, finite
 
 

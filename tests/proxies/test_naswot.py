@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxies.base import Probe, ProxyError, Request
+from proxies.engine.hooks import _Codes
 from proxies.fisher import Fisher
 from proxies.grad_norm import GradNorm
 from proxies.naswot import Naswot
-from proxies.observers import _Codes
 from tests.proxies.networks import linear_batch, plain_cnn
 
 

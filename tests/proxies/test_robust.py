@@ -80,7 +80,7 @@ def test_more_images_than_a_chunk_give_the_same(
 ) -> None:
     whole = robust(**options).terms(probe_of(network))
     for size in (3, IMAGES - 1):
-        monkeypatch.setattr("proxies.passes.CPU_CHUNK", size)
+        monkeypatch.setattr("proxies.engine.passes.CPU_CHUNK", size)
         terms = robust(**options).terms(probe_of(network))
         assert terms.ntk == pytest.approx(whole.ntk, rel=1e-9)
         assert terms.log_curvature == pytest.approx(whole.log_curvature, rel=1e-9)

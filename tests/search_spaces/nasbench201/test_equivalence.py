@@ -16,7 +16,7 @@ import pytest
 
 from search_spaces.nasbench201.equivalence import CONVOLUTIONS, network_form, published_key, representative
 from search_spaces.nasbench201.genotype import EDGES, EdgeGenotype
-from tests.search_spaces.test_nasbench201 import CELLS, PUBLISHED, SPACE, cell
+from tests.search_spaces.nasbench201.test_space import CELLS, PUBLISHED, SPACE, cell
 
 
 def test_representatives_are_the_least_digits_of_their_networks() -> None:

@@ -1,4 +1,4 @@
-"""What is read off the modules of a network while a pass goes through it (:mod:`proxies.passes`)."""
+"""What is read off the modules of a network while a pass goes through it (:mod:`proxies.engine.passes`)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
-from proxies.drawn_weights import check_counts
+from proxies.engine.drawn_weights import check_counts
 from proxies.robust import check_norm, finite
 
 #: Images of one pass in training mode by default, which proxies of such a pass share. The published programs take 64 or

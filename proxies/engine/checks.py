@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from proxies.modes import norm_mode
+from proxies.engine.modes import norm_mode
 
 
 def check_images(images: Tensor) -> None:

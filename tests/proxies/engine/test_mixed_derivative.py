@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from proxies.engine.mixed_derivative import mixed_derivative
+from proxies.engine.modes import norm_mode
 from proxies.grasp import backward_product, forward_product
-from proxies.mixed_derivative import mixed_derivative
-from proxies.modes import norm_mode
 from search_spaces import SPACES, get_space
 from search_spaces.base import NetworkSpec
 

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxies.base import Probe, ProxyError, layer_weights
-from proxies.drawn_weights import called_with, parameters_of
-from proxies.features import features_of_layers
-from proxies.modes import frozen, norm_mode
+from proxies.engine.drawn_weights import called_with, parameters_of
+from proxies.engine.features import features_of_layers
+from proxies.engine.modes import frozen, norm_mode
 from proxies.synflow import depthwise_products, double_buffers, norms_bypassed, positive_parameters, present
 
 Variant = Literal["paper", "program"]
@@ -40,8 +40,8 @@ EPSILON = 0.01  # likewise, in pixel units
 class Side:
     """One of the two networks, by weight name of convolution or linear layer.
 
-    ``gradients`` are of the mean cross-entropy, ``features`` as in :func:`proxies.features.features_of_layers`; layers
-    that the network does not call have none.
+    ``gradients`` are of the mean cross-entropy, ``features`` as in
+    :func:`proxies.engine.features.features_of_layers`; layers that the network does not call have none.
     """
 
     weights: dict[str, Tensor]
