@@ -24,15 +24,15 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.scoring import CURVATURE_IMAGES, NTK_IMAGES, show
-from nas.candidates import Candidate, candidate_seed
-from nas.data import load_data, probe_batch
 from nas.executors.base import Executor
+from nas.executors.candidates import Candidate, candidate_seed
 from nas.executors.local import LocalExecutor
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
-from nas.loop import Loop
-from nas.runs import RunDirectory
-from nas.scoring import Scorer
+from nas.images.data import load_data, probe_batch
+from nas.runs.directory import RunDirectory
+from nas.searching.loop import Loop
+from nas.searching.scoring import Scorer
 from proxies.robust import Robust
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.genotype import CellGenotype

@@ -31,13 +31,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.training import our_step
-from nas import environment
-from nas.candidates import Candidate
-from nas.cli import run_command
-from nas.data import load_data, probe_batch
+from nas.cli.options import run_command
 from nas.device import torch_device
+from nas.executors.candidates import Candidate
+from nas.images.data import load_data, probe_batch
 from nas.models.architecture import Architecture
-from nas.scoring import Scorer
+from nas.runs import environment
+from nas.searching.scoring import Scorer
 from nas.training.config import TrainConfig
 from nas.training.images import pixel_statistics
 from proxies import get_proxy

@@ -20,10 +20,10 @@ import torch
 from rich.table import Table
 
 from benchmarks.scoring import NTK_IMAGES, show
-from nas.candidates import Candidate
-from nas.data import load_data, probe_batch
 from nas.executors.allocator import keep_freed_memory
-from nas.scoring import Scorer
+from nas.executors.candidates import Candidate
+from nas.images.data import load_data, probe_batch
+from nas.searching.scoring import Scorer
 from proxies import PROXIES, get_network_proxy
 from proxies.base import Proxy
 from search_spaces.base import NetworkSpec

@@ -24,11 +24,11 @@ from rich.table import Table
 
 from benchmarks.executors import InstantScorer
 from benchmarks.scoring import show
-from nas.candidates import Candidate, CandidateScorer
+from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Ready, Worker
 from nas.executors.supervised import SupervisedExecutor
-from nas.loop import Loop
-from nas.runs import RunDirectory
+from nas.runs.directory import RunDirectory
+from nas.searching.loop import Loop
 from searchers.fitness import SingleScore
 from searchers.random_search import RandomSearch
 

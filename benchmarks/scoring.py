@@ -6,8 +6,8 @@ Two sides score the same networks on the same images, in turn (A B A B), each wi
 
 * published: the literal modules in contiguous layout, one backward pass for each of the 50 images, then the curvature
   on 8 images, one candidate after the other, torch's threads inside each operation (:mod:`benchmarks.literal`);
-* ours: :class:`nas.scoring.Scorer` through :class:`nas.executors.local.LocalExecutor`, from the canonical key to the
-  trial, so building and counting the network are in it too; one candidate a thread.
+* ours: :class:`nas.searching.scoring.Scorer` through :class:`nas.executors.local.LocalExecutor`, from the canonical key
+  to the trial, so building and counting the network are in it too; one candidate a thread.
 
 The scores must agree. Printed besides: achieved FLOP/s over those of a large matrix product with the same threads.
 """
@@ -26,10 +26,10 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.literal import literal_network, robust_score
-from nas import environment
-from nas.data import load_data, probe_batch
 from nas.executors.local import LocalExecutor, available_cores
-from nas.scoring import Candidate, Scorer, candidate_seed
+from nas.images.data import load_data, probe_batch
+from nas.runs import environment
+from nas.searching.scoring import Candidate, Scorer, candidate_seed
 from proxies.robust import Robust
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.genotype import CellGenotype

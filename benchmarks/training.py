@@ -32,11 +32,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.literal import literal_network
-from nas import environment
-from nas.data import ImageSplit, load_data
 from nas.executors.allocator import keep_freed_memory
+from nas.images.augmentation import Augmentation
+from nas.images.data import ImageSplit, load_data
 from nas.models.architecture import Architecture, Classifier
-from nas.training.augmentation import Augmentation
+from nas.runs import environment
 from nas.training.config import TrainConfig
 from nas.training.images import TrainingImages, pixel_statistics
 from nas.training.learner import Learner, generator

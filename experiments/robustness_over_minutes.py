@@ -22,7 +22,8 @@ from rich.table import Table
 
 from experiments.arguments import Parser, positive
 from nas import attack, train
-from nas.cli import run_command
+from nas.attacking.measure import RESULT
+from nas.cli.options import run_command
 from nas.training.directory import holds_training, read_training
 
 PGD = "PGD-20"
@@ -50,7 +51,7 @@ def measure(run: Path, words: Sequence[str], dataset: Sequence[str], samples: in
     train.command([*words, *dataset, "--out", str(run), *begun])
     attacks = ["--attack", "natural", "--attack", "pgd-20", "--samples", str(samples)]
     attack.command(["--run", str(run), *attacks, *dataset, "--quiet"])
-    stored, found = read_training(run), json.loads((run / attack.RESULT).read_text())
+    stored, found = read_training(run), json.loads((run / RESULT).read_text())
     rows = {row["attack"]: row for row in found["attacks"]}
     low, high = rows[PGD]["interval"]
     return Point(

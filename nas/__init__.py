@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from nas.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from nas.config import SearchConfig
     from nas.errors import SearchStopped, UserError
     from nas.models.checkpoint import load
-    from nas.search import Search, SearchResult
+    from nas.searching.config import SearchConfig
+    from nas.searching.search import Search, SearchResult
 
 __version__ = "0.1.0"
 __all__ = ["Search", "SearchConfig", "SearchResult", "SearchStopped", "UserError", "load"]
 
 _HOMES = {
-    "Search": "nas.search",
-    "SearchResult": "nas.search",
-    "SearchConfig": "nas.config",
+    "Search": "nas.searching.search",
+    "SearchResult": "nas.searching.search",
+    "SearchConfig": "nas.searching.config",
     "UserError": "nas.errors",
     "SearchStopped": "nas.errors",
     "load": "nas.models.checkpoint",

@@ -19,7 +19,7 @@ COMMANDS = {
 
 def main() -> int:
     """Hand the rest of the command line to the command named first."""
-    from nas.cli import USER_ERROR
+    from nas.cli.options import USER_ERROR
     from nas.errors import unknown
 
     name, *rest = sys.argv[1:] or ["--help"]

@@ -3,132 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
-from nas.config import option
-from nas.errors import ExportFailed, UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from nas.trained_models import TrainedModel
-
-CHECKED_IMAGES = 32
-CUTS = [1, 6]  # so that batches of several sizes are seen to work
-TOLERANCE = 1e-3  # of the largest logit; runtimes add in another order
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """What is written, and what it is checked on."""
-
-    run: str | None = option(None, "run directory whose train/best.pt is exported")
-    checkpoint: str | None = option(None, "checkpoint file to export instead")
-    format: Literal["onnx", "torch_export", "safetensors"] = option(
-        "onnx", "onnx, torch_export (a program of torch.export), or safetensors (weights, which nas.load reads)"
-    )
-    out: str | None = option(None, "file to write (default: model.onnx, model.pt2 or model.safetensors beside it)")
-    dataset: str | None = option(None, "images to check on (default: what the checkpoint was trained on)")
-    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept")
-    image_size: int | None = option(None, "resize the images to this many pixels square")
-    json: bool = option(False, "print the result as one JSON object")
-
-    def __post_init__(self) -> None:
-        if (self.run is None) == (self.checkpoint is None):
-            got = "neither" if self.run is None else "both"
-            raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")
-
-
-NAMES = {"onnx": "model.onnx", "torch_export": "model.pt2", "safetensors": "model.safetensors"}
-
-
-def export(config: ExportConfig) -> dict[str, Any]:
-    """Writes the file, whole or not at all, and returns what is known of it.
-
-    :raises UserError: an option that cannot be, or a package that is not installed.
-    :raises ExportFailed: the file does not compute what the model does; it is not kept.
-    """
-    from nas.exporting import exported
-    from nas.trained_models import TrainedModel
-
-    model = TrainedModel.read(Path(config.run or config.checkpoint or ""))
-    out = model.path.with_name(NAMES[config.format]) if config.out is None else Path(config.out)
-    if config.format == "safetensors" and out.suffix != ".safetensors":
-        raise UserError(f"--out must end in .safetensors, by which nas.load knows the file, got {out}")
-    images, about = _images(config, model)
-    content = exported(model.checkpoint, config.format)
-    temporary = out.with_name("." + out.stem + ".tmp" + out.suffix)
-    try:
-        temporary.write_bytes(content)
-        difference = _difference(temporary, config.format, model, images)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return {
-        "file": str(out),
-        "format": config.format,
-        "bytes": len(content),
-        "checkpoint": str(model.path),
-        "checked_on": None if difference is None else about,
-        "largest_difference": difference,
-    }
-
-
-def _images(config: ExportConfig, model: TrainedModel) -> tuple[Tensor, str]:
-    """Images to check on, and what they are: without a data set at hand, noise."""
-    import torch
-
-    from nas.trained_models import attack_batch, images_for
-
-    architecture = model.checkpoint.architecture
-    if config.dataset is not None or model.dataset is not None:
-        try:
-            data = images_for(
-                model, config.dataset, data_dir=config.data_dir, download=False, image_size=config.image_size
-            )
-            images = attack_batch(data.test, min(CHECKED_IMAGES, len(data.test.labels)), seed=0)[0]
-            return images, f"{len(images)} test images of {data.name}"
-        except UserError:
-            if config.dataset is not None:
-                raise
-    generator = torch.Generator().manual_seed(0)
-    shape = CHECKED_IMAGES, len(architecture.mean), *architecture.image_size
-    return torch.rand(shape, generator=generator), f"{CHECKED_IMAGES} images of noise (no data set at hand)"
-
-
-def _difference(path: Path, format: str, model: TrainedModel, images: Tensor) -> float | None:
-    """The largest difference between logits of the file and of the model; None where the runtime is not installed.
-
-    :raises ExportFailed: it is beyond rounding.
-    """
-    import torch
-
-    from nas.exporting import reader
-
-    computed = reader(path, format)
-    if computed is None:
-        return None
-    with torch.no_grad():
-        expected = model.classifier()(images)
-        got = torch.cat([computed(batch) for batch in images.tensor_split(CUTS) if len(batch)])
-    difference, allowed = float((got - expected).abs().max()), TOLERANCE * max(1.0, float(expected.abs().max()))
-    if not difference <= allowed:
-        raise ExportFailed(
-            f"the exported model is not the original: logits differ by {difference:.3g}, expected at most {allowed:.3g}"
-        )
-    return difference
+from nas.models.export_file import ExportConfig, export
 
 
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
-    from nas.cli import parse_options, pick
+    from nas.cli.options import parse_options, pick
 
     groups = (("export", ExportConfig),)
     config = pick(
@@ -148,7 +31,7 @@ def command(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (the file would compute something else), 2 (a user's slip) or 130."""
-    from nas.cli import run_command
+    from nas.cli.options import run_command
 
     return run_command(command, argv)
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.config import option
 from nas.errors import UserError
 from nas.retraining.config import RetrainConfig
+from nas.searching.config import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def _stored(run: Path) -> dict[str, Any]:
 
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
-    from nas.cli import parse_resumable
+    from nas.cli.options import parse_resumable
 
     config, output, path = parse_resumable(
         argv,
@@ -79,7 +79,7 @@ def command(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (no cell could be trained), 2 (a user's slip) or 130 (interrupted)."""
-    from nas.cli import run_command
+    from nas.cli.options import run_command
 
     return run_command(command, argv)
 

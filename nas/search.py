@@ -1,290 +1,138 @@
-"""``python -m nas.search``: from a search space to its best cell.
-
-From Python::
-
-    from nas import Search
-
-    result = Search("darts", "regularized_evolution", ["robust"], budget=100, seed=0).run()
-    print(result.best.genotype)
-"""
+"""``python -m nas.search``: from a search space to its best cell. From Python: :class:`nas.Search`."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from nas.config import SearchConfig, differences
-from nas.errors import SearchStopped, UserError, as_user_error
-from nas.proposals import check_reachable, make_searcher
-from nas.score_source import ScoreSource, make_source
-from search_spaces import get_space
+from nas.cli.bounds import flag
+from nas.errors import UserError
+from nas.searching.config import SearchConfig, option
 
 if TYPE_CHECKING:
-    from nas.executors.base import Executor
-    from nas.loop import Loop
-    from nas.runs import RunDirectory
-    from proxies.base import Proxy
-    from proxies.population import PopulationProxy
+    from nas.searching.search import SearchResult
     from search_spaces.base import SearchSpace
-    from searchers.base import Trial
 
-TOP = 5
+
+#: what a CPU has the time for
+QUICK_ATTACKS = ("natural", "fgsm", "pgd-20")
+QUICK_SAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchResult:
-    """What a search found: ``top`` is best first, ``trials`` in order of proposal.
+class OutputOptions:
+    """Where a search's output goes."""
 
-    ``best`` and ``top`` have the scores that compare candidates as well, among all of the run.
-    """
-
-    best: Trial[Any]
-    top: list[Trial[Any]]
-    trials: list[Trial[Any]]
-    path: Path
-    summary: dict[str, int]
-    report: Path | None
-
-
-class Search:
-    """One search: a space, a searcher, proxies, a budget.
-
-    :param space: a name, or a :class:`~search_spaces.base.SearchSpace`; by default ``darts``, or that of a table.
-    :param searcher: a name; further options are :class:`~nas.config.SearchConfig`'s.
-    :param proxies: a name, a :class:`~proxies.base.Proxy` or :class:`~proxies.population.PopulationProxy` object, or
-        several of them; several are combined by rank.
-        By default ``robust``, with ``table`` and ``metric`` among the options none: the table's accuracies count.
-    :param out: run directory, by default a new one in ``runs/``.
-    :param resume: go on with the run in ``out``.
-    :param report: whether to write ``report.html``.
-    :raises UserError: an option that cannot be, in one line.
-    """
-
-    def __init__(
-        self,
-        space: str | SearchSpace[Any] | None = None,
-        searcher: str = "regularized_evolution",
-        proxies: str | Proxy | PopulationProxy | Sequence[str | Proxy | PopulationProxy] | None = None,
-        *,
-        out: str | Path | None = None,
-        resume: bool = False,
-        report: bool = True,
-        **options: Any,
-    ):
-        self._given_proxies: dict[str, Proxy | PopulationProxy] = {}
-        if proxies is not None:
-            given = proxies if isinstance(proxies, Sequence) and not isinstance(proxies, str) else (proxies,)
-            self._given_proxies = {each.name: each for each in given if not isinstance(each, str)}
-            options["proxy"] = tuple(each if isinstance(each, str) else each.name for each in given)
-        if space is not None:
-            options["space"] = space if isinstance(space, str) else space.name
-        config = SearchConfig(searcher=searcher, **options)
-        self.space: SearchSpace[Any] = (
-            as_user_error(lambda: get_space(config.space)) if space is None or isinstance(space, str) else space
-        )
-        layers = self.space.default_layers if config.layers is None else config.layers
-        self.config = dataclasses.replace(config, layers=layers)
-        self.out = None if out is None else Path(out)
-        self.resume = resume
-        self.report = report
-        if resume and out is None:
-            raise UserError("resume needs the run directory, got no out")
-
-    def run(self, watch: Callable[[Trial[Any]], None] | None = None) -> SearchResult:
-        """Search to the end of the budget; what is finished is on disk at every moment.
-
-        :param watch: called with each finished trial, the stored ones of a resumed run included.
-        :raises SearchStopped: most candidates fail, or none has a score.
-        :raises KeyboardInterrupt: with a message that says how to resume.
-        """
-        from nas.loop import Loop
-        from nas.runs import RunDirectory, new_run_path
-
-        config, source = self.config, self.source
-        path = self.out or new_run_path(
-            Path("runs"), f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
-        )
-        self._check_path(path)
-        make_searcher(config, source)  # a slip in its options shows before images are read
-        source.prepare()
-        searcher, violation = make_searcher(config, source)
-        if not self.resume:
-            check_reachable(config, searcher)  # constraints that nothing meets leave no run behind
-        with RunDirectory(path, self.space) as run, self.executor:
-            self._check_path(path)  # once more: nobody else can write now
-            manifest = self._manifest(path)
-            stored = run.read_trials() if self.resume else []
-            if len(stored) >= config.budget and self.resume:  # nothing will be scored
-                manifest["resumed"].pop()
-
-            def record(trial: Trial[Any]) -> None:
-                run.append(trial)
-                if watch is not None:
-                    watch(trial)
-
-            loop = Loop(
-                searcher, source.scorer(), self.executor,
-                budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
-            )  # fmt: skip
-            loop.check(stored)
-            if len(stored) < config.budget:
-                self.executor.open(loop.scorer)  # or there is nowhere to run, and no run is begun
-            if not self.resume:
-                manifest["executor"] = self.executor.facts()
-            for trial in stored:
-                if watch is not None:
-                    watch(trial)
-            run.write_manifest(manifest)
-            try:
-                return self._finish(run, loop, manifest, stored)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"interrupted after {run.count_trials()} of {config.budget} candidates; to go on:"
-                    f" python -m nas.search --resume {shlex.quote(str(path))}"
-                ) from None
-
-    def _finish(
-        self,
-        run: RunDirectory[Any],
-        loop: Loop[Any],
-        manifest: dict[str, Any],
-        stored: list[Trial[Any]],
-    ) -> SearchResult:
-        from nas.population import with_scores
-        from searchers.fitness import best
-
-        started, before, status = time.perf_counter(), manifest["seconds"], "failed"
-        try:
-            trials = loop.run(stored)
-            top = best(with_scores(trials, self.source.relative), self.source.fitness, TOP)
-            if not top:
-                raise SearchStopped(
-                    f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
-                )
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:
-            scored = run.count_trials() > len(stored)
-            manifest = {
-                **manifest,
-                "status": status,
-                "ended": _now() if scored else manifest["ended"] or _now(),
-                "seconds": round(before + time.perf_counter() - started, 3),
-                "summary": summarise(loop),
-                "executor": self.executor.facts() if scored else manifest["executor"],
-            }
-            run.write_manifest(manifest)
-        run.write_best(best_to_json(top[0], run.space))
-        report = None
-        if self.report:
-            from nas.report import write_report
-
-            report = write_report(run.path)
-        return SearchResult(
-            best=top[0], top=top, trials=trials, path=run.path, summary=manifest["summary"], report=report
-        )
-
-    @cached_property
-    def source(self) -> ScoreSource:
-        """What the scores come from.
-
-        :raises UserError: an unknown proxy, metric or device.
-        """
-        return make_source(self.config, self.space, self._given_proxies)
-
-    @cached_property
-    def executor(self) -> Executor:
-        """Where the scores are computed."""
-        return self.source.executor()
-
-    def _check_path(self, path: Path) -> None:
-        """Refuse a directory that holds another run."""
-        from nas.runs import holds_run, read_manifest
-
-        if not self.resume:
-            if holds_run(path):
-                raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
-            return
-        differing = differences(read_manifest(path)["configuration"], self.config)
-        if differing:
-            raise UserError(f"cannot resume {path} with another configuration: {', '.join(differing)}")
-
-    def _manifest(self, path: Path) -> dict[str, Any]:
-        """A new manifest, or the resumed run's own."""
-        from nas import environment
-        from nas.runs import read_manifest
-
-        manifest: dict[str, Any] = {
-            "command": "search",
-            "status": "running",
-            "configuration": self.config.to_json(),
-            **self.source.facts(),
-            "versions": environment.versions(("ray",) if self.config.executor == "ray" else ()),
-            "hardware": environment.hardware(self.source.device),
-            "executor": self.executor.facts(),
-            "git_commit": environment.git_commit(),
-            "started": _now(),
-            "ended": None,
-            "seconds": 0.0,
-            "summary": {},
-        }
-        if not self.resume:
-            return manifest
-        stored = read_manifest(path)
-        try:
-            now, then = self.source.identity(manifest), self.source.identity(stored)
-            times = {"started": str(stored["started"]), "seconds": float(stored["seconds"])}
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
-        for name in now:
-            if now[name] != then[name]:
-                raise UserError(f"cannot resume {path} with another {name}: got {now[name]}, expected {then[name]}")
-        # What scored the stored trials stays on record; what goes on stands beside it.
-        program = {name: manifest[name] for name in ("versions", "git_commit")}
-        kept = {name: stored[name] for name in (*program, "executor") if name in stored}
-        resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
-        return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
+    out: str | None = option(None, "run directory (default: runs/SPACE-SEARCHER-seedN, with a number if it exists)")
+    resume: str | None = option(
+        None, "go on with the run in --out, or in the directory given here; options not given are the run's", const=""
+    )
+    quiet: bool = option(False, "no progress and no table: print the best genotype only")
+    json: bool = option(False, "no table: print the result as one JSON object")
+    no_report: bool = option(False, "write no report.html")
+    train: Literal["quick", "tiny_robustbench", "table"] | None = option(
+        None,
+        "go on to train the best cell adversarially by this preset of nas.train, and attack it (quick: 1,000 images)",
+    )
 
 
-def summarise(loop: Loop[Any]) -> dict[str, int]:
-    """Counts of a search: trials by status, keys met again, draws that the constraints turned down."""
-    counts = {status: sum(t.status == status for t in loop.trials) for status in ("ok", "failed", "infeasible")}
-    return {"trials": len(loop.trials), **counts, "reused": loop.reused, "rejected": loop.searcher.rejected}
+def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
+    """Options from the command line; those of a resumed run are its manifest's unless given."""
+    from nas.cli.options import parse_resumable
+
+    config, output, path = parse_resumable(
+        argv,
+        "python -m nas.search",
+        "Search a cell space for the cell whose untrained network a zero-cost proxy ranks best, or a table of measured"
+        " accuracies for its best cell.",
+        (("search", SearchConfig), ("output", OutputOptions)),
+        ("--proxy", "--require"),
+    )
+    return config, output if path is None else dataclasses.replace(output, out=str(path))
 
 
-def best_to_json(trial: Trial[Any], space: SearchSpace[Any]) -> dict[str, Any]:
-    """What ``best.json`` holds."""
-    to_json = getattr(trial.genotype, "to_json", None)
+def command(argv: Sequence[str]) -> int:
+    """The command's work after the name of the program."""
+    config, output = _parse(argv)
+    if output.train and config.table:
+        raise UserError("--train has no use with --table, which needs no images: python -m nas.train --run takes them")
+    from nas.searching import output as progress
+    from nas.searching.search import Search
+
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    search = Search(
+        options.pop("space"), options.pop("searcher"), options.pop("proxy"),
+        out=output.out, resume=output.resume is not None, report=not output.no_report, **options,
+    )  # fmt: skip
+    source = search.source
+    bar = progress.SearchProgress(
+        config.budget, source.fitness, source.names, search.executor.status, show=not (output.quiet or output.json)
+    )
+    with contextlib.redirect_stdout(sys.stderr), bar:  # Ray prints on its own when a worker dies
+        result = search.run(watch=bar.update)
+    if output.json:
+        print(json.dumps(result_to_json(result, source.space)))
+    elif output.quiet:
+        print(source.space.format(result.best.genotype))
+    else:
+        progress.print_result(result, source, search.config)
+    return train_and_attack(config, output, result.path) if output.train else 0
+
+
+def train_and_attack(config: SearchConfig, output: OutputOptions, run: Path) -> int:
+    """Trains the best cell of ``run`` on the images of the search, and attacks it; goes on with what was begun."""
+    from nas import attack, train
+    from nas.training.directory import holds_training
+
+    shared = ["--dataset", config.dataset, "--data-dir", config.data_dir, "--device", config.device]
+    shared += ["--seed", str(config.seed), *(["--download"] if config.download else [])]
+    for name in ("image_size", "threads"):
+        value = getattr(config, name)
+        shared += [flag(name), str(value)] if value is not None else []
+    shared += ["--quiet"] * output.quiet + ["--json"] * output.json
+    begun = ["--resume"] if holds_training(run) else []
+    words = ["--run", str(run)]
+    try:
+        train.command([*words, "--out", str(run), "--preset", str(output.train), *begun, *shared])
+        if output.train == "quick":
+            words += [word for name in QUICK_ATTACKS for word in ("--attack", name)]
+            words += ["--samples", str(min(QUICK_SAMPLES, _test_images(config)))]
+        return attack.command([*words, *shared])
+    except KeyboardInterrupt:
+        again = f"python -m nas.search --resume {shlex.quote(str(run))} --train {output.train}"
+        raise KeyboardInterrupt(f"interrupted; what is finished is kept, to go on: {again}") from None
+
+
+def _test_images(config: SearchConfig) -> int:
+    from nas.images.data import load_data
+
+    data = load_data(config.dataset, data_dir=config.data_dir, image_size=config.image_size)
+    return len(data.test.labels)
+
+
+def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    from nas.searching.search import best_to_json
+
     return {
-        "id": trial.id,
-        "key": trial.key,
-        "genotype": space.format(trial.genotype),
-        "genotype_json": to_json() if to_json else None,
-        "seed": trial.seed,
-        "scores": trial.scores,
-        "params": trial.params,
-        "macs": trial.macs,
+        "run": str(result.path),
+        "report": None if result.report is None else str(result.report),
+        "best": best_to_json(result.best, space),
+        "top": [best_to_json(trial, space) for trial in result.top],
+        "summary": result.summary,
     }
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (the search stopped), 2 (a user's slip) or 130 (interrupted)."""
-    from nas.cli import run_command
-    from nas.search_command import command
+    from nas.cli.options import run_command
 
     return run_command(command, argv)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.config import option
+from nas.searching.config import option
 from nas.training.config import TrainConfig
 
 
@@ -45,7 +45,7 @@ def _stored(path: Path) -> dict[str, Any]:
 
 def _parse(argv: Sequence[str]) -> tuple[TrainConfig, OutputOptions]:
     """Options from the command line; those of a resumed training are its own unless given."""
-    from nas.cli import parse_resumable
+    from nas.cli.options import parse_resumable
 
     config, output, path = parse_resumable(
         argv,
@@ -83,7 +83,7 @@ def command(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (the training stopped), 2 (a user's slip) or 130 (interrupted)."""
-    from nas.cli import run_command
+    from nas.cli.options import run_command
 
     return run_command(command, argv)
 

@@ -1,74 +1,15 @@
-"""``python -m nas.transfer``: how well adversarial images made on one model deceive another.
-
-The black-box matrix: a row for each model that the images are made on, a column for each that has to classify them.
-All images of the set are attacked, and every model's accuracy is over all of them.
-"""
+"""``python -m nas.transfer``: how well adversarial images made on one model deceive another."""
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
-from nas import bounds
-from nas.attack_config import COUNTS, check_counts, radius
-from nas.config import option
-from nas.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from nas.attack_settings import Attack
-    from nas.trained_models import TrainedModel
-
-FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferConfig:
-    """Which models, and how the images are made."""
-
-    model: tuple[str, ...] = option((), "NAME=PATH, a run directory or a checkpoint; repeatable, at least 2")
-    attack: str = option("pgd-20", "how the images are made: as in nas.attack")
-    norm: Literal["Linf", "L2"] = option("Linf", "how far an image may be changed is measured in Linf or L2")
-    epsilon: str | float = option("8/255", "how far, in pixel units of [0, 1]: 8/255 or 0.03")
-    samples: int | None = option(None, "number of test images, drawn class-balanced (default: all)")
-    batch: int = option(64, "images attacked at a time")
-    dataset: str | None = option(None, "test images (default: what the first model was trained on)")
-    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept")
-    download: bool = option(False, "fetch the data set if it is not in --data-dir")
-    image_size: int | None = option(None, "resize the images to this many pixels square")
-    seed: int = option(0, "seed of the choice of images and of the attack")
-    device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
-    threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "model", bounds.texts(self.model))
-        if len(self.paths) < 2:
-            raise UserError(f"--model must name at least 2 models, NAME=PATH each, got {len(self.paths)}")
-        radius(self.epsilon, self.norm)
-        check_counts(self, *COUNTS)
-        bounds.seed(self.seed)
-
-    @property
-    def paths(self) -> dict[str, Path]:
-        """The models' places by name.
-
-        :raises UserError: something is not NAME=PATH, or a name stands twice.
-        """
-        found: dict[str, Path] = {}
-        for each in self.model:
-            name, _, path = each.partition("=")
-            if not name or not path:
-                raise UserError(f"--model must be NAME=PATH, got '{each}'")
-            if name in found:
-                raise UserError(f"--model names '{name}' twice")
-            found[name] = Path(path)
-        return found
+from nas.attacking.transfer import TransferConfig, transfer
+from nas.searching.config import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,125 +21,9 @@ class OutputOptions:
     json: bool = option(False, "no progress and no table: print transfer.json's object")
 
 
-def transfer_matrix(
-    models: dict[str, nn.Module],
-    images: Tensor,
-    labels: Tensor,
-    attack: Attack,
-    *,
-    batch: int = 64,
-    seed: int = 0,
-    watch: Callable[[str, int], None] | None = None,
-) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Correct natural images by model, and correct adversarial ones by the model they were made on, then by judge.
-
-    :param images: ``(N, C, H, W)`` in [0, 1]. :param watch: called with model and images done after each block.
-    """
-    import torch
-
-    from nas.attacks import adversarial, untouched
-    from nas.evaluation import block_seed
-
-    def right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        with untouched(model, seed), torch.no_grad():
-            correct: Tensor = model(images).argmax(1) == labels
-        return correct
-
-    natural = dict.fromkeys(models, 0)
-    matrix = {name: dict.fromkeys(models, 0) for name in models}
-    for first in range(0, len(labels), batch):
-        block = first, min(first + batch, len(labels))
-        for source, model in models.items():
-            device = next((each.device for each in model.parameters()), images.device)
-            clean, truth = (each[slice(*block)].to(device) for each in (images, labels))
-            changed, correct = clean.clone(), right(model, clean, truth)
-            natural[source] += int(correct.sum())
-            for member in attack.members:  # what a model gets wrong is wrong already
-                made = adversarial(model, clean[correct], truth[correct], member, block_seed(seed, block))
-                changed[correct] = made
-                correct[correct.clone()] = right(model, made, truth[correct])
-            for judge, other in models.items():
-                matrix[source][judge] += int(right(other, changed, truth).sum())
-            if watch is not None:
-                watch(source, block[1])
-    return natural, matrix
-
-
-def check_alike(models: dict[str, TrainedModel]) -> None:
-    """:raises UserError: two models have other classes or another image size."""
-    (first, reference), *rest = models.items()
-    for name, model in rest:
-        own, expected = model.checkpoint.architecture, reference.checkpoint.architecture
-        if own.classes != expected.classes:
-            raise UserError(
-                f"models must share their classes: {name} has {len(own.classes)} ({', '.join(own.classes):.60}),"
-                f" {first} has {len(expected.classes)} ({', '.join(expected.classes):.60})"
-            )
-        if (own.image_size, len(own.mean)) != (expected.image_size, len(expected.mean)):
-            raise UserError(
-                f"models must share their image size: {name} has {own.image_size}, {first} has {expected.image_size}"
-            )
-
-
-def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
-    """Makes the matrix and writes it to ``out``; returns the object of ``transfer.json``.
-
-    :raises UserError: an option that cannot be, in one line.
-    """
-    from nas import environment
-    from nas.attack_settings import make_attack
-    from nas.data import fingerprint
-    from nas.device import torch_device, torch_threads
-    from nas.runs import write_json
-    from nas.trained_models import TrainedModel, attack_batch, images_for
-    from nas.transfer_output import draw_matrix
-
-    device = torch_device(config.device)
-    models = {name: TrainedModel.read(path) for name, path in config.paths.items()}
-    check_alike(models)
-    first = next(iter(models.values()))
-    classes = len(first.checkpoint.architecture.classes)
-    attack = make_attack(config.attack, classes=classes, norm=config.norm, epsilon=radius(config.epsilon, config.norm))
-    data = images_for(
-        first, config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
-    )
-    images, labels = attack_batch(data.test, config.samples, config.seed)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}") from None
-    with torch_threads(config.threads):
-        natural, matrix = transfer_matrix(
-            {name: model.classifier().to(device) for name, model in models.items()}, images, labels, attack,
-            batch=config.batch, seed=config.seed,
-            watch=None if watch is None else lambda name, done: watch(name, done, len(labels)),
-        )  # fmt: skip
-    n = len(labels)
-    result: dict[str, Any] = {
-        "format": FORMAT,
-        "attack": attack.name,
-        "settings": [member.to_json() for member in attack.members],
-        "images": {"dataset": data.name, "fingerprint": fingerprint(data.test), "samples": n, "seed": config.seed},
-        "models": {name: model.facts() for name, model in models.items()},
-        "natural": {name: count / n for name, count in natural.items()},
-        "accuracy": {made: {judge: count / n for judge, count in row.items()} for made, row in matrix.items()},
-        "versions": environment.versions(("torchattacks",)),
-        "hardware": environment.hardware(device),
-        "git_commit": environment.git_commit(),
-    }
-    write_json(out / "transfer.json", result)
-    with open(out / "transfer.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["made on", *models])
-        writer.writerow(["natural", *(result["natural"][name] for name in models)])
-        writer.writerows([made, *row.values()] for made, row in result["accuracy"].items())
-    draw_matrix(result, out / "transfer.png")
-    return result
-
-
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
-    from nas.cli import parse_options, pick
+    from nas.cli.options import parse_options, pick
 
     values = parse_options(
         argv,
@@ -208,7 +33,7 @@ def command(argv: Sequence[str]) -> int:
         repeated=("--model",),
     )
     config, output = pick(TransferConfig, values), pick(OutputOptions, values)
-    from nas.transfer_output import TransferProgress, print_matrix
+    from nas.attacking.transfer_output import TransferProgress, print_matrix
 
     with TransferProgress(show=not (output.quiet or output.json)) as bar:
         result = transfer(config, Path(output.out), bar.update)
@@ -221,7 +46,7 @@ def command(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (an attack broke its rules), 2 (a user's slip) or 130 (interrupted)."""
-    from nas.cli import run_command
+    from nas.cli.options import run_command
 
     return run_command(command, argv)
 

@@ -7,10 +7,10 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from nas import bounds
-from nas.bounds import flag
-from nas.config import option
+from nas.cli import bounds
+from nas.cli.bounds import flag
 from nas.errors import UserError, as_user_error
+from nas.searching.config import option
 from nas.tabular import find_benchmark
 from proxies import POPULATION_PROXIES, PROXIES
 from proxies.spelling import canonical, images_asked

@@ -21,12 +21,12 @@ from experiments.correlation.score_log import NAME, ScoreLog
 from experiments.correlation.scoring import Batch, Job, Record, Task, seconds_alone
 from experiments.correlation.workers import scored
 from experiments.rank_statistics import Floats
-from nas import environment
-from nas.data import fingerprint, load_data, probe_batch
 from nas.device import torch_threads
 from nas.errors import Stopped, UserError
 from nas.executors.local import available_cores
-from nas.runs import RunDirectory, holds_run, read_manifest, write_json
+from nas.images.data import fingerprint, load_data, probe_batch
+from nas.runs import environment
+from nas.runs.directory import RunDirectory, holds_run, read_manifest, write_json
 from nas.tabular import load_table
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec

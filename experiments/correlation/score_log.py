@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.correlation.scoring import Record
-from nas.records import JsonLines
+from nas.runs.json_lines import JsonLines
 
 NAME = "scores.jsonl"
 

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nas.candidates import candidate_seed
-from nas.config import SearchConfig
 from nas.errors import as_user_error
-from nas.population import components
-from nas.scoring import Scorer
-from nas.untrained import proxy_options
+from nas.executors.candidates import candidate_seed
+from nas.searching.config import SearchConfig
+from nas.searching.population import components
+from nas.searching.scoring import Scorer
+from nas.searching.untrained import proxy_options
 from proxies import get_proxy
 from proxies.base import Probe, Proxy
 from proxies.population import PopulationProxy

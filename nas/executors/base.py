@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from nas.candidates import Candidate, CandidateScorer
+from nas.executors.candidates import Candidate, CandidateScorer
 from searchers.base import Trial
 
 G = TypeVar("G")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from nas.candidates import Candidate, CandidateScorer
+from nas.executors.candidates import Candidate, CandidateScorer
 from searchers.base import Trial
 
 

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from nas.candidates import Candidate, CandidateScorer
 from nas.device import torch_threads
 from nas.executors.allocator import keep_freed_memory
 from nas.executors.base import Executor
+from nas.executors.candidates import Candidate, CandidateScorer
 from searchers.base import Trial
 
 G = TypeVar("G")

@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from nas.candidates import Candidate, CandidateScorer
 from nas.errors import UserError
+from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
 from searchers.base import Trial
 

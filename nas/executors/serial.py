@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from nas.candidates import Candidate, CandidateScorer
 from nas.executors.base import Executor
+from nas.executors.candidates import Candidate, CandidateScorer
 from searchers.base import Trial
 
 G = TypeVar("G")

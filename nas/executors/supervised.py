@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from nas.candidates import Candidate, CandidateScorer, candidate_seed
 from nas.errors import SearchStopped
 from nas.executors.base import Executor
+from nas.executors.candidates import Candidate, CandidateScorer, candidate_seed
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
 from nas.executors.workload import ATTEMPTS_ALONE, ChunkSize, Workload
 from searchers.base import Trial

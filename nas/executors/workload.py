@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from nas.candidates import Candidate
+from nas.executors.candidates import Candidate
 
 G = TypeVar("G")
 

@@ -23,7 +23,7 @@ def write_report(run: Path) -> Path:
 
     :raises nas.errors.UserError: the directory is no run, or one of its files cannot be read.
     """
-    from nas.report.run_files import read_run
+    from nas.runs.reader import read_run
 
     record = read_run(run)
     try:

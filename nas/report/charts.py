@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nas.report.ranking import OperationShare, Ranked, VisibleRange, best_so_far, visible_range
-from nas.report.run_files import ScoredBy
+from nas.runs.reader import ScoredBy
 from searchers.base import Trial
 
 # Stand-ins, each used for nothing else -> the CSS variable that the finished picture names.

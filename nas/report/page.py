@@ -14,7 +14,7 @@ from nas.report.diagrams import KINDS, diagrams, short_lines
 from nas.report.drawing import draw
 from nas.report.published import CELLS, HALF_WIDTH, OWN, PUBLISHED
 from nas.report.ranking import TOP, Ranked, is_ranked, operation_shares, ranking, size_correlation, visible_range
-from nas.report.run_files import RunRecord, ScoredBy
+from nas.runs.reader import RunRecord, ScoredBy
 from proxies.spelling import base_name, image_options
 from search_spaces.cells.notation import SHORT_NAMES
 from searchers.base import Trial

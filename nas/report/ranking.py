@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
-from nas.report.run_files import ScoredBy
+from nas.runs.reader import ScoredBy
 from searchers.base import Trial
 from searchers.fitness import RankSum, best
 

@@ -7,9 +7,9 @@ import math
 import shlex
 from typing import Any
 
-from nas.bounds import flag
+from nas.cli.bounds import flag
 from nas.report.ranking import Correlation
-from nas.report.run_files import RunRecord
+from nas.runs.reader import RunRecord
 
 SECONDS_A_DAY = 86_400
 

@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nas import bounds
-from nas.config import RAY, check_executor, option
+from nas.cli import bounds
 from nas.errors import UserError
+from nas.searching.config import RAY, check_executor, option
 from nas.training.config import TrainConfig
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.data import ImageSplit
 from nas.errors import Stopped, UserError
+from nas.images.data import ImageSplit
 from nas.models.checkpoint import LAST, TRAIN, read_checkpoint
-from nas.runs import write_json
+from nas.runs.directory import write_json
 from nas.training.config import TrainConfig
 from nas.training.course import Epoch
 from nas.training.directory import holds_training

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from nas.bars import Bars
+from nas.cli.bars import Bars
 from nas.retraining.halving import METRIC
 from nas.retraining.retrainer import RetrainResult
 

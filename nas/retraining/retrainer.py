@@ -11,17 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nas import environment
-from nas.config import differences
-from nas.data import ImageSplit, fingerprint
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
-from nas.records import locked
+from nas.images.data import ImageSplit, fingerprint
 from nas.report.ranking import ranking
-from nas.report.run_files import read_run
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, Contender, Watch, halve
-from nas.runs import read_manifest, write_json
+from nas.runs import environment
+from nas.runs.directory import read_manifest, write_json
+from nas.runs.json_lines import locked
+from nas.runs.reader import read_run
+from nas.searching.config import differences
 from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
 from nas.training.target import architecture, resolved

@@ -24,10 +24,10 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the cells ha
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from nas.data import ImageSplit
 from nas.device import worker_gpus
 from nas.errors import UserError
 from nas.executors.ray import RayCrew
+from nas.images.data import ImageSplit
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, Contender, Watch
 from nas.training.course import Epoch

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, Generic, TypeVar
 
-from nas.bounds import flag
-from nas.candidates import Candidate, candidate_seed
-from nas.config import SearchConfig
+from nas.cli.bounds import flag
 from nas.errors import UserError
 from nas.executors.base import Executor
+from nas.executors.candidates import Candidate, candidate_seed
 from nas.executors.serial import SerialExecutor
-from nas.score_source import ScoreSource
+from nas.searching.config import SearchConfig
+from nas.searching.score_source import ScoreSource
 from nas.tabular import load_table
 from nas.tabular.base import Table
 from search_spaces.base import SearchSpace

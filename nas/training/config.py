@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nas import bounds
-from nas.bounds import flag, fraction, number, whole
-from nas.config import option
+from nas.cli import bounds
+from nas.cli.bounds import flag, fraction, number, whole
 from nas.errors import UserError, unknown
 from nas.models.names import CLASSIC_NAMES
+from nas.searching.config import option
 from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, PRESETS, STEPS, default_step_size, preset_values
 
 FRACTION = float | str  # a number, or a text such as 8/255
@@ -114,7 +114,7 @@ class TrainConfig:
             return
         searched = {"dataset": "digits"}
         if self.run is not None:
-            from nas.runs import read_manifest
+            from nas.runs.directory import read_manifest
 
             searched |= read_manifest(Path(self.run))["configuration"]
             if self.image_size is None:

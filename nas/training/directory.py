@@ -13,8 +13,8 @@ from typing import Any
 
 from nas.errors import UserError
 from nas.models.checkpoint import TRAIN
-from nas.records import JsonLines, locked
-from nas.runs import read_manifest, write_json
+from nas.runs.directory import read_manifest, write_json
+from nas.runs.json_lines import JsonLines, locked
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nas.data import ImageSplit, balanced_order
 from nas.errors import UserError
-from nas.training.augmentation import Augmentation, to_pixels
+from nas.images.augmentation import Augmentation, to_pixels
+from nas.images.data import ImageSplit, balanced_order
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import TrainingStopped, UserError
+from nas.images.augmentation import Augmentation
 from nas.models.architecture import Architecture, Classifier
 from nas.models.checkpoint import fit_weights
 from nas.training.adversary import PGD
-from nas.training.augmentation import Augmentation
 from nas.training.averaging import WeightAverage
 from nas.training.config import TrainConfig
 from nas.training.images import TrainingImages

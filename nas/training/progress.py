@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from nas.bars import Bars
+from nas.cli.bars import Bars
 
 if TYPE_CHECKING:
     from nas.training.config import TrainConfig

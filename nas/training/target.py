@@ -81,7 +81,7 @@ def best_cell(run: Path) -> tuple[str, str]:
 
     :raises UserError: there is none.
     """
-    from nas.runs import BEST, read_manifest
+    from nas.runs.directory import BEST, read_manifest
 
     space = read_manifest(run)["configuration"].get("space")
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import ImageData, load_data
+from nas.images.data import ImageData, load_data
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nas.data import ImageSplit
+from nas.images.data import ImageSplit
 
 
 def split_of(*counts: int) -> ImageSplit:

@@ -11,7 +11,7 @@ import torch
 
 import nas
 from nas import attack, export, search, train
-from nas.data import load_data
+from nas.images.data import load_data
 from nas.training.presets import PRESETS, QUICK_DIGITS
 from tests.nas.commands import slip
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.data import load_data, probe_batch
+from nas.images.data import load_data, probe_batch
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint
 

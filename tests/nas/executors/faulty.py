@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from nas.candidates import Candidate
-from nas.scoring import Scorer
+from nas.executors.candidates import Candidate
+from nas.searching.scoring import Scorer
 from proxies import get_proxy
 from search_spaces.base import NetworkSpec
 from searchers.base import Trial

@@ -15,7 +15,7 @@ from nas import Search
 from nas.errors import UserError
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
-from nas.runs import holds_run
+from nas.runs.directory import holds_run
 from searchers.base import Trial
 from tests.nas.commands import slip
 from tests.nas.executors.conftest import ray_processes

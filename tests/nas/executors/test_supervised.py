@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from nas.candidates import Candidate, CandidateScorer
 from nas.errors import SearchStopped
 from nas.executors import supervised
+from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
 from nas.executors.supervised import SupervisedExecutor
 from tests.nas.executors.faulty import FaultyScorer, candidates

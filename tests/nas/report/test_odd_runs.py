@@ -12,7 +12,7 @@ import pytest
 from nas.errors import UserError
 from nas.report import write_report
 from nas.report.__main__ import main
-from nas.report.run_files import read_run
+from nas.runs.reader import read_run
 from search_spaces.cells.genotype import Cell, CellGenotype
 from tests.nas.report.pages import NASBENCH201, PUBLISHED, check_page, page_of, random_cell, trials_of, write_run
 

@@ -16,8 +16,8 @@ from nas.report.ranking import (
     ranking,
     size_correlation,
 )
-from nas.report.run_files import read_run
 from nas.report.wording import amount, command, score, search_cost
+from nas.runs.reader import read_run
 from tests.nas.commands import ROOT
 from tests.nas.report.pages import check_page, page_of, trials_of, write_run
 

@@ -14,8 +14,8 @@ from nas.report.ranking import (
     ranking,
     visible_range,
 )
-from nas.report.run_files import ScoredBy
 from nas.report.wording import amount, duration
+from nas.runs.reader import ScoredBy
 from searchers.base import Trial
 
 

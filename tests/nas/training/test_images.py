@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.data import load_data
 from nas.errors import UserError
-from nas.training.augmentation import PADDING, Augmentation
+from nas.images.augmentation import PADDING, Augmentation
+from nas.images.data import load_data
 from nas.training.images import TrainingImages, held_out, pixel_statistics
 from tests.nas.splits import split_of
 

@@ -1,0 +1,91 @@
+"""Signs of gradient masking: a model whose gradients mislead the attacks only seems robust.
+
+The signs are those of Athalye et al. (ICML 2018, https://arxiv.org/abs/1802.00420) and Carlini et al. (2019,
+https://arxiv.org/abs/1902.06705). Attacks are compared on the same samples, by a sign test on those that only one of
+the two turned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from nas.attacking.settings import Attack, Member, Norm
+
+if TYPE_CHECKING:
+    from nas.attacking.evaluation import AttackResult, Evaluator
+
+LARGE_EPSILON = 128 / 255  # every image can become grey: nothing is left to recognise
+LARGE_SAMPLES = 100
+LARGE_STEPS = 40
+LEVEL = 0.01  # of each sign test
+SQUARE_SHARE = 0.02  # of the samples; on models of RobustBench Square turns next to none that the others left
+
+
+def masking_signs(evaluator: Evaluator, results: Sequence[AttackResult], norm: Norm) -> list[str]:
+    """A plain sentence for each sign that the results show, after a quick attack with a very large epsilon."""
+    by_name = {result.attack.name: result for result in results}
+    fgsm = next((result for result in results if result.attack.name in ("FGSM", "FGM")), None)
+    pgd = [result for result in results if _steps(result) is not None]
+    pgd.sort(key=lambda result: _steps(result) or 0)
+    signs = []
+    if fgsm is not None and pgd and turns_more(fgsm, pgd[-1]):
+        signs.append(f"{_shown(fgsm)} is stronger than {_shown(pgd[-1])}: one step should not do more than many")
+    for fewer, more in pairwise(pgd):
+        if turns_more(fewer, more):
+            signs.append(f"{_shown(more)} is weaker than {_shown(fewer)}: more steps should not do less")
+    signs += _square_signs(by_name)
+    large = large_epsilon_attack(norm, evaluator.images[0].numel())
+    left = evaluator.run(large, samples=LARGE_SAMPLES)
+    if bool(left.correct.any()):
+        count, samples = int(left.correct.sum()), len(left.correct)
+        signs.append(
+            f"{count} of {samples} samples withstand {large.name} at epsilon 128/255 a pixel, where every image can"
+            " become grey: none should"
+        )
+    return signs
+
+
+def _square_signs(by_name: dict[str, AttackResult]) -> list[str]:
+    signs = []
+    square, apgd = by_name.get("Square"), by_name.get("APGD-CE")
+    if square is not None and apgd is not None and turns_more(square, apgd):
+        signs.append(f"{_shown(square)} is stronger than {_shown(apgd)}, although it sees no gradients")
+    for name, result in by_name.items():
+        count = result.broken_by.get("Square", 0) if len(result.attack.members) > 1 else 0
+        if count > SQUARE_SHARE * len(result.correct):
+            signs.append(
+                f"in {name} Square turns {count} of {len(result.correct)} samples that withstood every attack with"
+                " gradients, although it sees none"
+            )
+    return signs
+
+
+def large_epsilon_attack(norm: Norm, pixels: int) -> Attack:
+    """PGD with an epsilon of 128/255 a pixel; in L2 the length of such a change of all ``pixels``."""
+    epsilon = LARGE_EPSILON * (math.sqrt(pixels) if norm == "L2" else 1.0)
+    settings = {"steps": LARGE_STEPS, "step_size": epsilon / 4, "random_start": True}
+    name = f"PGD-{LARGE_STEPS}"
+    return Attack(name=name, members=(Member(name=name, method="pgd", norm=norm, epsilon=epsilon, settings=settings),))
+
+
+def turns_more(one: AttackResult, other: AttackResult) -> bool:
+    """Whether ``one`` turns more of the samples than ``other``, beyond chance."""
+    from scipy.stats import binomtest
+
+    only_one = int((~one.correct & other.correct).sum())
+    only_other = int((one.correct & ~other.correct).sum())
+    discordant = only_one + only_other
+    return bool(discordant and binomtest(only_one, discordant, alternative="greater").pvalue < LEVEL)
+
+
+def _steps(result: AttackResult) -> int | None:
+    """The steps of a plain PGD; None of any other attack."""
+    members = result.attack.members
+    return int(members[0].settings["steps"]) if len(members) == 1 and members[0].method == "pgd" else None
+
+
+def _shown(result: AttackResult) -> str:
+    return f"{result.attack.name} ({100 * result.accuracy:.1f} % left)"

@@ -1,0 +1,77 @@
+"""What ``nas.attack`` does: a trained model attacked on test images, the result in ``attack.json``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.attacking.config import AttackConfig
+
+if TYPE_CHECKING:
+    from nas.attacking.evaluation import Watch
+
+RESULT = "attack.json"
+FORMAT = 1
+
+
+def attack(config: AttackConfig, out: Path | None = None, watch: Watch | None = None) -> dict[str, Any]:
+    """Attacks the model and writes ``attack.json``, whose object is returned.
+
+    :raises UserError: an option that cannot be, in one line.
+    :raises KeyboardInterrupt: with a message that says how to go on.
+    """
+    from nas.attacking.evaluation import evaluate
+    from nas.attacking.samples import SAMPLES, SampleStore
+    from nas.attacking.settings import make_attack
+    from nas.device import torch_device, torch_threads
+    from nas.images.data import fingerprint
+    from nas.models.trained import TrainedModel, attack_batch, images_for
+    from nas.runs import environment
+    from nas.runs.directory import write_json
+
+    device, model = torch_device(config.device), TrainedModel.read(config.model)
+    how: dict[str, Any] = {
+        "norm": config.norm, "epsilon": config.radius, "step_size": config.step,
+        "autoattack_steps": config.autoattack_steps,
+    }  # fmt: skip
+    for name in config.attack:  # a slip shows before images are read
+        make_attack(name, classes=len(model.checkpoint.architecture.classes), **how)
+    data = images_for(
+        model, config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
+    )
+    images, labels = attack_batch(data.test, config.samples, config.seed)
+    classifier = model.classifier().to(device)
+    images_facts = {"dataset": data.name, "fingerprint": fingerprint(data.test), "test_images": len(data.test.labels)}
+    facts = model.facts()
+    identity = {
+        "model": facts["fingerprint"],
+        "images": images_facts["fingerprint"],
+        "seed": config.seed,
+        "batch": config.batch,
+    }
+    out = out or (config.model if config.model.is_dir() else model.path.parent)
+    with SampleStore(out / SAMPLES, identity) as store, torch_threads(config.threads):
+        try:
+            evaluation = evaluate(
+                classifier, images, labels, config.attack, **how,
+                batch=config.batch, seed=config.seed, store=store, watch=watch,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted; what is finished is in {shlex.quote(str(out / SAMPLES))}, the same command goes on"
+            ) from None
+        result = {
+            "format": FORMAT,
+            "configuration": config.to_json(),
+            "model": facts,
+            "images": {**images_facts, "samples": len(labels)},
+            "norm": config.norm,
+            "epsilon": config.radius,
+            **evaluation.to_json(),
+            "versions": environment.versions(("torchattacks",)),
+            "hardware": environment.hardware(device),
+            "git_commit": environment.git_commit(),
+        }
+        write_json(out / RESULT, result)
+    return result

@@ -1,0 +1,61 @@
+"""What a user sees of an evaluation: a bar for each attack, and the table of accuracies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.table import Table
+
+from nas.attacking.settings import Attack
+from nas.cli.bars import Bars
+
+
+class AttackProgress(Bars):
+    """A bar for each attack, with the accuracy so far and the time left."""
+
+    def __init__(self, *, show: bool):
+        super().__init__(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("accuracy {task.fields[accuracy]}"), TimeElapsedColumn(), TextColumn("left"), TimeLeft(),
+            show=show,
+        )  # fmt: skip
+        self._tasks: dict[str, TaskID] = {}
+
+    def update(self, attack: Attack, done: int, samples: int, correct: int) -> None:
+        """The attack has been through ``done`` of ``samples``; the first call shows the bar."""
+        self.start()
+        if attack.name not in self._tasks:
+            self._tasks[attack.name] = self.progress.add_task(escape(attack.name), total=samples, accuracy="-")
+        accuracy = f"{correct / done:.1%}" if done else "-"
+        self.progress.update(self._tasks[attack.name], completed=done, total=samples, accuracy=accuracy)
+
+
+def print_evaluation(result: dict[str, Any]) -> None:
+    """Accuracy of every attack with its interval, then what warns."""
+    console = Console()
+    images = result["images"]
+    title = f"{images['samples']} test images of {images['dataset']}, {result['norm']}, epsilon {result['epsilon']:.5g}"
+    table = Table(title=escape(title), title_justify="left")
+    for name in ("accuracy", "95 % interval", "correct", "seconds"):
+        if name == "accuracy":
+            table.add_column("attack", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result["attacks"]:
+        table.add_row(escape(row["attack"]), *_cells(row), f"{row['seconds']:,.1f}")
+    if len(result["attacks"]) > 1:
+        table.add_section()
+        table.add_row("worst case", *_cells(result["worst_case"]), "")
+    console.print(table)
+    notes = [f"note: {row['note']}" for row in result["attacks"] if "note" in row]
+    for line in [*notes, *(f"warning: {sign}" for sign in result["warnings"])]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"model:   {result['model']['checkpoint']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
+    low, high = row["interval"]
+    return f"{row['accuracy']:.2%}", f"{low:.1%} - {high:.1%}", f"{row['correct']:,}/{row['samples']:,}"

@@ -1,0 +1,82 @@
+"""Which samples withstood which attack: ``attack-samples.jsonl``, from which an interrupted evaluation goes on.
+
+One line a block of samples and attack, appended and flushed at once; JSON only. A block is attacked as one batch, so
+its result depends on nothing but the block: an evaluation that is resumed or extended equals one in a single run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nas.attacking.settings import Member
+from nas.runs.json_lines import JsonLines, locked
+
+SAMPLES = "attack-samples.jsonl"
+Block = tuple[int, int]  # the samples from the first number up to the second
+
+
+class SampleStore:
+    """Results by what was attacked, how, and by block; in memory, and in a file where one is given.
+
+    :param path: of the file; created where it does not exist, locked while the object is open.
+    :param identity: all that the results depend on besides attack and block: model, images, seed.
+    :raises UserError: the file cannot be read or written, or another process writes to it.
+    """
+
+    def __init__(self, path: Path | None = None, identity: dict[str, Any] | None = None):
+        self.path = path
+        self.identity = identity or {}
+        self._found: dict[tuple[str, Block], tuple[list[bool], float]] = {}
+        self._lines: JsonLines | None = None
+        if path is not None:
+            self._lock = locked(path.with_name("." + path.name + ".lock"), str(path))
+            self._lines = JsonLines(path, "no attack's result")
+            self._found.update(result for _, result in self._lines.read(_result))
+
+    def __enter__(self) -> SampleStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            self._lock.release()
+
+    def find(self, members: Sequence[Member], block: Block) -> tuple[list[bool], float] | None:
+        """Which samples of the block were correct after the last of ``members``, and the seconds that one took."""
+        return self._found.get((self._key(members), block))
+
+    def add(self, members: Sequence[Member], block: Block, correct: list[bool], seconds: float) -> None:
+        """Keep a block's result; it survives the end of this process at any later moment."""
+        key = self._key(members)
+        self._found[key, block] = correct, seconds
+        if self._lines is None:
+            return
+        value = {
+            "key": key,
+            "attack": " + ".join(member.name for member in members) or "natural",
+            "first": block[0],
+            "end": block[1],
+            "correct": correct,
+            "seconds": round(seconds, 6),
+        }
+        self._lines.append(value)
+
+    def _key(self, members: Sequence[Member]) -> str:
+        """16 hexadecimal digits that name model, images, seed, and the attacks with all their settings, in order."""
+        content = {**self.identity, "members": [member.to_json() for member in members]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _result(value: Any) -> tuple[tuple[str, Block], tuple[list[bool], float]]:
+    """What a line holds; raises ValueError, KeyError or TypeError where it is nothing of the kind."""
+    block, correct, seconds = (value["first"], value["end"]), value["correct"], value["seconds"]
+    if [type(each) for each in correct] != [bool] * (block[1] - block[0]):
+        raise ValueError(f"expected {block[1] - block[0]} times true or false")
+    return (str(value["key"]), block), (correct, float(seconds))

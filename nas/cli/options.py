@@ -1,0 +1,258 @@
+"""What every command of the project shares: its parser, made from a configuration dataclass, and its exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import signal
+import sys
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+
+import jsonargparse
+import yaml
+
+from nas.cli.bounds import flag
+from nas.errors import Stopped, UserError, unknown
+from search_spaces.base import unknown_name
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
+Output = TypeVar("Output", bound="DataclassInstance")
+Groups = Sequence[tuple[str, type[Any]]]  # title and dataclass
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+class CommandParser(jsonargparse.ArgumentParser):
+    """Reports a slip in one line that names the flag, what was got and what was expected."""
+
+    expected: dict[str, str]  # by field name
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        message = " ".join(message.split())
+        if match := re.match(r'Parser key "(\w+)": .*?(?:Got value|Given value): (.*)', message):
+            raise UserError(f"{flag(match[1])} must be {self.expected.get(match[1], 'another value')}, got {match[2]}")
+        if match := re.match(r"unrecognized arguments: (--[^\s=]+)", message, re.IGNORECASE):
+            raise unknown("option", match[1], [flag(name) for name in self.expected])
+        if match := re.match(r"unrecognized arguments: (.*)", message, re.IGNORECASE):
+            raise UserError(f"'{match[1]}' belongs to no option; a value that holds spaces goes in quotation marks")
+        raise UserError(message)
+
+
+def _load_yaml_or_manifest(text: str) -> Any:
+    """A configuration file; of a run's manifest, the configuration inside it."""
+    loaded = yaml.safe_load(text)
+    return loaded["configuration"] if isinstance(loaded, dict) and "configuration" in loaded else loaded
+
+
+def make_parser(program: str, description: str, groups: Groups) -> CommandParser:
+    """A parser with one flag for every field of the dataclasses, under their titles."""
+    jsonargparse.set_loader("nas", _load_yaml_or_manifest, exceptions=(yaml.YAMLError,))
+    parser = CommandParser(prog=program, description=description, parser_mode="nas", allow_abbrev=False)
+    parser.expected = {"config": "a file of options"}
+    parser.add_argument(
+        "--config",
+        action=jsonargparse.ActionConfigFile,  # type: ignore[attr-defined,unused-ignore]
+        help="file of options (YAML or JSON), or a run's manifest.json",
+    )
+    for title, group in groups:
+        arguments = parser.add_argument_group(title)
+        hints = typing.get_type_hints(group)
+        for field in _options(group):
+            _add_field(arguments, field, hints[field.name])
+            parser.expected[field.name] = _in_words(field.metadata.get("accepts", hints[field.name]))
+    return parser
+
+
+def _in_words(hint: Any) -> str:
+    """What a flag of that type takes."""
+    kinds = typing.get_args(hint) or (hint,)
+    for kind in (hint, *kinds):
+        if typing.get_origin(kind) is Literal:
+            return " or ".join(typing.get_args(kind))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return words.get(kinds[0], "another value") if typing.get_origin(hint) is not tuple else "a text or a list of texts"
+
+
+def check_config_files(argv: Sequence[str], names: Iterable[str]) -> None:
+    """Look through the files of ``--config`` beforehand, as the parser's own messages do not name them.
+
+    :raises UserError: one cannot be read, is not YAML, or holds an option that does not exist.
+    """
+    known = list(names)
+    for before, word in zip(["", *argv], argv, strict=False):
+        path = word if before == "--config" else word.removeprefix("--config=") if "=" in word else ""
+        if before != "--config" and not word.startswith("--config="):
+            continue
+        try:
+            options = _load_yaml_or_manifest(Path(path).read_text())
+        except OSError as error:
+            raise UserError(f"--config {path}: {error.strerror}") from None
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(options, dict):
+            raise UserError(f"--config {path} must hold options by name, such as 'budget: 200', got {options!r:.40}")
+        for name in options:
+            if name not in known:
+                raise UserError(f"--config {path}: {unknown_name('option', str(name), known)}")
+
+
+def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None:
+    help_text = field.metadata["help"].replace("%", "%%")
+    hint = field.metadata.get("accepts", hint)
+    if hint is bool and field.default is not None:
+        arguments.add_argument(flag(field.name), action="store_true", help=help_text)
+        return
+    if typing.get_origin(hint) is tuple:
+        # a text alone: what a file may say for a list of one
+        arguments.add_argument(
+            flag(field.name),
+            type=list[str] | str | None,
+            default=None if field.default is None else list(field.default),  # type: ignore[arg-type]  # one is given
+            help=help_text,
+            metavar=field.name.upper(),
+        )
+        return
+    if field.default is None:  # not given, whatever the configuration then makes of it
+        hint = hint | None
+    extra = {"nargs": "?", "const": field.metadata["const"]} if "const" in field.metadata else {}
+    arguments.add_argument(flag(field.name), type=hint, default=field.default, help=help_text, **extra)
+
+
+def join_repeated(argv: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Repeated flags as one: ``--proxy a --proxy b`` becomes ``--proxy=["a", "b"]``."""
+    rest: list[str] = []
+    values: dict[str, list[str]] = {}
+    words = iter(argv)
+    for word in words:
+        name, separator, value = word.partition("=")
+        if name not in names:
+            rest.append(word)
+            continue
+        if not separator:
+            value = next(words, "")
+            if not value or value.startswith("--"):
+                raise UserError(f"{name} needs a value, got {value or 'nothing'}")
+        values.setdefault(name, []).extend(_as_list(value))
+    return [*rest, *(f"{name}={json.dumps(each)}" for name, each in values.items())]
+
+
+def _as_list(value: str) -> list[str]:
+    if value.startswith("["):
+        try:
+            return [str(each) for each in json.loads(value)]
+        except json.JSONDecodeError:
+            pass
+    return [value]
+
+
+def pick(group: type[C], values: Any) -> C:
+    """The dataclass from the parser's values."""
+    return group(**{field.name: getattr(values, field.name) for field in _options(group)})
+
+
+def _options(group: type[DataclassInstance]) -> list[dataclasses.Field[Any]]:
+    """The fields that can be given."""
+    return [field for field in dataclasses.fields(group) if field.init]
+
+
+def parse_options(
+    argv: Sequence[str], program: str, description: str, groups: Groups, repeated: Sequence[str] = ()
+) -> Any:
+    """The options by name, for :func:`pick`.
+
+    :param groups: title and dataclass of each. :param repeated: flags that may stand several times.
+    """
+    parser, words = _opened(argv, program, description, groups, repeated)
+    return parser.parse_args(words)
+
+
+def _opened(
+    argv: Sequence[str], program: str, description: str, groups: Groups, repeated: Sequence[str]
+) -> tuple[CommandParser, list[str]]:
+    """The parser, and the words that it is to read; the files among them have been looked through."""
+    words = join_repeated(argv, repeated)
+    parser = make_parser(program, description, groups)
+    check_config_files(words, parser.expected)
+    return parser, words
+
+
+def parse_resumable(
+    argv: Sequence[str],
+    program: str,
+    description: str,
+    groups: tuple[tuple[str, type[C]], tuple[str, type[Output]]],
+    repeated: Sequence[str],
+    default_out: Callable[[C], str] | None = None,
+    read: Callable[[Path], dict[str, Any]] | None = None,
+) -> tuple[C, Output, Path | None]:
+    """Configuration and output options of a command with ``--out`` and ``--resume``, and the directory to go on in.
+
+    Options of a resumed run are its manifest's unless given.
+
+    :param groups: title and dataclass, of the configuration, then of the output, with ``resume`` and perhaps ``out``.
+    :param repeated: flags that may stand several times.
+    :param default_out: the directory for a configuration where none is named.
+    :param read: gives the manifest of a directory, by default that of a search.
+    """
+    from nas.runs.directory import read_manifest
+
+    parser, words = _opened(argv, program, description, groups, repeated)
+    values = parser.parse_args(words)
+    (_, configuration), (_, output_options) = groups
+    output = pick(output_options, values)
+    if values.resume is None:
+        return pick(configuration, values), output, None
+    out = getattr(values, "out", None)
+    if values.resume and out and Path(values.resume) != Path(out):
+        raise UserError(f"--resume {values.resume} and --out {out} name two run directories, expected one")
+    chosen = values.resume or out or (default_out(pick(configuration, values)) if default_out else None)
+    if not chosen:
+        raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
+    stored = (read or read_manifest)(Path(chosen))["configuration"]
+    known = {field.name for field in _options(configuration)}
+    parser.set_defaults({name: value for name, value in stored.items() if name in known})
+    values = parser.parse_args(words)
+    for field in _options(configuration):  # what another option given now makes useless is not kept
+        only_with = field.metadata.get("only_with")
+        if only_with and getattr(values, only_with[0]) != only_with[1]:
+            parser.set_defaults({field.name: field.default})
+    return pick(configuration, parser.parse_args(words)), output, Path(chosen)
+
+
+def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """The exit code of ``command``; a user's slip is one line on the error stream, SIGTERM acts as Ctrl-C."""
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, _interrupt)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        return command(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return USER_ERROR
+    except Stopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    finally:
+        try:
+            signal.signal(signal.SIGTERM, previous)
+        except ValueError:
+            pass
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt

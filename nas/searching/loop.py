@@ -1,0 +1,135 @@
+"""The ask / score / tell loop.
+
+The history is a function of the configuration alone: candidates are numbered in the order of proposal, the searcher is
+told whole steps in that order, and a step that was begun before is proposed again and only what is missing is scored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from nas.errors import SearchStopped, UserError
+from nas.executors.base import Executor
+from nas.executors.candidates import Candidate, CandidateScorer, candidate_seed
+from searchers.base import NoFeasibleCandidate, Searcher, Trial
+
+G = TypeVar("G")
+
+#: More than half of a row of so many trials failed: something is wrong that more candidates will not mend.
+FAILURE_WINDOW = 20
+
+
+class Loop(Generic[G]):
+    """:param violation: why a candidate may not be scored, or None. :param record: keeps a finished trial."""
+
+    def __init__(
+        self,
+        searcher: Searcher[G],
+        scorer: CandidateScorer[G],
+        executor: Executor,
+        *,
+        budget: int,
+        step: int,
+        violation: Callable[[G], str | None],
+        record: Callable[[Trial[G]], None],
+    ):
+        self.searcher = searcher
+        self.scorer = scorer
+        self.executor = executor
+        self.budget = budget
+        self.step = step
+        self.violation = violation
+        self.record = record
+        self.trials: list[Trial[G]] = []  # those told, in id order
+        self.reused = 0
+        self._by_key: dict[str, Trial[G]] = {}
+
+    def run(self, stored: Sequence[Trial[G]] = ()) -> list[Trial[G]]:
+        """All ``budget`` trials in id order, the ``stored`` ones of an interrupted run among them.
+
+        :raises SearchStopped: more than half of 20 trials in a row failed.
+        :raises UserError: the constraints cannot be met, or ``stored`` is of another history.
+        """
+        finished = {trial.id: trial for trial in stored}
+        self.check(stored)
+        while len(self.trials) < self.budget:
+            start = len(self.trials)
+            ids = range(start, min(start + self.step, self.budget))
+            if not all(id in finished for id in ids):
+                self._finish_step(ids, finished)
+            self._tell([finished[id] for id in ids])
+        return self.trials
+
+    def _finish_step(self, ids: range, finished: dict[int, Trial[G]]) -> None:
+        """Score what is missing of a step."""
+        try:
+            proposals = self.searcher.ask(len(ids))
+        except NoFeasibleCandidate as error:
+            raise UserError(str(error)) from None
+        space = self.scorer.space
+        candidates = [Candidate(id, space.canonical(g), g) for id, g in zip(ids, proposals, strict=True)]
+        first: dict[str, Candidate[G]] = {}  # of candidates with one key, the first is scored
+        for candidate in candidates:
+            stored = finished.get(candidate.id)
+            if stored is not None and stored.key != candidate.key:
+                raise UserError(
+                    f"trial {candidate.id} of the run is {stored.key}, expected {candidate.key}:"
+                    " it was written by another version or configuration"
+                )
+            first.setdefault(candidate.key, candidate)
+        to_score = []
+        for candidate in first.values():
+            if candidate.id in finished or candidate.key in self._by_key:
+                continue
+            reason = self.violation(candidate.genotype)
+            if reason is None:
+                to_score.append(candidate)
+            else:
+                self._keep(self._infeasible(candidate, reason), finished)
+        if to_score:
+            for trial in self.executor.run(self.scorer, to_score):
+                self._keep(trial, finished)
+        for candidate in candidates:
+            if candidate.id not in finished:
+                source = self._by_key.get(candidate.key) or finished[first[candidate.key].id]
+                self._keep(
+                    dataclasses.replace(source, id=candidate.id, genotype=candidate.genotype, seconds=0.0), finished
+                )
+
+    def check(self, stored: Sequence[Trial[G]]) -> None:
+        """:raises UserError: a stored trial that this search cannot have written."""
+        names = set(self.scorer.names)
+        for trial in stored:
+            if trial.id >= self.budget:
+                raise UserError(f"the run holds a trial {trial.id}, expected {self.budget} trials from 0")
+            if trial.status == "ok" and set(trial.scores) != names:
+                got, expected = (", ".join(sorted(each)) or "none" for each in (trial.scores, names))
+                raise UserError(f"trial {trial.id} of the run has the scores {got}, expected {expected}")
+
+    def _keep(self, trial: Trial[G], finished: dict[int, Trial[G]]) -> None:
+        self.record(trial)
+        finished[trial.id] = trial
+
+    def _infeasible(self, candidate: Candidate[G], reason: str) -> Trial[G]:
+        seed = candidate_seed(self.scorer.seed, candidate.key)
+        cost = self.scorer.space.cost(candidate.genotype, self.scorer.spec)
+        return Trial(
+            id=candidate.id, key=candidate.key, genotype=candidate.genotype, seed=seed, status="infeasible",
+            params=cost.params, macs=cost.macs, error=reason,
+        )  # fmt: skip
+
+    def _tell(self, step: list[Trial[G]]) -> None:
+        for trial in step:
+            self.reused += trial.key in self._by_key
+            self._by_key.setdefault(trial.key, trial)
+        self.trials += step
+        self.searcher.tell(step)
+        for end in range(max(FAILURE_WINDOW, len(self.trials) - len(step) + 1), len(self.trials) + 1):
+            row = self.trials[end - FAILURE_WINDOW : end]
+            failed = [trial for trial in row if trial.status == "failed"]
+            if 2 * len(failed) > FAILURE_WINDOW:
+                raise SearchStopped(
+                    f"{len(failed)} of {FAILURE_WINDOW} candidates in a row failed; the last reason: {failed[-1].error}"
+                )

@@ -1,0 +1,144 @@
+"""What a user sees of a search: the progress bar and the table of the best cells."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from nas.cli.bars import Bars
+from nas.searching.config import SearchConfig
+from searchers.base import Fitness, Trial
+
+if TYPE_CHECKING:
+    from nas.searching.score_source import ScoreSource
+    from nas.searching.search import SearchResult
+
+
+#: between two drawings of the bar
+DRAW_SECONDS = 0.1
+
+
+class StatusColumn(ProgressColumn):
+    """What the executor says of itself at the moment."""
+
+    def __init__(self, status: Callable[[], str]):
+        super().__init__()
+        self._status = status
+
+    def render(self, task: Task) -> Text:
+        return Text(self._status())
+
+
+class SearchProgress(Bars):
+    """A bar with rate, best score and time left; ``update`` takes each finished trial."""
+
+    def __init__(
+        self, budget: int, fitness: Fitness[Any], names: Sequence[str], status: Callable[[], str], *, show: bool
+    ):
+        super().__init__(
+            TextColumn("searching"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            *([TextColumn("best {task.fields[best]}")] if len(names) == 1 else []),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            StatusColumn(status),
+            show=show,
+        )
+        self._task = self.progress.add_task("search", total=budget, rate="", best="-")
+        self._fitness = fitness
+        self._score = names[0] if len(names) == 1 else None
+        self._show = show
+        self._best: Trial[Any] | None = None
+        self._unseen: list[Trial[Any]] = []  # finished since the bar was last drawn
+        self._drawn = float("-inf")
+        self._failed = 0
+
+    def __exit__(self, *exception: object) -> None:
+        if self.started:
+            self._draw()
+        super().__exit__(*exception)
+
+    def update(self, trial: Trial[Any]) -> None:
+        """Count one finished trial; the first one shows the bar."""
+        self.start()
+        self._unseen.append(trial)
+        if self._show and time.monotonic() - self._drawn >= DRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Show what has been finished so far; a resumed search has a long history to begin with."""
+        advance, self._drawn = len(self._unseen), time.monotonic()
+        self._failed += sum(trial.status == "failed" for trial in self._unseen)
+        contenders = [trial for trial in self._unseen if trial.status == "ok"]
+        self._unseen = []
+        if contenders and self._score is not None:
+            contenders += [self._best] if self._best is not None else []
+            self._best = contenders[int(self._fitness(contenders).argmax())]
+        best = "-" if self._best is None or self._score is None else format_score(self._best.scores[self._score])
+        speed = self.progress.tasks[0].speed
+        rate = f"{speed:.2f}/s" if speed else ""
+        if self._failed:
+            rate += f" [red]{self._failed} failed[/red]"
+        self.progress.update(self._task, advance=advance, best=best, rate=rate)
+
+
+def format_score(score: float) -> str:
+    """Six significant digits; whole numbers in full."""
+    return f"{score:,.0f}" if score == math.floor(score) and abs(score) < 1e15 else f"{score:.6g}"
+
+
+def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig) -> None:
+    """The best cells as a table, what was counted, and where the run lies."""
+    console = Console()
+    columns = {name: [format_score(trial.scores[name]) for trial in result.top] for name in source.shown}
+    columns["params"] = [f"{trial.params:,}" for trial in result.top]  # once, where they are the score, too
+    columns["MACs"] = [f"{trial.macs / 1e6:.1f} M" for trial in result.top]
+    table = Table(title=f"best of {result.summary['trials']} {config.space} cells", title_justify="left")
+    table.add_column("", justify="right", min_width=1)
+    for head, column in columns.items():
+        options_below = head.replace("(", "\n(", 1)
+        table.add_column(options_below, justify="right", min_width=max(map(len, column)), overflow="fold")
+    for rank, row in enumerate(zip(*columns.values(), strict=True), start=1):
+        table.add_row(str(rank), *row)
+    console.print(table)
+    cells = [source.space.format(trial.genotype) for trial in result.top]  # in one piece each, to be copied
+    best = [f"{f'{rank}:' if rank > 1 else 'best:':7} {cell}" for rank, cell in enumerate(cells, start=1)]
+    about = [f"table:  {source.about}"] if source.about else []
+    about += ["rows:   by the mean rank of the scores, each in its own direction"] if len(source.shown) > 1 else []
+    about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
+    for line in [*best, *about, *_notes(result, config)]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _notes(result: SearchResult, config: SearchConfig) -> list[str]:
+    counts = result.summary
+    notes = [f"parameters and MACs at {config.channels} channels, {config.layers} layers"]
+    rejected = "draws rejected by the constraints" + (" or missing from the table" if config.table else "")
+    told = {"failed": "failed", "reused": "met again, scored once", "rejected": rejected}
+    notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
+    lines = [", ".join(notes), f"run:    {result.path}"]
+    lines += [f"report: {result.report}"] if result.report else []
+    if config.table is None:
+        lines.append(
+            f"next:   python -m nas.train --run {shlex.quote(str(result.path))}  (until then the score is a guess)"
+        )
+    return lines

@@ -1,0 +1,113 @@
+"""``Scorer``: from a candidate to a trial. Picklable, and the same in any process and thread."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from nas.executors.candidates import Candidate, candidate_seed
+from proxies.base import Probe, Proxy
+from search_spaces.base import NetworkSpec, SearchSpace
+from searchers.base import Trial
+
+G = TypeVar("G")
+
+# Weights are drawn from torch's global generator; threads take turns.
+_GLOBAL_GENERATOR = threading.Lock()
+
+
+class Scorer(Generic[G]):
+    """Scores candidates on one batch.
+
+    A score depends on the canonical key, the run's seed, the batch and the options, on nothing else: the network built
+    is that of the key itself, its weights drawn from :func:`candidate_seed` on the CPU.
+
+    :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace[G],
+        spec: NetworkSpec,
+        proxies: Sequence[Proxy],
+        images: Tensor,
+        labels: Tensor,
+        *,
+        seed: int,
+        device: str = "cpu",
+    ):
+        self.space = space
+        self.spec = spec
+        self.proxies = tuple(proxies)
+        self.device = torch.device(device)
+        self.images = images
+        self.labels = labels
+        self.seed = seed
+
+    @cached_property
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """The images and labels on the device, which may be another machine's than the one that made the scorer."""
+        images = self.images.to(self.device).contiguous(memory_format=torch.channels_last)
+        return images, self.labels.to(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_batch"}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(proxy.name for proxy in self.proxies)
+
+    @property
+    def parallel(self) -> bool:
+        return self.device.type == "cpu"
+
+    def __call__(self, candidate: Candidate[G]) -> Trial[G]:
+        """The finished trial; a network that raises, runs out of memory or has no finite score gives a failed one."""
+        started = time.perf_counter()
+        seed = candidate_seed(self.seed, candidate.key)
+        result: dict[str, Any] = {}
+        try:
+            representative = self.space.parse(candidate.key)
+            cost = self.space.cost(representative, self.spec)
+            result = {"params": cost.params, "macs": cost.macs}
+            probe = Probe(lambda: self._build(representative, seed), *self._batch, counted=result)
+            probe.plan(self.proxies)
+            result = {**result, "scores": {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}}
+            result["status"] = "ok"
+        except Exception as error:  # the candidate's fault must not end the search; its reason is kept
+            result = {**result, "status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return Trial(
+            id=candidate.id,
+            key=candidate.key,
+            genotype=candidate.genotype,
+            seed=seed,
+            seconds=time.perf_counter() - started,
+            **result,
+        )
+
+    def _build(self, genotype: G, seed: int) -> nn.Module:
+        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self.space.build(genotype, self.spec)
+        network.eval()  # once, instead of in every pass
+        return network if self.device.type == "cpu" else network.to(self.device)
+
+
+def _finite_score(proxy: Proxy, probe: Probe) -> float:
+    score = float(proxy.score(probe))
+    if not math.isfinite(score):
+        raise ArithmeticError(f"{proxy.name} is {score}, expected a finite number")
+    return score
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

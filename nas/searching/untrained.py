@@ -1,0 +1,155 @@
+"""Scores of untrained networks: proxies, and the images that they look at."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from nas.cli.bounds import flag
+from nas.device import torch_device, worker_device, worker_gpus
+from nas.errors import UserError, as_user_error
+from nas.executors.base import Executor
+from nas.executors.local import LocalExecutor
+from nas.images.data import ImageData, fingerprint, load_data, probe_batch
+from nas.searching.config import SearchConfig
+from nas.searching.population import components, fitness_of, population_scores
+from nas.searching.score_source import ScoreSource
+from nas.searching.scoring import Scorer
+from proxies import get_proxy
+from proxies.base import Proxy
+from proxies.population import PopulationProxy
+from proxies.spelling import base_name, image_options, images_asked
+from search_spaces.base import NetworkSpec, SearchSpace
+
+#: Images of the batch, unless proxies are told to look at more; by default none takes more. Its beginning is that of
+#: any other.
+PROBE_IMAGES = 50
+
+
+class UntrainedNetworks(ScoreSource):
+    """Each candidate's network, freshly initialised, seen by every proxy on one batch of the data set's images."""
+
+    def __init__(self, config: SearchConfig, space: SearchSpace[Any], given: dict[str, Proxy | PopulationProxy]):
+        self.config = config
+        self.space = space
+        self.device = (
+            worker_device(config.device, config.gpus_per_worker)
+            if config.executor == "ray"
+            else torch_device(config.device)
+        )
+        self.asked = [
+            given.get(name) or as_user_error(partial(get_proxy, name, **proxy_options(name, config)))
+            for name in config.proxy
+        ]
+        check_different(self.asked)
+        self.proxies = components(self.asked)
+        self.names = tuple(proxy.name for proxy in self.proxies)
+        self.fitness = fitness_of(self.asked)
+        self.relative = population_scores(self.asked)
+        self.spec = as_user_error(lambda: checked_spec(space, config))
+
+    def prepare(self) -> None:
+        config = self.config
+        self.data: ImageData = load_data(
+            config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
+        )
+        sure = min(PROBE_IMAGES, len(self.data.train.labels)), "--dataset"
+        most, said = max([sure, *self._image_counts()], key=lambda each: each[0])
+        try:
+            self.images, self.labels = probe_batch(self.data.train, most, config.seed)
+        except UserError as error:
+            raise UserError(f"{said}: {error}") from None
+        self.spec = NetworkSpec(
+            channels=self.spec.channels,
+            layers=self.spec.layers,
+            classes=len(self.data.classes),
+            image_size=(self.images.shape[2], self.images.shape[3]),
+            image_channels=self.images.shape[1],
+        )
+
+    def _image_counts(self) -> Iterator[tuple[int, str]]:
+        """How many images proxies are told to look at, and what says so."""
+        for proxy in self.proxies:
+            for name in ("ntk_images", "curvature_images"):
+                if (count := getattr(proxy, name, None)) is not None:
+                    own = name in image_options(proxy.name)
+                    yield count, f"--proxy {proxy.name}" if own else flag(name)
+        for text in self.config.proxy:
+            yield images_asked(text), f"--proxy {text}"
+
+    def scorer(self) -> Scorer[Any]:
+        return Scorer(
+            self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device
+        )
+
+    def executor(self) -> Executor:
+        config = self.config
+        if config.executor == "local":
+            return LocalExecutor(config.threads)
+        from nas.executors.ray import RayCrew
+        from nas.executors.supervised import SupervisedExecutor
+
+        gpus = worker_gpus(self.device, config.gpus_per_worker)
+        crew = RayCrew(config.address, config.workers, config.cpus_per_worker, gpus)
+        return SupervisedExecutor(crew, chunk_seconds=config.chunk_seconds, candidate_timeout=config.candidate_timeout)
+
+    def facts(self) -> dict[str, Any]:
+        images = self.data.train
+        return {
+            "proxies": [self._described(proxy) for proxy in self.asked],
+            "data": {
+                "name": self.data.name,
+                "fingerprint": fingerprint(images),
+                "classes": len(self.data.classes),
+                "image_size": list(images.images.shape[2:]),
+                "images": len(images.labels),
+            },
+        }
+
+    def _described(self, proxy: Proxy | PopulationProxy) -> dict[str, Any]:
+        described: dict[str, Any] = {"name": proxy.name, "direction": proxy.direction}
+        if isinstance(proxy, PopulationProxy):
+            described["components"] = [{"name": part.name, "direction": part.direction} for part in proxy.components]
+        return described
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        return tuple(proxy.name for proxy in self.asked)
+
+    def identity(self, manifest: dict[str, Any]) -> dict[str, str]:
+        return {"data set": manifest["data"]["fingerprint"], "device": manifest["hardware"]["device"]}
+
+
+def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
+    """Channels and layers of the configuration; the layers, where they are not given, are the space's own.
+
+    :raises ValueError: the space has no networks of that size.
+    """
+    layers = space.default_layers if config.layers is None else config.layers
+    spec = NetworkSpec(channels=config.channels, layers=layers)
+    space.check_spec(spec)
+    return spec
+
+
+def check_different(proxies: Sequence[Proxy | PopulationProxy]) -> None:
+    """:raises UserError: two of them differ in nothing but the spelling; each would count in the combined rank."""
+    for one, other in itertools.combinations(proxies, 2):
+        alike = one.name != other.name and base_name(one.name) == base_name(other.name)
+        if alike and _options(one) == _options(other):
+            raise UserError(f"--proxy must name each proxy once, got {one.name} and {other.name}, which are the same")
+
+
+def _options(proxy: Proxy | PopulationProxy) -> dict[str, Any]:
+    return {name: value for name, value in vars(proxy).items() if name != "name"}
+
+
+def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
+    """What the configuration says to the proxy ``name``."""
+    images = {"ntk_images": config.ntk_images, "curvature_images": config.curvature_images}
+    own = {
+        "t": config.robust_t, "h": config.robust_h, "function": config.robust_function, "norm": config.robust_norm,
+    }  # fmt: skip
+    options: dict[str, dict[str, Any]] = {"robust": {**images, **own}, "robust_released": dict(images)}
+    return options.get(base_name(name), {})

@@ -1,0 +1,92 @@
+"""Accuracies from attacks: what is attacked, counted and kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.attacking import attacks
+from nas.attacking.evaluation import Evaluator, evaluate, wilson_interval
+from nas.attacking.samples import SampleStore
+from nas.attacking.settings import Member, make_attack
+from tests.nas.trained_networks import sample_images
+
+
+def test_only_what_is_still_correct_is_attacked(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    attacked: list[tuple[str, int]] = []
+    original = attacks.adversarial
+
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, member: Member, seed: int) -> Tensor:
+        attacked.append((member.name, len(images)))
+        return original(model, images, labels, member, seed)
+
+    monkeypatch.setattr("nas.attacking.evaluation.adversarial", spy)
+    images, labels = sample_images(50)
+    options = {"epsilon": 0.03, "batch": 50, "checks": False, "autoattack_steps": 10}
+    result = evaluate(network, images, labels, ["natural", "autoattack"], **options)
+    natural, cascade = result.results
+    sizes = [size for _, size in attacked]
+    assert [name for name, _ in attacked] == ["APGD-CE", "APGD-T", "FAB-T", "Square"]
+    assert sizes[0] == int(natural.correct.sum()) and sizes == sorted(sizes, reverse=True)
+    left = sizes[0] - sum(cascade.broken_by.values())
+    assert left == int(cascade.correct.sum()) and sizes[1] == sizes[0] - cascade.broken_by["APGD-CE"]
+    assert cascade.broken_by["APGD-CE"] > 0
+
+
+def test_the_worst_case_is_taken_per_sample(network: nn.Module) -> None:
+    images, labels = sample_images(40)
+    result = evaluate(network, images, labels, ["fgsm", "square"], epsilon=0.05, checks=False)
+    both = result.results[0].correct & result.results[1].correct
+    assert torch.equal(result.worst_case, both)
+    assert result.to_json()["worst_case"]["correct"] == int(both.sum())
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_cascade_begins_with_what_is_known(network: nn.Module) -> None:
+    images, labels = sample_images(20)
+    evaluator = Evaluator(network, images, labels)
+    alone = evaluator.run(make_attack("apgd-ce", classes=10))
+    known = len(evaluator.store._found)
+    evaluator.run(make_attack("autoattack", classes=10, autoattack_steps=10))
+    assert len(evaluator.store._found) == known + 3 and alone.seconds > 0
+
+
+@pytest.mark.parametrize("name", ["pgd-7", "apgd-ce", "square"])
+def test_an_extended_evaluation_equals_a_direct_one(name: str, network: nn.Module) -> None:
+    images, labels = sample_images(60)
+    store = SampleStore()
+    options = {"epsilon": 0.04, "batch": 16, "checks": False}
+    first = evaluate(network, images[:25], labels[:25], [name], store=store, **options)
+    extended = evaluate(network, images, labels, [name], store=store, **options)
+    direct = evaluate(network, images, labels, [name], **options)
+    assert torch.equal(extended.results[0].correct, direct.results[0].correct)
+    assert torch.equal(first.results[0].correct[:16], direct.results[0].correct[:16])
+
+
+def test_wilson_intervals() -> None:
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe, 1998, table I
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": torch.rand(4, 3, 8)}, r"images must be float \(N, C, H, W\)"),
+        ({"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8)}, "got torch.uint8"),
+        ({"images": torch.zeros(0, 3, 8, 8)}, "N at least 1"),
+        ({"images": torch.full((4, 3, 8, 8), 255.0)}, r"images must be in \[0, 1\], got 255 to 255"),
+        ({"images": torch.full((4, 3, 8, 8), math.nan)}, "got nan to nan"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must be torch.int64"),
+        ({"labels": torch.full((4,), 10)}, "labels must be below the model's 10 classes, got 10"),
+        ({"attacks": ["pdg-20"]}, "unknown attack 'pdg-20'"),
+        ({"batch": 0}, "batch must be at least 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, network: nn.Module) -> None:
+    given: dict[str, Any] = {"images": torch.zeros(4, 3, 8, 8), "labels": torch.zeros(4, dtype=torch.int64), **change}
+    with pytest.raises(ValueError, match=message):
+        evaluate(network, **given)

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.errors import UserError
+from nas.runs import directory as runs
+from nas.runs.directory import (
+    MANIFEST,
+    TRIALS,
+    RunDirectory,
+    holds_run,
+    new_run_path,
+    read_manifest,
+    trial_from_json,
+    trial_to_json,
+)
+from search_spaces.darts.space import DartsSpace
+from searchers.base import Trial
+from tests.searchers.toy_space import ToySpace, make_trial
+
+ROOT = Path(__file__).resolve().parents[3]
+SPACE = ToySpace()
+
+
+def trial(number: int, **changes: Any) -> Trial[Any]:
+    return make_trial(SPACE, number, tuple((number * 7 + i) % 10 for i in range(8)), **changes)
+
+
+TRIALS_OF_EACH_KIND = [
+    trial(0, scores={"a": 0.1, "b": -1e-300}, params=3, macs=2**40, seconds=1.25, seed=2**63 - 1),
+    trial(1, status="failed", scores={}, error='RuntimeError: "quoted" \\ ünï \u2028 [tag]'),
+    trial(2, status="infeasible", scores={}, error="macs must be at most 1, got 2"),
+    trial(3, scores={"a": 1 / 3}),
+]
+
+
+def write(path: Path, trials: list[Trial[Any]]) -> Path:
+    with RunDirectory(path, SPACE) as run:
+        run.write_manifest({"configuration": {}})
+        for each in trials:
+            run.append(each)
+    return path
+
+
+def read(path: Path) -> list[Trial[Any]]:
+    with RunDirectory(path, SPACE) as run:
+        return run.read_trials()
+
+
+def test_trials_come_back_as_they_were(tmp_path: Path) -> None:
+    path = write(tmp_path / "deep" / "run", TRIALS_OF_EACH_KIND[::-1])
+    assert read(path) == TRIALS_OF_EACH_KIND
+    fields = list(json.loads((path / TRIALS).read_text().splitlines()[0]))
+    assert fields == ["id", "key", "genotype", "seed", "status", "scores", "params", "macs", "seconds", "error"]
+
+
+def test_a_darts_trial_comes_back_as_it_was() -> None:
+    space = DartsSpace()
+    genotype = space.parse("DARTS_V2")
+    stored = Trial(
+        id=0, key=space.canonical(genotype), genotype=genotype, seed=1, status="ok", scores={"x": 0.1 + 0.2}
+    )  # fmt: skip
+    assert trial_from_json(json.loads(json.dumps(trial_to_json(stored, space))), space) == stored
+
+
+def test_appending_goes_on_behind_what_is_stored(tmp_path: Path) -> None:
+    write(tmp_path, TRIALS_OF_EACH_KIND[:2])
+    write(tmp_path, TRIALS_OF_EACH_KIND[2:])
+    assert read(tmp_path) == TRIALS_OF_EACH_KIND
+
+
+def test_genotypes_of_a_long_history_are_read_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, TRIALS_OF_EACH_KIND)
+    lines = (path / TRIALS).read_text().replace(SPACE.format(TRIALS_OF_EACH_KIND[3].genotype), "no-genotype", 2)
+    (path / TRIALS).write_text(lines)
+    with pytest.raises(UserError, match="line 4 is not a trial"):
+        read(path)
+    monkeypatch.setattr(runs, "EAGER_TRIALS", 3)
+    trials = read(path)
+    assert trials[:3] == TRIALS_OF_EACH_KIND[:3] and trials[3].scores == {"a": 1 / 3}
+    with pytest.raises(ValueError, match="no"):
+        _ = trials[3].genotype
+    with pytest.raises(AttributeError, match="a trial has no accuracy"):
+        _ = trials[3].accuracy
+
+
+def test_a_torn_last_line_is_dropped_wherever_it_was_cut(tmp_path: Path) -> None:
+    content = (write(tmp_path, TRIALS_OF_EACH_KIND) / TRIALS).read_bytes()
+    whole = content[:-1].rfind(b"\n") + 1
+    for cut in range(whole, len(content)):
+        (tmp_path / TRIALS).write_bytes(content[:cut])
+        with RunDirectory(tmp_path, SPACE) as run:
+            assert run.read_trials() == TRIALS_OF_EACH_KIND[:3], cut
+            run.append(TRIALS_OF_EACH_KIND[3])
+            assert run.read_trials() == TRIALS_OF_EACH_KIND, cut
+        assert (tmp_path / TRIALS).read_bytes() == content
+
+
+def good() -> dict[str, Any]:
+    return trial_to_json(trial(1), SPACE)
+
+
+CORRUPT = {
+    "no JSON": "garbage",
+    "an empty line": "",
+    "half a line": json.dumps(good())[:40],
+    "not UTF-8": "\udcff\udcfe",
+    "a list": "[1]",
+    "a number": "7",
+    "nested too deeply": "[" * 100_000,
+    "a field missing": json.dumps({name: value for name, value in good().items() if name != "macs"}),
+    "unknown status": json.dumps({**good(), "status": "great"}),
+    "negative id": json.dumps({**good(), "id": -1}),
+    "id is a text": json.dumps({**good(), "id": "1"}),
+    "id is a boolean": json.dumps({**good(), "id": True}),
+    "scores are a list": json.dumps({**good(), "scores": []}),
+    "a score is a text": json.dumps({**good(), "scores": {"a": "1"}}),
+    "a score is not finite": json.dumps({**good(), "scores": {"a": float("nan")}}),
+    "params are null": json.dumps({**good(), "params": None}),
+    "seed is infinite": json.dumps({**good(), "seed": float("inf")}),
+    "genotype is a number": json.dumps({**good(), "genotype": 5}),
+    "genotype cannot be read": json.dumps({**good(), "genotype": "x-y"}),
+    "error is a number": json.dumps({**good(), "error": 5}),
+    "key of another genotype": json.dumps({**good(), "key": trial(2).key}),
+}
+
+
+@pytest.mark.parametrize("line", CORRUPT.values(), ids=CORRUPT.keys())
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_corrupt_line_is_named_by_its_number(line: str, position: int, tmp_path: Path) -> None:
+    lines = (write(tmp_path, [trial(5), trial(6)]) / TRIALS).read_text().splitlines()
+    lines.insert(position, line)
+    content = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+    (tmp_path / TRIALS).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read(tmp_path)
+    assert f"{TRIALS} line {position + 1} " in str(error.value) and "\n" not in str(error.value)
+    assert (tmp_path / TRIALS).read_bytes() == content  # what cannot be understood is not touched
+
+
+def test_an_id_that_stands_there_twice_is_named(tmp_path: Path) -> None:
+    write(tmp_path, [trial(0), trial(1), trial(0)])
+    with pytest.raises(UserError, match=f"{TRIALS} line 3: trial 0 stands there twice"):
+        read(tmp_path)
+
+
+def test_trials_that_are_no_file(tmp_path: Path) -> None:
+    (tmp_path / TRIALS).mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path)
+
+
+def test_manifest_round_trip(tmp_path: Path) -> None:
+    assert not holds_run(tmp_path)
+    write(tmp_path, [])
+    assert holds_run(tmp_path)
+    assert read_manifest(tmp_path) == {"format": 1, "configuration": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is not a run directory: it holds no manifest.json"),
+        ("", "is not JSON"),
+        ('{"format": 1, "configuration"', "is not JSON"),
+        ("\udcff", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "holds no configuration"),
+        ('{"format": 1}', "holds no configuration"),
+        ('{"format": 1, "configuration": []}', "holds no configuration"),
+        ('{"format": 2, "configuration": {}}', "has format 2, expected 1"),
+        ('{"configuration": {}}', "has format None, expected 1"),
+    ],
+)
+def test_a_bad_manifest_is_one_line(content: str | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / MANIFEST).write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=message) as error:
+        read_manifest(tmp_path)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_manifest_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, [])
+    before = (tmp_path / MANIFEST).read_text()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with RunDirectory(tmp_path, SPACE) as run:
+        with monkeypatch.context() as patched:
+            patched.setattr(runs.os, "replace", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run.write_manifest({"configuration": {"seed": 2}})
+        assert (tmp_path / MANIFEST).read_text() == before
+        run.write_manifest({"configuration": {"seed": 2}})
+    assert read_manifest(tmp_path)["configuration"] == {"seed": 2}
+    assert sorted(each.name for each in tmp_path.iterdir()) in ([".lock", MANIFEST], [MANIFEST])
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    (tmp_path / TRIALS).symlink_to("/dev/full")
+    with RunDirectory(tmp_path, SPACE) as run, pytest.raises(UserError, match="cannot be written: No space left"):
+        run.append(trial(0))
+
+
+def test_a_short_write_is_finished(tmp_path: Path) -> None:
+    class Slow:
+        content = b""
+
+        def write(self, data: memoryview) -> int:
+            self.content += bytes(data[:7])
+            return min(7, len(data))
+
+        def close(self) -> None:
+            pass
+
+    with RunDirectory(tmp_path, SPACE) as run:
+        run._trials._file = slow = Slow()
+        run.append(trial(0))
+    assert json.loads(slow.content) == trial_to_json(trial(0), SPACE)
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "x" * 300])
+def test_a_directory_that_cannot_be_made_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / name
+    assert not holds_run(path)
+    with pytest.raises(UserError, match="cannot be written") as error:
+        RunDirectory(path, SPACE)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from nas.runs.directory import RunDirectory
+from search_spaces.darts.space import DartsSpace
+with RunDirectory(Path(sys.argv[1]), DartsSpace()):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_another_process_cannot_write_to_the_run_until_this_one_is_killed(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="is being written by another process"):
+            RunDirectory(tmp_path, SPACE)
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    with RunDirectory(tmp_path, SPACE):
+        pass
+
+
+def test_the_lock_holds_within_a_process_too(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path, SPACE), pytest.raises(UserError, match="is being written"):
+        RunDirectory(tmp_path, SPACE)
+    with RunDirectory(tmp_path, SPACE):
+        pass
+
+
+def test_a_new_run_has_a_name_of_its_own(tmp_path: Path) -> None:
+    for name in ("run", "run-2", "run-3"):
+        path = new_run_path(tmp_path, "run")
+        assert path == tmp_path / name
+        path.mkdir()
+
+
+def test_seconds_are_rounded(tmp_path: Path) -> None:
+    stored = dataclasses.replace(trial(0), seconds=0.123456789)
+    assert read(write(tmp_path, [stored]))[0].seconds == 0.123457
