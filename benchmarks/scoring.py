@@ -1,6 +1,6 @@
 """Scoring speed: ``robust`` against the published way of computing it, same cells, same images, same threads.
 
-    python -m benchmarks.scoring [--cells 10] [--rounds 3] [--threads N]
+    python -m benchmarks.scoring [--cells 10] [--rounds 3] [--threads N] [--isa avx2|sse4]
 
 Two sides score the same networks on the same images, in turn (A B A B), each with the whole machine:
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.isa import add_isa, held_back, instruction_set
 from benchmarks.literal import literal_network, robust_score
 from nas.executors.local import LocalExecutor, available_cores
 from nas.images.data import load_data, probe_batch
@@ -91,7 +93,8 @@ def show(table: Table, cells: int, rounds: int) -> None:
     console = Console(width=120)
     console.print(table)
     versions, hardware = environment.versions(), environment.hardware("cpu")
-    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores;", end=" ")
+    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores,", end=" ")
+    console.print(f"instructions {instruction_set()};", end=" ")
     console.print(f"{cells} cells, {rounds} rounds, medians; commit {environment.git_commit()}")
 
 
@@ -105,7 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs, in turn (default: 3)")
     parser.add_argument("--threads", type=int, nargs="*", help="thread counts (default: 1 and all cores)")
+    add_isa(parser)
+    argv = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(argv)
+    if (code := held_back("benchmarks.scoring", argv, arguments.isa)) is not None:
+        return code
     space, spec = DartsSpace(), NetworkSpec(channels=16, layers=8)
     images, labels = probe_batch(load_data("digits").train, NTK_IMAGES, seed=0)
     scorer = Scorer(space, spec, [Robust()], images, labels, seed=0)

@@ -46,8 +46,8 @@ def hardware(device: str) -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of the checkout that holds this file, with ``+`` if it was changed since; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
         return None
     try:
         commit = subprocess.run(

@@ -44,9 +44,15 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight = (each.to(grad.dtype) for each in ctx.saved_tensors)  # they differ under autocast
-        dilation = ctx.dilation
-        by_x = depthwise(grad, weight.flip(2, 3), dilation) if ctx.needs_input_grad[0] else None
-        by_weight = _WeightGradient.apply(grad, x, weight.shape[-1], dilation) if ctx.needs_input_grad[1] else None
+        # functions without a graph of their own, which costs as much as a small convolution, where none is asked for
+        convolve, by_weights = (
+            (depthwise, _WeightGradient.apply)
+            if torch.is_grad_enabled()
+            else (_convolved, _WeightGradient.forward)
+        )
+        wants_x, wants_weight, _ = ctx.needs_input_grad
+        by_x = convolve(grad, weight.flip(2, 3), ctx.dilation) if wants_x else None
+        by_weight = by_weights(grad, x, weight.shape[-1], ctx.dilation) if wants_weight else None
         return by_x, by_weight, None
 
     @staticmethod
@@ -150,7 +156,7 @@ def row_product_gradient(grad: Tensor, x: Tensor, size: int, dilation: int) -> T
     n, c, h, w = x.shape
     pad = dilation * (size // 2)
     rows = F.pad(x, (pad, pad, pad, pad)).permute(1, 2, 0, 3).reshape(c, (h + 2 * pad) * n, w + 2 * pad)  # C HN W
-    columns = grad.permute(1, 3, 2, 0).reshape(c, w, h * n)
+    rows, columns = rows.contiguous(), grad.permute(1, 3, 2, 0).reshape(c, w, h * n).contiguous()
     sums = []
     for i in range(size):
         start = i * dilation * n
