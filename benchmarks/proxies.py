@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from benchmarks import machine
 from benchmarks.scoring import NTK_IMAGES, show
 from nas.executors.allocator import keep_freed_memory
 from nas.executors.candidates import Candidate
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells", type=int, default=3, help="random cells (default: 3)")
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs, in turn (default: 3)")
     parser.add_argument("--proxies", nargs="*", default=PROXIES, help="beside robust (default: all)")
-    arguments = parser.parse_args(argv)
+    arguments = machine.parse(parser, "benchmarks.proxies", argv)
     torch.set_num_threads(1)
     keep_freed_memory()
     bench = Bench(arguments.cells)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -26,11 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.isa import add_isa, held_back, instruction_set
+from benchmarks import machine
 from benchmarks.literal import literal_network, robust_score
 from nas.executors.local import LocalExecutor, available_cores
 from nas.images.data import load_data, probe_batch
-from nas.runs import environment
 from nas.searching.scoring import Candidate, Scorer, candidate_seed
 from proxies.robust import Robust
 from search_spaces.base import NetworkSpec
@@ -92,10 +90,7 @@ def show(table: Table, cells: int, rounds: int) -> None:
     """Prints the table, and under it what it was measured with."""
     console = Console(width=120)
     console.print(table)
-    versions, hardware = environment.versions(), environment.hardware("cpu")
-    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores,", end=" ")
-    console.print(f"instructions {instruction_set()};", end=" ")
-    console.print(f"{cells} cells, {rounds} rounds, medians; commit {environment.git_commit()}")
+    console.print(f"{cells} cells, {rounds} rounds, medians; {machine.description()}", highlight=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,11 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=3, help="times that each side runs, in turn (default: 3)")
     parser.add_argument("--threads", type=int, nargs="*", help="thread counts (default: 1 and all cores)")
-    add_isa(parser)
-    argv = sys.argv[1:] if argv is None else argv
-    arguments = parser.parse_args(argv)
-    if (code := held_back("benchmarks.scoring", argv, arguments.isa)) is not None:
-        return code
+    arguments = machine.parse(parser, "benchmarks.scoring", argv)
     space, spec = DartsSpace(), NetworkSpec(channels=16, layers=8)
     images, labels = probe_batch(load_data("digits").train, NTK_IMAGES, seed=0)
     scorer = Scorer(space, spec, [Robust()], images, labels, seed=0)

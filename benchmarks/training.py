@@ -1,6 +1,6 @@
 """Adversarial training speed: one PGD-7 step of ours against the plain way, same cell, same images, same threads.
 
-    python -m benchmarks.training [--channels 16] [--layers 8] [--batch-size 64] [--rounds 3] [--threads 1]
+    python -m benchmarks.training [--channels 16] [--layers 8] [--rounds 3] [--threads 1] [--isa avx2|sse4]
 
 Both train the same cell on the embedded images, in turn (A B A B), on the CPU; a step is a batch drawn and augmented,
 the attack, the loss and the update:
@@ -31,12 +31,12 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks import machine
 from benchmarks.literal import literal_network
 from nas.executors.allocator import keep_freed_memory
 from nas.images.augmentation import Augmentation
 from nas.images.data import ImageSplit, load_data
 from nas.models.architecture import Architecture, Classifier
-from nas.runs import environment
 from nas.training.config import TrainConfig
 from nas.training.images import TrainingImages, pixel_statistics
 from nas.training.learner import Learner, generator
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, default in (("channels", 16), ("layers", 8), ("batch-size", 64), ("rounds", 3), ("steps", 1)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"(default: {default})")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads on both sides (default: 1)")
-    arguments = parser.parse_args(argv)
+    arguments = machine.parse(parser, "benchmarks.training", argv)
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # for both: it is the process' own
     split = load_data("digits").train
@@ -163,9 +163,8 @@ def show(seconds: list[list[float]], losses: list[list[float]], arguments: argpa
     table.add_row("ratio", f"{statistics.median(ratios):.2f}", spread, "", "")
     console = Console(width=120)
     console.print(table)
-    versions, hardware = environment.versions(), environment.hardware("cpu")
-    console.print(f"torch {versions['torch']}, {hardware.get('processor')}, {hardware['cores']} cores,", end=" ")
-    console.print(f"{arguments.threads} threads; {arguments.rounds} rounds; commit {environment.git_commit()}")
+    rounds = f"{arguments.threads} threads, {arguments.rounds} rounds"
+    console.print(f"{rounds}; {machine.description()}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
