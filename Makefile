@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: install test slow lint format bench
+.PHONY: install test slow gpu lint format bench
 
 install:
 	$(PYTHON) -m pip install -e ".[test]"
@@ -10,6 +10,9 @@ test:
 
 slow:
 	$(PYTHON) -m pytest -m slow
+
+gpu:
+	$(PYTHON) -m pytest -m gpu
 
 RULES = --line-length 120 --target-version py310
 FOLDERS = nas search_spaces searchers proxies experiments benchmarks tests
