@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.nas.test_data import make_folder
+from tests.nas.images.test_data import make_folder
 
 from nas.errors import UserError
 from nas.images import data as data_module
@@ -110,5 +110,5 @@ def test_a_torchvision_for_another_torch_is_named(no_torchvision: Path, tmp_path
 
 def test_importing_the_module_imports_no_torchvision() -> None:
     code = f"import sys, {data_module.__name__}; sys.exit('torchvision' in sys.modules or 'sklearn' in sys.modules)"
-    root = Path(str(data_module.__file__)).parent.parent
+    root = Path(str(data_module.__file__)).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
