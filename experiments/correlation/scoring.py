@@ -18,7 +18,7 @@ import torch
 from nas.errors import as_user_error
 from nas.executors.candidates import candidate_seed
 from nas.searching.config import SearchConfig
-from nas.searching.population import components
+from nas.searching.objectives import components
 from nas.searching.scoring import Scorer
 from nas.searching.untrained import proxy_options
 from proxies import get_proxy

@@ -16,7 +16,7 @@ from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor
 from nas.images.data import ImageData, fingerprint, load_data, probe_batch
 from nas.searching.config import SearchConfig
-from nas.searching.population import components, objectives_of, population_scores
+from nas.searching.objectives import components, objectives_of, population_scores
 from nas.searching.score_source import ScoreSource
 from nas.searching.scoring import Scorer
 from proxies import get_proxy

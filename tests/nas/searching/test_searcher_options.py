@@ -130,7 +130,6 @@ class Clashing(RandomSearch[Any]):
 
 def test_an_option_that_several_searchers_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(searchers.SEARCHERS, "shared", (__name__, "Shared"))
-    monkeypatch.setattr("searchers.import_module", lambda name: __import__(name, fromlist=["x"]))
     assert all_options()["population"] == ("regularized_evolution", "shared")
     assert all_options()["sampler"] == ("random", "shared")
     assert SearchConfig.of(searcher="shared").searcher_options == Shared.Options(population=7)
