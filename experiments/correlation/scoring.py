@@ -83,10 +83,11 @@ class Job:
 
 
 def _proxy(name: str, seed: int, limits: SearchConfig) -> Proxy | PopulationProxy:
-    options = proxy_options(name, limits)
-    proxy = get_proxy(name, **options)
-    takes_seed = "seed" in inspect.signature(type(proxy)).parameters
-    return get_proxy(name, seed=seed, **options) if takes_seed else proxy
+    kind = type(get_proxy(name))
+    options = proxy_options(kind, limits)
+    if "seed" in inspect.signature(kind).parameters:
+        options["seed"] = seed
+    return get_proxy(name, **options)
 
 
 class _ProbeMaker(Scorer[Any]):

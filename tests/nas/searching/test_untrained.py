@@ -9,7 +9,11 @@ import pytest
 import proxies
 from nas import Search, SearchConfig
 from nas.searching.untrained import proxy_options
+from proxies.az_nas import AzNas
 from proxies.base import Probe, Proxy
+from proxies.robust import Robust
+from proxies.robust_released import RobustReleased
+from proxies.snip import Snip
 
 LIMITS = SearchConfig(ntk_images=12, curvature_images=3)
 
@@ -43,16 +47,12 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(proxies._MODULES, kind.name, (__name__, kind.__name__))
 
 
-@pytest.mark.usefixtures("_registered")
 def test_a_proxy_is_told_what_its_class_takes() -> None:
     both = {"ntk_images": 12, "curvature_images": 3}
-    for name in ("robust", "robust_released", "robust(t=7)", "robust(ntk_images=4)"):
-        assert proxy_options(name, LIMITS) == both
-    assert proxy_options("one", LIMITS) == proxy_options("one(ntk_images=4)", LIMITS) == {"ntk_images": 12}
-    for name in ("robust_without_options", "snip(images=8)", "az_nas", "params"):
-        assert proxy_options(name, LIMITS) == {}
-    with pytest.raises(ValueError, match="unknown proxy 'robst'"):
-        proxy_options("robst", LIMITS)
+    assert proxy_options(Robust, LIMITS) == proxy_options(RobustReleased, LIMITS) == both
+    assert proxy_options(TakesOne, LIMITS) == {"ntk_images": 12}
+    for kind in (TakesNone, Snip, AzNas):
+        assert proxy_options(kind, LIMITS) == {}
 
 
 @pytest.mark.usefixtures("_registered")
