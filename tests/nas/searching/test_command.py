@@ -197,7 +197,7 @@ def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) ->
         ("--proxy params --proxy params", ["--proxy must name each proxy once"]),
         ("--bugdet 5", ["unknown option '--bugdet'", "did you mean --budget"]),
         ("--robust-t 5", ["unknown option '--robust-t'"]),
-        ("--proxy 'robust(h=0)'", ["robust", "h", "0"]),
+        ("--proxy 'robust(h=0)'", ["the proxy robust: h must be a number above 0, got 0"]),
         ("--budg 5", ["unknown option '--budg'", "did you mean --budget"]),
         ("stray", ["stray"]),
         ("--out file", ["run directory file cannot be written"]),
