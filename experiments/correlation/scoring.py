@@ -18,7 +18,7 @@ import torch
 from nas.errors import as_user_error
 from nas.executors.candidates import candidate_seed
 from nas.searching.config import SearchConfig
-from nas.searching.population import components
+from nas.searching.objectives import components
 from nas.searching.scoring import Scorer
 from nas.searching.untrained import proxy_options
 from proxies import get_proxy
@@ -65,7 +65,7 @@ class Job:
         :raises UserError: an unknown name.
         """
         limits = SearchConfig(ntk_images=min(50, self.images), curvature_images=min(8, self.images))
-        return [as_user_error(partial(_proxy, name, seed, proxy_options(name, limits))) for name in self.names]
+        return [as_user_error(partial(_proxy, name, seed, limits)) for name in self.names]
 
     def network_proxies(self, seed: int) -> list[Proxy]:
         """Those of a single network: what was asked for and the components of the others, each once."""
@@ -82,10 +82,12 @@ class Job:
         return scored
 
 
-def _proxy(name: str, seed: int, options: dict[str, Any]) -> Proxy | PopulationProxy:
-    proxy = get_proxy(name, **options)
-    takes_seed = "seed" in inspect.signature(type(proxy)).parameters
-    return get_proxy(name, seed=seed, **options) if takes_seed else proxy
+def _proxy(name: str, seed: int, limits: SearchConfig) -> Proxy | PopulationProxy:
+    kind = type(get_proxy(name))
+    options = proxy_options(kind, limits)
+    if "seed" in inspect.signature(kind).parameters:
+        options["seed"] = seed
+    return get_proxy(name, **options)
 
 
 class _ProbeMaker(Scorer[Any]):

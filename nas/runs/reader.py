@@ -16,7 +16,7 @@ from nas.errors import UserError
 from nas.report.population import known_components, with_population_scores
 from nas.runs.directory import BEST, MANIFEST, TRIALS, read_manifest
 from searchers.base import Status, Trial
-from searchers.fitness import Direction
+from searchers.objectives import Direction
 
 
 @dataclass(frozen=True)
