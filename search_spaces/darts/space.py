@@ -124,12 +124,10 @@ class DartsSpace(SearchSpace[CellGenotype]):
 
     def count(self, genotype: CellGenotype, path: str) -> int:
         """Edges by operation, in a cell (``normal.skip_connect``) or in both (``skip_connect``)."""
-        cell, dot, operation = path.rpartition(".")
-        if dot and cell not in CELLS:
-            raise ValueError(f"path '{path}': {unknown_name('cell', cell, CELLS)}")
+        found, operation = genotype.count(path), path.rpartition(".")[2]
         if operation not in notation.SHORT_NAMES:
             raise ValueError(f"path '{path}': {unknown_name('operation', operation, notation.SHORT_NAMES)}")
-        return genotype.count(path)
+        return found
 
     def cost(self, genotype: CellGenotype, spec: NetworkSpec) -> Cost:
         from search_spaces.cells.cost import network_cost
