@@ -6,7 +6,6 @@ done lies in its own directory, so cells go on wherever they were left, under wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from nas.errors import Stopped, UserError
 from nas.images.data import ImageSplit
 from nas.models.checkpoint import LAST, TRAIN, read_checkpoint
-from nas.runs.directory import write_json
+from nas.runs.directory import read_json, write_json
 from nas.training.config import TrainConfig
 from nas.training.course import Epoch
 from nas.training.directory import holds_training
@@ -75,10 +74,8 @@ class Contender:
 
     def failure(self) -> str | None:
         """Why the cell went no further, where it failed."""
-        try:
-            return str(json.loads((self.out / FAILED).read_text())["error"])
-        except FileNotFoundError:
-            return None
+        failed = read_json(self.out / FAILED)
+        return None if failed is None else str(failed.get("error"))
 
     def history(self) -> list[Epoch]:
         """The epochs that a training would go on after."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from nas.errors import UserError, as_user_error
 from nas.models.architecture import Architecture
+from nas.runs.directory import BEST, read_best, read_manifest
 from nas.training.config import TrainConfig
 from nas.training.directory import read_training
 from nas.training.presets import PRESETS
@@ -81,19 +81,12 @@ def best_cell(run: Path) -> tuple[str, str]:
 
     :raises UserError: there is none.
     """
-    from nas.runs.directory import BEST, read_manifest
-
-    space = read_manifest(run)["configuration"].get("space")
-    try:
-        best = json.loads((run / BEST).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{run} holds no {BEST}: the search in it is not finished; --resume goes on with it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{run / BEST} cannot be read: {error}") from None
-    genotype = best.get("genotype") if isinstance(best, dict) else None
-    if not isinstance(genotype, str) or not isinstance(space, str):
+    space, best = read_manifest(run)["configuration"].get("space"), read_best(run)
+    if best is None:
+        raise UserError(f"{run} holds no {BEST}: the search in it is not finished; --resume goes on with it")
+    if not best.genotype or not isinstance(space, str):
         raise UserError(f"{run / BEST} is not the best cell of a search: it holds no genotype")
-    return space, genotype
+    return space, best.genotype
 
 
 def _depth(space: SearchSpace[Any], config: TrainConfig) -> int:
