@@ -38,7 +38,7 @@ from search_spaces.base import NetworkSpec
 from search_spaces.cells.genotype import CellGenotype
 from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 from searchers.random_search import RandomSearch
 
 STEP = 2000  # candidates per step of the driver's loop
@@ -81,14 +81,15 @@ def timed(
 def drive(count: int) -> tuple[float, int, int]:
     """Trials a second of a loop over two workers that score at once; bytes of a trial in the file and pickled."""
     scorer = InstantScorer()
-    searcher = RandomSearch(scorer.space, seed=0, fitness=SingleScore("instant", "maximize"))
+    searcher = RandomSearch(scorer.space, seed=0, objectives=SingleScore("instant", "maximize"))
     with tempfile.TemporaryDirectory() as folder, executor(2) as running:
         warm = [Candidate(-1 - i, str(i), scorer.space.sample(np.random.default_rng(i))) for i in range(2)]
         list(running.run(scorer, warm))
         with RunDirectory(Path(folder), scorer.space) as run:
             loop = Loop(
-                searcher, scorer, running, budget=count, step=STEP, violation=lambda genotype: None, record=run.append
-            )
+                searcher, scorer, running, budget=count, step=STEP,
+                violation=lambda genotype: None, record=run.append, keep=run.write_state,
+            )  # fmt: skip
             started = time.perf_counter()
             trials = loop.run()
             seconds = time.perf_counter() - started

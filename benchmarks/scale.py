@@ -29,7 +29,7 @@ from nas.executors.crew import Crew, Done, Event, Ready, Worker
 from nas.executors.supervised import SupervisedExecutor
 from nas.runs.directory import RunDirectory
 from nas.searching.loop import Loop
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 from searchers.random_search import RandomSearch
 
 
@@ -91,12 +91,13 @@ class SimulatedCrew(Crew):
 def simulated(workers: int, count: int, step: int, seconds: float, call: float, wait: float) -> float:
     """Trials a second on the simulated clock."""
     scorer, crew = InstantScorer(), SimulatedCrew(workers, seconds, call, wait)
-    searcher = RandomSearch(scorer.space, seed=0, fitness=SingleScore("instant", "maximize"))
+    searcher = RandomSearch(scorer.space, seed=0, objectives=SingleScore("instant", "maximize"))
     with tempfile.TemporaryDirectory() as folder, SupervisedExecutor(crew) as executor:
         with RunDirectory(Path(folder), scorer.space) as run:
             loop = Loop(
-                searcher, scorer, executor, budget=count, step=step, violation=lambda genotype: None, record=run.append
-            )
+                searcher, scorer, executor, budget=count, step=step,
+                violation=lambda genotype: None, record=run.append, keep=run.write_state,
+            )  # fmt: skip
             loop.run()
     return count / crew.clock
 

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from search_spaces.base import SearchSpace
 from searchers import get_searcher
 from searchers.base import Trial
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 
 BATCH = 10  # candidates an ask
 
@@ -30,8 +30,8 @@ def best_so_far(
 
     :param value: of a genotype, higher is better. :param feasible: whether a genotype has a value.
     """
-    fitness = SingleScore("value", "maximize")
-    searcher = get_searcher(searcher_name)(space, seed=seed, fitness=fitness, feasible=feasible)
+    objectives = SingleScore("value", "maximize")
+    searcher = get_searcher(searcher_name)(space, seed=seed, objectives=objectives, feasible=feasible)
     values: list[float] = []
     while searcher.told < budget:
         trials = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.attacking.config import AttackConfig
-from nas.searching.config import option
+from nas.cli.fields import option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.cli.fields import option
 from nas.errors import UserError
 from nas.retraining.config import RetrainConfig
-from nas.searching.config import option
 
 
 @dataclass(frozen=True, kw_only=True)

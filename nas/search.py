@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.cli.bounds import flag
+from nas.cli.fields import option
 from nas.errors import UserError
-from nas.searching.config import SearchConfig, option
+from nas.searching.config import SearchConfig
 
 if TYPE_CHECKING:
     from nas.searching.search import SearchResult
@@ -43,37 +44,39 @@ class OutputOptions:
     )
 
 
-def _parse(argv: Sequence[str]) -> tuple[SearchConfig, OutputOptions]:
-    """Options from the command line; those of a resumed run are its manifest's unless given."""
-    from nas.cli.options import parse_resumable
+def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
+    """Options by name from the command line; those of a resumed run are its manifest's unless given."""
+    from nas.cli.options import resumable_options
+    from nas.searching.searcher_options import options_group
 
-    config, output, path = parse_resumable(
+    options, output, path = resumable_options(
         argv,
         "python -m nas.search",
         "Search a cell space for the cell whose untrained network a zero-cost proxy ranks best, or a table of measured"
         " accuracies for its best cell.",
-        (("search", SearchConfig), ("output", OutputOptions)),
+        (("search", SearchConfig), ("of one searcher", options_group())),
+        ("output", OutputOptions),
         ("--proxy", "--require"),
     )
-    return config, output if path is None else dataclasses.replace(output, out=str(path))
+    return options, output if path is None else dataclasses.replace(output, out=str(path))
 
 
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
-    config, output = _parse(argv)
-    if output.train and config.table:
+    options, output = _parse(argv)
+    if output.train and options["table"]:
         raise UserError("--train has no use with --table, which needs no images: python -m nas.train --run takes them")
     from nas.searching import output as progress
     from nas.searching.search import Search
 
-    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     search = Search(
         options.pop("space"), options.pop("searcher"), options.pop("proxy"),
         out=output.out, resume=output.resume is not None, report=not output.no_report, **options,
     )  # fmt: skip
+    config = search.config
     source = search.source
     bar = progress.SearchProgress(
-        config.budget, source.fitness, source.names, search.executor.status, show=not (output.quiet or output.json)
+        config.budget, source.objectives, source.names, search.executor.status, show=not (output.quiet or output.json)
     )
     with contextlib.redirect_stdout(sys.stderr), bar:  # Ray prints on its own when a worker dies
         result = search.run(watch=bar.update)
@@ -82,7 +85,7 @@ def command(argv: Sequence[str]) -> int:
     elif output.quiet:
         print(source.space.format(result.best.genotype))
     else:
-        progress.print_result(result, source, search.config)
+        progress.print_result(result, source, config)
     return train_and_attack(config, output, result.path) if output.train else 0
 
 

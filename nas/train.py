@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.searching.config import option
+from nas.cli.fields import option
 from nas.training.config import TrainConfig
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas.attacking.transfer import TransferConfig, transfer
-from nas.searching.config import option
+from nas.cli.fields import option
 
 
 @dataclass(frozen=True, kw_only=True)

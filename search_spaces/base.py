@@ -18,10 +18,13 @@ G = TypeVar("G")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """How large a network is built around a genotype."""
+    """How large a network is built around a genotype.
 
-    channels: int = 16
-    layers: int = 8
+    ``channels`` and ``layers`` are None in a space whose networks have no such number.
+    """
+
+    channels: int | None = 16
+    layers: int | None = 8
     classes: int = 10
     image_size: tuple[int, int] = (32, 32)
     image_channels: int = 3
@@ -29,10 +32,21 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         for name in ("channels", "layers", "classes", "image_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if min(self.image_size) < 1:
             raise ValueError(f"images must be at least 1x1 pixels, got {self.image_size[0]}x{self.image_size[1]}")
+
+    @property
+    def stack(self) -> tuple[int, int]:
+        """Channels of the first cell and number of cells, for a network that is a stack of cells.
+
+        :raises ValueError: one of them is None.
+        """
+        if self.channels is None or self.layers is None:
+            raise ValueError(f"a stack of cells needs channels and layers, got {self.channels} and {self.layers}")
+        return self.channels, self.layers
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,10 @@ class SearchSpace(ABC, Generic[G]):
     """
 
     name: str
-    default_layers: int = NetworkSpec.layers  #: cells in the space's standard network
+    #: Channels of the first cell and number of cells in the space's standard network; None: its networks have no such
+    #: number, and ``NetworkSpec`` holds None for it.
+    default_channels: int | None = NetworkSpec.channels
+    default_layers: int | None = NetworkSpec.layers
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> G:

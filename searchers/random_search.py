@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
 from search_spaces.base import SearchSpace
-from searchers.base import MAX_DRAWS, Fitness, Searcher, Trial
+from searchers.base import MAX_DRAWS, Objectives, Searcher, Trial
 
 G = TypeVar("G")
 
@@ -23,35 +24,49 @@ Sampler = Literal["uniform", "published"]
 class RandomSearch(Searcher[G]):
     """Independent draws that meet the constraints.
 
-    :param sampler: ``uniform``: proposal ``i`` is drawn with the generator of ``(seed, i)``, again until it meets the
-        constraints. ``published``: the space's published program is seeded with ``seed``, ``seed + 1``, ...; proposal
-        ``i`` is draw ``i`` of those that meet the constraints. A new searcher told ``i`` trials goes through that
-        stream from its start, and ``rejected`` counts from there.
+    With the sampler ``uniform`` proposal ``i`` is drawn with the generator of ``(seed, i)``, again until it meets the
+    constraints. With ``published`` the space's published program is seeded with ``seed``, ``seed + 1``, ...; proposal
+    ``i`` is draw ``i`` of those that meet the constraints. A new searcher told ``i`` trials goes through that stream
+    from its start, and ``rejected`` counts from there.
     """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Searcher.Options):
+        """How candidates are drawn."""
+
+        sampler: Sampler = field(
+            default="uniform",
+            metadata={"help": "uniform, or the space's published sampler, one seed a cell counting up from --seed"},
+        )
+
+        def __post_init__(self) -> None:
+            if self.sampler not in get_args(Sampler):
+                raise ValueError(f"sampler must be {' or '.join(get_args(Sampler))}, got '{self.sampler}'")
+
+    options: Options
 
     def __init__(
         self,
         space: SearchSpace[G],
         *,
         seed: int,
-        fitness: Fitness[G],
+        objectives: Objectives,
         feasible: Callable[[G], bool] | None = None,
         max_draws: int = MAX_DRAWS,
-        sampler: Sampler = "uniform",
+        options: Options | None = None,
     ):
-        super().__init__(space, seed=seed, fitness=fitness, feasible=feasible, max_draws=max_draws)
-        if sampler not in get_args(Sampler):
-            raise ValueError(f"sampler must be {' or '.join(get_args(Sampler))}, got '{sampler}'")
-        if sampler == "published":
+        super().__init__(
+            space, seed=seed, objectives=objectives, feasible=feasible, max_draws=max_draws, options=options
+        )
+        if self.options.sampler == "published":
             space.sample_published(seed)  # a space without such a sampler says so now, not at the first ask
-        self.sampler = sampler
         self._uniform: dict[int, G] = {}  # by number of proposal: those asked for and not yet told
         self._published: list[G] = []  # feasible draws from the start of the stream
         self._next_seed = seed  # of the stream, after its last feasible draw
 
     def ask(self, n: int) -> list[G]:
         numbers = range(self.told, self.told + n)
-        if self.sampler == "published":
+        if self.options.sampler == "published":
             return [self._from_stream(number) for number in numbers]
         return [self._uniform_draw(number) for number in numbers]
 

@@ -9,18 +9,22 @@ best of a random tournament. Departures from the paper:
 * A child that was proposed before is mutated further; the paper lets it stand.
 * The default population is half of the paper's 100 and the tournament 10 of its 25: a search with zero-cost proxies
   looks at hundreds of candidates, the paper's at 20,000.
+* Several objectives: the best of a tournament is the one in the first non-dominated front of the population, within a
+  front the one with the largest crowding distance (:func:`~searchers.objectives.standing`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
 from search_spaces.base import SearchSpace
-from searchers.base import MAX_DRAWS, Fitness, Searcher, Trial
+from searchers.base import MAX_DRAWS, Objectives, Searcher, Trial, check_whole
+from searchers.objectives import evaluate, standing
 
 G = TypeVar("G")
 
@@ -31,39 +35,47 @@ class RegularizedEvolution(Searcher[G]):
     Until ``population`` trials with status ok were told, proposals are random, the same as those of
     :class:`~searchers.random_search.RandomSearch` with this seed. A mutation that misses the constraints is drawn again
     with a new tournament; so the constraints must leave room for single mutations.
-
-    :param population: how many of the last ok trials may be parents.
-    :param tournament: how many of them, drawn at random, compete to be the parent; ties go to the younger.
-    :param max_mutations: how often a child whose canonical key is known is mutated further, then it is proposed anyway.
     """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(Searcher.Options):
+        """Ties in a tournament go to the younger."""
+
+        population: int = field(default=50, metadata={"help": "the last trials with a score, which may be parents"})
+        tournament: int = field(default=10, metadata={"help": "those of them, at random, whose best becomes a parent"})
+        max_mutations: int = field(
+            default=10, metadata={"help": "further mutations of a child that is known, before it is proposed anyway"}
+        )
+
+        def __post_init__(self) -> None:
+            check_whole("population size", self.population, 1)
+            check_whole("tournament size", self.tournament, 1)
+            check_whole("max_mutations", self.max_mutations, 0)
+            if self.tournament > self.population:
+                raise ValueError(
+                    f"tournament size must be at most the population size ({self.population}), got {self.tournament}"
+                )
+
+    options: Options
 
     def __init__(
         self,
         space: SearchSpace[G],
         *,
         seed: int,
-        fitness: Fitness[G],
+        objectives: Objectives,
         feasible: Callable[[G], bool] | None = None,
         max_draws: int = MAX_DRAWS,
-        population: int = 50,
-        tournament: int = 10,
-        max_mutations: int = 10,
+        options: Options | None = None,
     ):
-        super().__init__(space, seed=seed, fitness=fitness, feasible=feasible, max_draws=max_draws)
-        if tournament < 1:
-            raise ValueError(f"tournament size must be at least 1, got {tournament}")
-        if tournament > population:
-            raise ValueError(f"tournament size must be at most the population size ({population}), got {tournament}")
-        if max_mutations < 0:
-            raise ValueError(f"max_mutations must be at least 0, got {max_mutations}")
-        self.population = population
-        self.tournament = tournament
-        self.max_mutations = max_mutations
-        self.members: deque[Trial[G]] = deque(maxlen=population)  # oldest first
+        super().__init__(
+            space, seed=seed, objectives=objectives, feasible=feasible, max_draws=max_draws, options=options
+        )
+        self.members: deque[Trial[G]] = deque(maxlen=self.options.population)  # oldest first
         self._known: set[str] = set()  # keys of all trials told
         self._asked: list[G] = []  # proposals since the last trial told
         self._asked_keys: set[str] = set()
-        self._values: np.ndarray | None = None  # fitness of the members
+        self._values: np.ndarray | None = None  # standing of the members, higher is better
 
     def ask(self, n: int) -> list[G]:
         while len(self._asked) < n:
@@ -80,12 +92,12 @@ class RegularizedEvolution(Searcher[G]):
 
     def _propose(self, number: int) -> G:
         """Proposal ``number`` of those made after ``told`` trials; it depends on the ones before it."""
-        if len(self.members) < self.population:
+        if len(self.members) < self.options.population:
             rng = np.random.default_rng((self.seed, self.told + number))
             return self.draw(lambda: self.space.sample(rng))
         rng = np.random.default_rng((self.seed, self.told, number))
         child = self.draw(lambda: self.space.mutate(self._parent(rng), rng))
-        for _ in range(self.max_mutations):
+        for _ in range(self.options.max_mutations):
             if not self._is_known(child):
                 break
             child = self._mutate(child, rng)
@@ -99,16 +111,10 @@ class RegularizedEvolution(Searcher[G]):
         return self.draw(lambda: self.space.mutate(genotype, rng))
 
     def _parent(self, rng: np.random.Generator) -> G:
-        """The fittest of a random tournament."""
-        values = self._member_fitness()
-        contenders = rng.choice(self.population, size=self.tournament, replace=False)
+        """The best of a random tournament."""
+        if self._values is None:
+            self._values = standing(evaluate(self.objectives, list(self.members)))
+        values = self._values
+        contenders = rng.choice(self.options.population, size=self.options.tournament, replace=False)
         winner = max(contenders, key=lambda index: (values[index], index))
         return self.members[winner].genotype
-
-    def _member_fitness(self) -> np.ndarray:
-        if self._values is None:
-            values = np.asarray(self.fitness(list(self.members)))
-            if values.shape != (len(self.members),):
-                raise ValueError(f"fitness must return {len(self.members)} values, got shape {values.shape}")
-            self._values = values
-        return self._values

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.correlation import tables
 from experiments.correlation.config import PROGRAM, CorrelationConfig
+from nas.cli.fields import option
 from nas.cli.options import parse_resumable
-from nas.searching.config import option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
+from nas.cli.fields import option
 from nas.errors import UserError, as_user_error
-from nas.searching.config import option
 from nas.tabular import find_benchmark
 from proxies import POPULATION_PROXIES, PROXIES
 from proxies.spelling import canonical, images_asked

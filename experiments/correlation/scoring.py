@@ -65,7 +65,7 @@ class Job:
         :raises UserError: an unknown name.
         """
         limits = SearchConfig(ntk_images=min(50, self.images), curvature_images=min(8, self.images))
-        return [as_user_error(partial(_proxy, name, seed, proxy_options(name, limits))) for name in self.names]
+        return [as_user_error(partial(_proxy, name, seed, limits)) for name in self.names]
 
     def network_proxies(self, seed: int) -> list[Proxy]:
         """Those of a single network: what was asked for and the components of the others, each once."""
@@ -82,7 +82,8 @@ class Job:
         return scored
 
 
-def _proxy(name: str, seed: int, options: dict[str, Any]) -> Proxy | PopulationProxy:
+def _proxy(name: str, seed: int, limits: SearchConfig) -> Proxy | PopulationProxy:
+    options = proxy_options(name, limits)
     proxy = get_proxy(name, **options)
     takes_seed = "seed" in inspect.signature(type(proxy)).parameters
     return get_proxy(name, seed=seed, **options) if takes_seed else proxy

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from nas.attacking.settings import DEFAULT_ATTACKS, REFERENCE_STEPS
 from nas.cli import bounds
+from nas.cli.fields import option
 from nas.errors import UserError
-from nas.searching.config import option
 
 #: options of every command that attacks, which may be None and are whole numbers from 1 otherwise
 COUNTS = ("samples", "batch", "image_size", "threads")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nas.attacking.config import COUNTS, check_counts, radius
 from nas.cli import bounds
+from nas.cli.fields import option
 from nas.errors import UserError
-from nas.searching.config import option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -16,6 +16,7 @@ import jsonargparse
 import yaml
 
 from nas.cli.bounds import flag
+from nas.cli.fields import options_of
 from nas.errors import Stopped, UserError, unknown
 from search_spaces.base import unknown_name
 
@@ -65,7 +66,7 @@ def make_parser(program: str, description: str, groups: Groups) -> CommandParser
     for title, group in groups:
         arguments = parser.add_argument_group(title)
         hints = typing.get_type_hints(group)
-        for field in _options(group):
+        for field in options_of(group):
             _add_field(arguments, field, hints[field.name])
             parser.expected[field.name] = _in_words(field.metadata.get("accepts", hints[field.name]))
     return parser
@@ -155,12 +156,7 @@ def _as_list(value: str) -> list[str]:
 
 def pick(group: type[C], values: Any) -> C:
     """The dataclass from the parser's values."""
-    return group(**{field.name: getattr(values, field.name) for field in _options(group)})
-
-
-def _options(group: type[DataclassInstance]) -> list[dataclasses.Field[Any]]:
-    """The fields that can be given."""
-    return [field for field in dataclasses.fields(group) if field.init]
+    return group(**{field.name: getattr(values, field.name) for field in options_of(group)})
 
 
 def parse_options(
@@ -193,38 +189,64 @@ def parse_resumable(
     default_out: Callable[[C], str] | None = None,
     read: Callable[[Path], dict[str, Any]] | None = None,
 ) -> tuple[C, Output, Path | None]:
-    """Configuration and output options of a command with ``--out`` and ``--resume``, and the directory to go on in.
+    """As :func:`resumable_options`, with the configuration made of the options."""
+    (_, configuration), output = groups
+
+    def make(options: dict[str, Any]) -> C:
+        return configuration(**options)
+
+    default = None if default_out is None else lambda options: default_out(make(options))
+    options, chosen, path = resumable_options(
+        argv, program, description, groups[:1], output, repeated, default, read
+    )
+    return make(options), chosen, path
+
+
+def resumable_options(
+    argv: Sequence[str],
+    program: str,
+    description: str,
+    groups: Groups,
+    output_group: tuple[str, type[Output]],
+    repeated: Sequence[str],
+    default_out: Callable[[dict[str, Any]], str] | None = None,
+    read: Callable[[Path], dict[str, Any]] | None = None,
+) -> tuple[dict[str, Any], Output, Path | None]:
+    """Options by name and output options of a command with ``--out`` and ``--resume``, and the directory to go on in.
 
     Options of a resumed run are its manifest's unless given.
 
-    :param groups: title and dataclass, of the configuration, then of the output, with ``resume`` and perhaps ``out``.
-    :param repeated: flags that may stand several times.
-    :param default_out: the directory for a configuration where none is named.
+    :param groups: title and dataclass of the configuration's options. :param output_group: of the output's, with
+        ``resume`` and perhaps ``out``. :param repeated: flags that may stand several times.
+    :param default_out: the directory for options where none is named.
     :param read: gives the manifest of a directory, by default that of a search.
     """
     from nas.runs.directory import read_manifest
 
-    parser, words = _opened(argv, program, description, groups, repeated)
+    parser, words = _opened(argv, program, description, [*groups, output_group], repeated)
+    fields = [field for _, group in groups for field in options_of(group)]
+
+    def by_name(values: Any) -> dict[str, Any]:
+        return {field.name: getattr(values, field.name) for field in fields}
+
     values = parser.parse_args(words)
-    (_, configuration), (_, output_options) = groups
-    output = pick(output_options, values)
+    output = pick(output_group[1], values)
     if values.resume is None:
-        return pick(configuration, values), output, None
+        return by_name(values), output, None
     out = getattr(values, "out", None)
     if values.resume and out and Path(values.resume) != Path(out):
         raise UserError(f"--resume {values.resume} and --out {out} name two run directories, expected one")
-    chosen = values.resume or out or (default_out(pick(configuration, values)) if default_out else None)
+    chosen = values.resume or out or (default_out(by_name(values)) if default_out else None)
     if not chosen:
         raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
     stored = (read or read_manifest)(Path(chosen))["configuration"]
-    known = {field.name for field in _options(configuration)}
-    parser.set_defaults({name: value for name, value in stored.items() if name in known})
-    values = parser.parse_args(words)
-    for field in _options(configuration):  # what another option given now makes useless is not kept
-        only_with = field.metadata.get("only_with")
-        if only_with and getattr(values, only_with[0]) != only_with[1]:
+    parser.set_defaults({field.name: stored[field.name] for field in fields if field.name in stored})
+    options = by_name(parser.parse_args(words))
+    for field in fields:  # what another option given now makes useless is not kept
+        needed, *values_needed = field.metadata.get("only_with", (None,))
+        if needed and options[needed] not in values_needed:
             parser.set_defaults({field.name: field.default})
-    return pick(configuration, parser.parse_args(words)), output, Path(chosen)
+    return by_name(parser.parse_args(words)), output, Path(chosen)
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nas.cli.fields import option
 from nas.errors import ExportFailed, UserError
-from nas.searching.config import option
 
 if TYPE_CHECKING:
     from torch import Tensor

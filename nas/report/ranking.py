@@ -15,7 +15,7 @@ from scipy.stats import kendalltau, rankdata
 
 from nas.runs.reader import ScoredBy
 from searchers.base import Trial
-from searchers.fitness import RankSum, best
+from searchers.objectives import RankSum, rank
 
 RESAMPLES = 1000  # of a bootstrap; fewer for long runs, where each costs more and the interval is narrow
 LOG_RATIO = 1000.0
@@ -39,8 +39,7 @@ def ranking(trials: Sequence[Trial[str]], proxies: Sequence[ScoredBy]) -> list[R
     Several proxies: by the mean of the candidate's ranks. Equal candidates stand in the order of proposal.
     """
     usable = [trial for trial in trials if is_ranked(trial, proxies)]
-    fitness = RankSum({proxy.name: proxy.direction for proxy in proxies}) if usable else None
-    return best(usable, fitness, len(usable)) if fitness else []
+    return rank(usable, RankSum({proxy.name: proxy.direction for proxy in proxies}), len(usable)) if usable else []
 
 
 def best_so_far(scores: Sequence[float], sign: int) -> np.ndarray:

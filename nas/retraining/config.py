@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nas.cli import bounds
+from nas.cli.fields import option
 from nas.errors import UserError
-from nas.searching.config import RAY, check_executor, option
+from nas.executors.options import RAY, check_executor
 from nas.training.config import TrainConfig
 
 

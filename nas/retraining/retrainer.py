@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nas.cli.fields import differences
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
 from nas.images.data import ImageSplit, fingerprint
@@ -21,7 +22,6 @@ from nas.runs import environment
 from nas.runs.directory import read_manifest, write_json
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
-from nas.searching.config import differences
 from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
 from nas.training.target import architecture, resolved

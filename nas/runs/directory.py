@@ -1,8 +1,9 @@
 """The run directory: what a search leaves behind, and what it resumes from.
 
 ``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one trial a
-line, flushed at once), ``best.json``, ``report.html``. JSON only: nothing in a run directory is ever unpickled or
-executed. One process at a time may write to it; the lock is released however that process ends.
+line, flushed at once), ``best.json``, ``report.html``; of a searcher that has a state, ``searcher.pt`` (see
+:mod:`nas.runs.searcher_state`). Nothing in a run directory is ever unpickled or executed. One process at a time may
+write to it; the lock is released however that process ends.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ G = TypeVar("G")
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 BEST = "best.json"
+STATE = "searcher.pt"
 FORMAT = 1
 #: Reading a genotype takes a third of a millisecond, and a searcher needs few of a long history's.
 EAGER_TRIALS = 10_000
@@ -56,6 +58,20 @@ class RunDirectory(Generic[G]):
     def write_best(self, best: dict[str, Any]) -> None:
         """Replace ``best.json``, whole or not at all."""
         write_json(self.path / BEST, best)
+
+    def write_state(self, state: dict[str, Any], trials: int) -> None:
+        """Replace the searcher's state, whole or not at all; see :func:`nas.runs.searcher_state.write_state`."""
+        from nas.runs.searcher_state import write_state
+
+        write_state(self.path / STATE, state, trials)
+
+    def read_state(self) -> tuple[dict[str, Any], int] | None:
+        """The searcher's state and the number of trials that it covers; None where none is stored."""
+        if not (self.path / STATE).exists():
+            return None
+        from nas.runs.searcher_state import read_state
+
+        return read_state(self.path / STATE)
 
     def append(self, trial: Trial[G]) -> None:
         """Add one finished trial; it survives the end of this process at any later moment."""

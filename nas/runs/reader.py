@@ -16,7 +16,7 @@ from nas.runs.directory import MANIFEST, TRIALS, read_best, read_manifest
 from nas.runs.json_lines import JsonLines
 from nas.runs.trials import read_trials, stored_trial
 from searchers.base import Trial
-from searchers.fitness import Direction
+from searchers.objectives import Direction
 
 
 @dataclass(frozen=True)

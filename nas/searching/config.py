@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
+from nas.cli.fields import option, options_of
 from nas.errors import UserError, as_user_error, unknown
+from nas.executors.options import RAY, check_executor
+from nas.searching.searcher_options import all_options, make_options
 from proxies.spelling import canonical
-
-
-def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A configuration field: what the command line needs to know stands beside it."""
-    return dataclasses.field(default=default, metadata={"help": help, **metadata})
-
+from search_spaces import get_space
+from search_spaces.base import SearchSpace
+from searchers.base import Searcher
 
 DEFAULT_PROXIES = ("robust",)
-RAY = ("executor", "ray")
 _OPTIONAL = (
+    "channels",
     "layers",
     "threads",
     "workers",
@@ -36,8 +36,8 @@ class SearchConfig:
 
     Fields marked ``free`` change nothing in the history, so a resumed search may change them. Those marked
     ``untrained`` say how untrained networks are scored, which a search on a table does not do, those ``only_with`` an
-    option's value are of no use otherwise. Space and proxies that
-    are not given (None) follow from the rest.
+    option's value are of no use otherwise. Space and proxies that are not given (None) follow from the rest.
+    ``searcher_options`` are those of the chosen searcher; :meth:`of` makes them of options by name.
     """
 
     space: str = option(None, "search space (default: darts, or that of --table)")
@@ -57,25 +57,10 @@ class SearchConfig:
     data_dir: str = option("data", "where cifar10, cifar100, svhn and the files of tables are kept", free=True)
     download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
     image_size: int | None = option(None, "resize the images of a folder to this many pixels square", untrained=True)
-    channels: int = option(16, "channels of the first cell")
+    channels: int | None = option(None, "channels of the first cell (default: the space's own, such as 16 of darts)")
     layers: int | None = option(None, "number of cells in the network (default: the space's own, such as 8 of darts)")
     ntk_images: int = option(50, "images of the robust proxies' NTK term", untrained=True)
     curvature_images: int = option(8, "images of the robust proxies' curvature term", untrained=True)
-    robust_t: float = option(1e6, "t of the proxy 'robust': training time in the exponent", untrained=True)
-    robust_h: float = option(
-        50.0, "h of the proxy 'robust': length (L2) of the step the curvature is taken over", untrained=True
-    )
-    robust_function: Literal["logits", "loss"] = option(
-        "logits", "what the NTK of the proxy 'robust' differentiates", untrained=True
-    )
-    robust_norm: Literal["eval", "train"] = option(
-        "eval", "statistics of batch norms in the proxy 'robust'", untrained=True
-    )
-    sampler: Literal["uniform", "published"] = option(
-        "uniform", "random search: uniform, or the space's published sampler, one seed a cell counting up from --seed"
-    )
-    population: int = option(50, "regularized evolution: cells alive at a time")
-    tournament: int = option(10, "regularized evolution: cells of which the best becomes a parent")
     candidates_per_step: int = option(10, "candidates proposed at a time; a larger number feeds more workers")
     max_params: int | None = option(None, "reject cells of more parameters (at --channels and --layers)")
     max_macs: int | None = option(None, "reject cells of more multiply-accumulates (likewise)")
@@ -107,6 +92,24 @@ class SearchConfig:
         free=True,
         only_with=RAY,
     )
+    searcher_options: Searcher.Options = None  # type: ignore[assignment]  # filled in: the searcher's defaults
+
+    @classmethod
+    def of(cls, space: str | SearchSpace[Any] | None = None, **options: Any) -> SearchConfig:
+        """The configuration from options by name, those of the searcher among them; the inverse of :meth:`to_json`.
+
+        :param space: decides on the channels and layers that are not given (None).
+        :raises UserError: an option that does not exist, belongs to another searcher or space, or cannot be.
+        """
+        known = (*(field.name for field in options_of(cls)), *all_options())
+        for name in options:
+            if name not in known:
+                raise unknown("option", name, known)
+        own = {name: options.pop(name) for name in all_options() if name in options}
+        own_options = make_options(options.get("searcher", cls.searcher), own)
+        found = find_space(space, options.get("table"))
+        options.update(network_size(found, options))
+        return cls(space=found.name, searcher_options=own_options, **options)
 
     def __post_init__(self) -> None:
         self._fill_in()
@@ -123,14 +126,12 @@ class SearchConfig:
 
     def _fill_in(self) -> None:
         """What is not given follows from the rest."""
-        space, proxy = "darts", [*DEFAULT_PROXIES]
-        if self.table is not None:
-            from nas.tabular import find_benchmark
-
-            space, proxy = find_benchmark(self.table).space, []
-        for name, value in (("space", space), ("proxy", proxy)):
+        proxy = () if self.table is not None else DEFAULT_PROXIES
+        for name, value in (("space", default_space(self.table)), ("proxy", proxy)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if self.searcher_options is None:
+            object.__setattr__(self, "searcher_options", make_options(self.searcher, {}))
         if self.metric is not None and self.table is None:
             raise UserError(f"--metric {self.metric} needs --table, got none")
 
@@ -152,17 +153,13 @@ class SearchConfig:
 
     def _check_bounds(self) -> None:
         for name in (
-            "budget", "channels", "layers", "ntk_images", "curvature_images", "population", "tournament",
-            "candidates_per_step", "max_draws", "threads", "workers", "max_params", "max_macs", "image_size",
+            "budget", "channels", "layers", "ntk_images", "curvature_images", "candidates_per_step", "max_draws",
+            "threads", "workers", "max_params", "max_macs", "image_size",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:
                 bounds.whole(name, value)
         bounds.seed(self.seed)
-        if self.tournament > self.population:
-            raise UserError(f"--tournament must be at most --population ({self.population}), got {self.tournament}")
-        bounds.number("robust_t", self.robust_t, 0)
-        bounds.positive("robust_h", self.robust_h)
         for name in ("chunk_seconds", "candidate_timeout"):
             bounds.positive(name, getattr(self, name))
         check_executor(self)
@@ -170,47 +167,43 @@ class SearchConfig:
             raise UserError("--threads has no use with --executor ray, expected --workers")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
+        """Plain values by option name, as the manifest stores them and ``--config`` reads them."""
+        values = {field.name: getattr(self, field.name) for field in options_of(self)}
+        values.update(dataclasses.asdict(self.searcher_options))
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def check_executor(config: Any) -> None:
-    """:raises UserError: ``--executor``, and the options that say what its workers have, cannot be."""
-    if config.executor not in ("local", "ray"):
-        raise unknown("executor", str(config.executor), ("local", "ray"))
-    if config.executor == "local":
-        for field in dataclasses.fields(config):
-            if field.metadata.get("only_with") == RAY and getattr(config, field.name) != field.default:
-                raise UserError(f"{flag(field.name)} has no use without --executor ray")
-        return
-    bounds.positive("cpus_per_worker", config.cpus_per_worker)
-    gpus = config.gpus_per_worker
-    if gpus is not None:
-        bounds.number("gpus_per_worker", gpus)
-    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
-        raise UserError(f"--gpus-per-worker must be a fraction up to 1 or a whole number, got {gpus:g}")
-    if gpus and config.device == "cpu":
-        raise UserError(f"--gpus-per-worker {gpus:g} has no use with --device cpu")
-    if gpus == 0 and config.device.startswith("cuda"):
-        raise UserError(f"--device {config.device} needs --gpus-per-worker above 0, got 0")
+def default_space(table: str | None) -> str:
+    """The space of a search that names none: that of its table, if it has one.
+
+    :raises UserError: an unknown table.
+    """
+    if table is None:
+        return "darts"
+    from nas.tabular import find_benchmark
+
+    return find_benchmark(table).space
 
 
-class Configuration(Protocol):
-    """A dataclass of options."""
+def find_space(space: str | SearchSpace[Any] | None, table: str | None) -> SearchSpace[Any]:
+    """The space itself, by its name, or that of a search that names none.
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    :raises UserError: an unknown name.
+    """
+    if space is None or isinstance(space, str):
+        return as_user_error(lambda: get_space(space or default_space(table)))
+    return space
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values by field name."""
 
+def network_size(space: SearchSpace[Any], options: dict[str, Any]) -> dict[str, int | None]:
+    """``channels`` and ``layers`` as given in ``options``, or as the space has them.
 
-def differences(stored: dict[str, Any], config: Configuration) -> list[str]:
-    """Where a configuration differs from a stored one in a way that would change the history: ``--seed 1 (was 0)``."""
-    given = config.to_json()
-    return [
-        f"{flag(field.name)} {given[field.name]} (was {stored.get(field.name)})"
-        for field in dataclasses.fields(config)
-        if field.init and not field.metadata.get("free") and given[field.name] != stored.get(field.name)
-    ]
+    :raises UserError: one is given that networks of the space do not have.
+    """
+    size = {"channels": space.default_channels, "layers": space.default_layers}
+    for name, default in size.items():
+        given = options.get(name)
+        if given is not None and default is None:
+            raise UserError(f"{flag(name)} has no use with the space {space.name}, whose networks have no such number")
+        size[name] = default if given is None else given
+    return size

@@ -2,13 +2,14 @@
 
 The history is a function of the configuration alone: candidates are numbered in the order of proposal, the searcher is
 told whole steps in that order, and a step that was begun before is proposed again and only what is missing is scored.
+What a searcher keeps beside the trials is stored after each step (see :class:`~searchers.base.Searcher`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nas.errors import SearchStopped, UserError
 from nas.executors.base import Executor
@@ -22,7 +23,10 @@ FAILURE_WINDOW = 20
 
 
 class Loop(Generic[G]):
-    """:param violation: why a candidate may not be scored, or None. :param record: keeps a finished trial."""
+    """:param violation: why a candidate may not be scored, or None. :param record: keeps a finished trial.
+
+    :param keep: stores the state of a searcher that has one, and the number of trials that it covers.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Loop(Generic[G]):
         step: int,
         violation: Callable[[G], str | None],
         record: Callable[[Trial[G]], None],
+        keep: Callable[[dict[str, Any], int], None],
     ):
         self.searcher = searcher
         self.scorer = scorer
@@ -42,6 +47,7 @@ class Loop(Generic[G]):
         self.step = step
         self.violation = violation
         self.record = record
+        self.keep = keep
         self.trials: list[Trial[G]] = []  # those told, in id order
         self.reused = 0
         self._by_key: dict[str, Trial[G]] = {}
@@ -54,12 +60,16 @@ class Loop(Generic[G]):
         """
         finished = {trial.id: trial for trial in stored}
         self.check(stored)
+        has_state = bool(self.searcher.state_dict())
         while len(self.trials) < self.budget:
             start = len(self.trials)
             ids = range(start, min(start + self.step, self.budget))
-            if not all(id in finished for id in ids):
+            learns = has_state and start >= self.searcher.restored  # asking may change the state, too
+            if learns or not all(id in finished for id in ids):
                 self._finish_step(ids, finished)
             self._tell([finished[id] for id in ids])
+            if learns:
+                self.keep(self.searcher.state_dict(), len(self.trials))
         return self.trials
 
     def _finish_step(self, ids: range, finished: dict[int, Trial[G]]) -> None:
@@ -107,6 +117,10 @@ class Loop(Generic[G]):
             if trial.status == "ok" and set(trial.scores) != names:
                 got, expected = (", ".join(sorted(each)) or "none" for each in (trial.scores, names))
                 raise UserError(f"trial {trial.id} of the run has the scores {got}, expected {expected}")
+        covered = self.searcher.restored
+        held = len({trial.id for trial in stored} & set(range(covered)))
+        if held < covered:
+            raise UserError(f"the searcher's state covers {covered} trials, of which the run holds {held}")
 
     def _keep(self, trial: Trial[G], finished: dict[int, Trial[G]]) -> None:
         self.record(trial)

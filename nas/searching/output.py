@@ -23,7 +23,8 @@ from rich.text import Text
 
 from nas.cli.bars import Bars
 from nas.searching.config import SearchConfig
-from searchers.base import Fitness, Trial
+from searchers.base import Objectives, Trial
+from searchers.objectives import rank
 
 if TYPE_CHECKING:
     from nas.searching.score_source import ScoreSource
@@ -49,7 +50,7 @@ class SearchProgress(Bars):
     """A bar with rate, best score and time left; ``update`` takes each finished trial."""
 
     def __init__(
-        self, budget: int, fitness: Fitness[Any], names: Sequence[str], status: Callable[[], str], *, show: bool
+        self, budget: int, objectives: Objectives, names: Sequence[str], status: Callable[[], str], *, show: bool
     ):
         super().__init__(
             TextColumn("searching"),
@@ -64,7 +65,7 @@ class SearchProgress(Bars):
             show=show,
         )
         self._task = self.progress.add_task("search", total=budget, rate="", best="-")
-        self._fitness = fitness
+        self._objectives = objectives
         self._score = names[0] if len(names) == 1 else None
         self._show = show
         self._best: Trial[Any] | None = None
@@ -92,7 +93,7 @@ class SearchProgress(Bars):
         self._unseen = []
         if contenders and self._score is not None:
             contenders += [self._best] if self._best is not None else []
-            self._best = contenders[int(self._fitness(contenders).argmax())]
+            (self._best,) = rank(contenders, self._objectives, 1)
         best = "-" if self._best is None or self._score is None else format_score(self._best.scores[self._score])
         speed = self.progress.tasks[0].speed
         rate = f"{speed:.2f}/s" if speed else ""
@@ -117,11 +118,11 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
     for head, column in columns.items():
         options_below = head.replace("(", "\n(", 1)
         table.add_column(options_below, justify="right", min_width=max(map(len, column)), overflow="fold")
-    for rank, row in enumerate(zip(*columns.values(), strict=True), start=1):
-        table.add_row(str(rank), *row)
+    for place, row in enumerate(zip(*columns.values(), strict=True), start=1):
+        table.add_row(str(place), *row)
     console.print(table)
     cells = [source.space.format(trial.genotype) for trial in result.top]  # in one piece each, to be copied
-    best = [f"{f'{rank}:' if rank > 1 else 'best:':7} {cell}" for rank, cell in enumerate(cells, start=1)]
+    best = [f"{f'{place}:' if place > 1 else 'best:':7} {cell}" for place, cell in enumerate(cells, start=1)]
     about = [f"table:  {source.about}"] if source.about else []
     about += ["rows:   by the mean rank of the scores, each in its own direction"] if len(source.shown) > 1 else []
     about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
@@ -131,11 +132,13 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
 
 def _notes(result: SearchResult, config: SearchConfig) -> list[str]:
     counts = result.summary
-    notes = [f"parameters and MACs at {config.channels} channels, {config.layers} layers"]
+    numbers = [f"{value} {name}" for name in ("channels", "layers") if (value := getattr(config, name)) is not None]
+    notes = [f"parameters and MACs at {', '.join(numbers)}"] if numbers else []
     rejected = "draws rejected by the constraints" + (" or missing from the table" if config.table else "")
     told = {"failed": "failed", "reused": "met again, scored once", "rejected": rejected}
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
-    lines = [", ".join(notes), f"run:    {result.path}"]
+    lines = [", ".join(notes)] if notes else []
+    lines.append(f"run:    {result.path}")
     lines += [f"report: {result.report}"] if result.report else []
     if config.table is None:
         lines.append(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from searchers.base import Fitness, Trial
-from searchers.fitness import MeanRank, PopulationScore, RankSum, SingleScore, distinct
+from searchers.base import Objectives, Trial
+from searchers.objectives import MeanRank, PopulationScore, RankSum, SingleScore, distinct
 
 if TYPE_CHECKING:
     from proxies.base import Proxy
@@ -38,12 +38,12 @@ def components(proxies: Sequence[Proxy | PopulationProxy]) -> list[Proxy]:
     return list(found.values())
 
 
-def fitness_of(proxies: Sequence[Proxy | PopulationProxy]) -> Fitness[Any]:
+def objectives_of(proxies: Sequence[Proxy | PopulationProxy]) -> Objectives:
     """One proxy: its score; several: the mean of the ranks that they give."""
     relative = {each.proxy: each for each in population_scores(proxies)}
     if not relative and len(proxies) > 1:
         return RankSum({each.name: each.direction for each in proxies})
-    parts: list[Fitness[Any]] = [relative.get(each.name) or SingleScore(each.name, each.direction) for each in proxies]
+    parts: list[Objectives] = [relative.get(each.name) or SingleScore(each.name, each.direction) for each in proxies]
     return parts[0] if len(parts) == 1 else MeanRank(tuple(parts))
 
 

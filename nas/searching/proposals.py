@@ -19,15 +19,9 @@ Violation = Callable[[Any], "str | None"]
 def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[Any], Violation]:
     """A new searcher, and what says why a candidate may not be scored (None where it may).
 
-    :raises UserError: an unknown searcher, one of its options, or a constraint that cannot be read.
+    :raises UserError: an unknown searcher, or a constraint that cannot be read.
     """
     searcher = as_user_error(lambda: get_searcher(config.searcher))
-    own: dict[str, dict[str, Any]] = {
-        "random": {"sampler": config.sampler},
-        "regularized_evolution": {"population": config.population, "tournament": config.tournament},
-    }
-    if config.sampler != "uniform" and config.searcher != "random":
-        raise UserError(f"--sampler {config.sampler} needs --searcher random, got {config.searcher}")
 
     def make() -> tuple[Searcher[Any], Violation]:
         constraints = Constraints(
@@ -43,10 +37,10 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
         made = searcher(
             source.space,
             seed=config.seed,
-            fitness=source.fitness,
+            objectives=source.objectives,
             feasible=lambda genotype: violation(genotype) is None,
             max_draws=config.max_draws,
-            **own.get(config.searcher, {}),
+            options=config.searcher_options,
         )
         return made, violation
 

@@ -8,27 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.executors.base import Executor
     from nas.executors.candidates import CandidateScorer
-    from nas.searching.config import SearchConfig
-    from proxies.base import Proxy
-    from proxies.population import PopulationProxy
     from search_spaces.base import NetworkSpec, SearchSpace
-    from searchers.base import Fitness
-    from searchers.fitness import PopulationScore
+    from searchers.base import Objectives
+    from searchers.objectives import PopulationScore
 
 
 class ScoreSource(ABC):
     """Made from the configuration alone; :meth:`prepare` then reads what scoring needs.
 
-    ``names`` are the scores of a trial, ``fitness`` makes one number of them; ``relative`` are scores that the trials
-    have among each other only. ``spec`` are the networks whose
-    parameters and MACs are given; before :meth:`prepare` only its channels and layers hold. ``about`` is a line for the
-    user, empty where there is nothing to add.
+    ``names`` are the scores of a trial, ``objectives`` are made of them; ``relative`` are scores that the trials
+    have among each other only. ``spec`` are the networks whose parameters and MACs are given; before :meth:`prepare`
+    only its channels and layers hold. ``about`` is a line for the user, empty where there is nothing to add.
     """
 
     space: SearchSpace[Any]
     spec: NetworkSpec
     names: tuple[str, ...]
-    fitness: Fitness[Any]
+    objectives: Objectives
     relative: tuple[PopulationScore, ...] = ()
     device = "cpu"
     about = ""
@@ -67,20 +63,3 @@ class ScoreSource(ABC):
 
         :raises KeyError: or TypeError, where the manifest does not hold it.
         """
-
-
-def make_source(
-    config: SearchConfig, space: SearchSpace[Any], proxies: dict[str, Proxy | PopulationProxy]
-) -> ScoreSource:
-    """The source that the configuration asks for.
-
-    :param proxies: those given as objects, by name.
-    :raises UserError: an unknown proxy, metric or device.
-    """
-    if config.table is not None:
-        from nas.tabular.source import MeasuredCells
-
-        return MeasuredCells(config, space)
-    from nas.searching.untrained import UntrainedNetworks
-
-    return UntrainedNetworks(config, space, proxies)

@@ -10,21 +10,20 @@ From Python::
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.cli.fields import differences
 from nas.errors import SearchStopped, UserError, as_user_error
-from nas.searching.config import SearchConfig, differences
+from nas.searching.config import SearchConfig, find_space
 from nas.searching.proposals import check_reachable, make_searcher
-from nas.searching.score_source import ScoreSource, make_source
-from search_spaces import get_space
+from nas.searching.score_source import ScoreSource
 
 if TYPE_CHECKING:
     from nas.executors.base import Executor
@@ -57,7 +56,8 @@ class Search:
     """One search: a space, a searcher, proxies, a budget.
 
     :param space: a name, or a :class:`~search_spaces.base.SearchSpace`; by default ``darts``, or that of a table.
-    :param searcher: a name; further options are :class:`~nas.searching.config.SearchConfig`'s.
+    :param searcher: a name; further options are :class:`~nas.searching.config.SearchConfig`'s and the searcher's own,
+        such as ``population`` of ``regularized_evolution``.
     :param proxies: a name, a :class:`~proxies.base.Proxy` or :class:`~proxies.population.PopulationProxy` object, or
         several of them; several are combined by rank.
         By default ``robust``, with ``table`` and ``metric`` among the options none: the table's accuracies count.
@@ -83,14 +83,8 @@ class Search:
             given = proxies if isinstance(proxies, Sequence) and not isinstance(proxies, str) else (proxies,)
             self._given_proxies = {each.name: each for each in given if not isinstance(each, str)}
             options["proxy"] = tuple(each if isinstance(each, str) else each.name for each in given)
-        if space is not None:
-            options["space"] = space if isinstance(space, str) else space.name
-        config = SearchConfig(searcher=searcher, **options)
-        self.space: SearchSpace[Any] = (
-            as_user_error(lambda: get_space(config.space)) if space is None or isinstance(space, str) else space
-        )
-        layers = self.space.default_layers if config.layers is None else config.layers
-        self.config = dataclasses.replace(config, layers=layers)
+        self.space: SearchSpace[Any] = find_space(space, options.get("table"))
+        self.config = SearchConfig.of(self.space, searcher=searcher, **options)
         self.out = None if out is None else Path(out)
         self.resume = resume
         self.report = report
@@ -115,12 +109,14 @@ class Search:
         make_searcher(config, source)  # a slip in its options shows before images are read
         source.prepare()
         searcher, violation = make_searcher(config, source)
-        if not self.resume:
-            check_reachable(config, searcher)  # constraints that nothing meets leave no run behind
+        if not self.resume:  # constraints that nothing meets leave no run behind
+            check_reachable(config, make_searcher(config, source)[0])  # of another one, as asking may teach a searcher
         with RunDirectory(path, self.space) as run, self.executor:
             self._check_path(path)  # once more: nobody else can write now
             manifest = self._manifest(path)
             stored = run.read_trials() if self.resume else []
+            if self.resume and (kept := run.read_state()):
+                as_user_error(partial(searcher.restore, *kept))
             if len(stored) >= config.budget and self.resume:  # nothing will be scored
                 manifest["resumed"].pop()
 
@@ -132,6 +128,7 @@ class Search:
             loop = Loop(
                 searcher, source.scorer(), self.executor,
                 budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
+                keep=run.write_state,
             )  # fmt: skip
             loop.check(stored)
             if len(stored) < config.budget:
@@ -158,12 +155,12 @@ class Search:
         stored: list[Trial[Any]],
     ) -> SearchResult:
         from nas.searching.population import with_scores
-        from searchers.fitness import best
+        from searchers.objectives import rank
 
         started, before, status = time.perf_counter(), manifest["seconds"], "failed"
         try:
             trials = loop.run(stored)
-            top = best(with_scores(trials, self.source.relative), self.source.fitness, TOP)
+            top = rank(with_scores(trials, self.source.relative), self.source.objectives, TOP)
             if not top:
                 raise SearchStopped(
                     f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
@@ -199,7 +196,13 @@ class Search:
 
         :raises UserError: an unknown proxy, metric or device.
         """
-        return make_source(self.config, self.space, self._given_proxies)
+        if self.config.table is not None:
+            from nas.tabular.source import MeasuredCells
+
+            return MeasuredCells(self.config, self.space)
+        from nas.searching.untrained import UntrainedNetworks
+
+        return UntrainedNetworks(self.config, self.space, self._given_proxies)
 
     @cached_property
     def executor(self) -> Executor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -14,7 +16,7 @@ from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor
 from nas.images.data import ImageData, fingerprint, load_data, probe_batch
 from nas.searching.config import SearchConfig
-from nas.searching.population import components, fitness_of, population_scores
+from nas.searching.population import components, objectives_of, population_scores
 from nas.searching.score_source import ScoreSource
 from nas.searching.scoring import Scorer
 from proxies import get_proxy
@@ -40,13 +42,13 @@ class UntrainedNetworks(ScoreSource):
             else torch_device(config.device)
         )
         self.asked = [
-            given.get(name) or as_user_error(partial(get_proxy, name, **proxy_options(name, config)))
+            given.get(name) or as_user_error(partial(_configured_proxy, name, config))
             for name in config.proxy
         ]
         check_different(self.asked)
         self.proxies = components(self.asked)
         self.names = tuple(proxy.name for proxy in self.proxies)
-        self.fitness = fitness_of(self.asked)
+        self.objectives = objectives_of(self.asked)
         self.relative = population_scores(self.asked)
         self.spec = as_user_error(lambda: checked_spec(space, config))
 
@@ -61,9 +63,8 @@ class UntrainedNetworks(ScoreSource):
             self.images, self.labels = probe_batch(self.data.train, most, config.seed)
         except UserError as error:
             raise UserError(f"{said}: {error}") from None
-        self.spec = NetworkSpec(
-            channels=self.spec.channels,
-            layers=self.spec.layers,
+        self.spec = dataclasses.replace(
+            self.spec,
             classes=len(self.data.classes),
             image_size=(self.images.shape[2], self.images.shape[3]),
             image_channels=self.images.shape[1],
@@ -123,12 +124,11 @@ class UntrainedNetworks(ScoreSource):
 
 
 def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
-    """Channels and layers of the configuration; the layers, where they are not given, are the space's own.
+    """Channels and layers of the configuration.
 
     :raises ValueError: the space has no networks of that size.
     """
-    layers = space.default_layers if config.layers is None else config.layers
-    spec = NetworkSpec(channels=config.channels, layers=layers)
+    spec = NetworkSpec(channels=config.channels, layers=config.layers)
     space.check_spec(spec)
     return spec
 
@@ -145,11 +145,14 @@ def _options(proxy: Proxy | PopulationProxy) -> dict[str, Any]:
     return {name: value for name, value in vars(proxy).items() if name != "name"}
 
 
+def _configured_proxy(name: str, config: SearchConfig) -> Proxy | PopulationProxy:
+    return get_proxy(name, **proxy_options(name, config))
+
+
 def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
-    """What the configuration says to the proxy ``name``."""
-    images = {"ntk_images": config.ntk_images, "curvature_images": config.curvature_images}
-    own = {
-        "t": config.robust_t, "h": config.robust_h, "function": config.robust_function, "norm": config.robust_norm,
-    }  # fmt: skip
-    options: dict[str, dict[str, Any]] = {"robust": {**images, **own}, "robust_released": dict(images)}
-    return options.get(base_name(name), {})
+    """What the configuration says to the proxy ``name``, as far as its class takes such an option.
+
+    :raises ValueError: an unknown proxy, or one whose spelling cannot be.
+    """
+    accepted = inspect.signature(type(get_proxy(name))).parameters
+    return {option: getattr(config, option) for option in ("ntk_images", "curvature_images") if option in accepted}

@@ -16,7 +16,7 @@ from nas.tabular import load_table
 from nas.tabular.base import Table
 from search_spaces.base import SearchSpace
 from searchers.base import Trial
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 
 G = TypeVar("G")
 
@@ -65,7 +65,7 @@ class MeasuredCells(ScoreSource):
         self.metric = config.metric
         self.spec = self.table.spec_for(self.metric)
         self.names = (self.metric,)
-        self.fitness = SingleScore(self.metric, "maximize")
+        self.objectives = SingleScore(self.metric, "maximize")
         self.about = f"{self.metric} is in percent; {self.table.description}"
 
     def prepare(self) -> None:
@@ -77,7 +77,7 @@ class MeasuredCells(ScoreSource):
                 raise UserError(f"{flag(name)} must be {measured}, as in the networks of {table.title}, got {given}")
         if not table.sampled:
             return
-        if config.sampler != "published":
+        if config.to_json().get("sampler") != "published":
             raise UserError(
                 f"{table.title} has {len(table.entries)} random cells of the space '{table.space}', which nothing meets"
                 " by chance: --searcher random --sampler published --seed 0 draws them"

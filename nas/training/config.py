@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from nas.cli import bounds
 from nas.cli.bounds import flag, fraction, number, whole
+from nas.cli.fields import option
 from nas.errors import UserError, unknown
 from nas.models.names import CLASSIC_NAMES
-from nas.searching.config import option
 from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, PRESETS, STEPS, default_step_size, preset_values
 
 FRACTION = float | str  # a number, or a text such as 8/255

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nas.cli.fields import differences
 from nas.device import torch_device, torch_threads
 from nas.errors import UserError
 from nas.images.data import ImageSplit, fingerprint, load_data
@@ -13,7 +14,6 @@ from nas.models.architecture import PIXEL_STATISTICS, Architecture
 from nas.models.checkpoint import LAST, read_checkpoint
 from nas.runs import environment
 from nas.runs.directory import new_run_path
-from nas.searching.config import differences
 from nas.training.config import TrainConfig
 from nas.training.course import Course, Epoch, TrainResult, now
 from nas.training.directory import TrainDirectory, holds_training, read_training

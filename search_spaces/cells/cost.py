@@ -62,14 +62,15 @@ def network_cost(genotype: CellStack, spec: NetworkSpec) -> Cost:
 
 def _pieces(genotype: CellStack, spec: NetworkSpec) -> Iterator[Cost]:
     """Layer by layer, as :class:`~search_spaces.cells.network.CellNetwork` stacks them."""
-    channels, width = spec.channels, STEM_MULTIPLIER * spec.channels
+    channels, layers = spec.stack
+    width = STEM_MULTIPLIER * channels
     yield piece_cost(ConvNorm, (spec.image_channels, width, 3, 1, 1), (spec.image_channels, *spec.image_size))
     before_last = last = (width, *spec.image_size)  # C, H, W of the two cells before
     reduced_before = False
-    for layer in range(spec.layers):
-        reduction = layer in reduction_layers(spec.layers)
+    for layer in range(layers):
+        reduction = layer in reduction_layers(layers)
         channels *= 2 if reduction else 1
-        cell = genotype.cell(layer, spec.layers)
+        cell = genotype.cell(layer, layers)
         size = (last[1], last[2])
         yield (
             piece_cost(FactorizedReduce, (before_last[0], channels), before_last)

@@ -97,23 +97,24 @@ class CellNetwork(FoldingNetwork):
     def __init__(self, genotype: CellStack, spec: NetworkSpec):
         super().__init__()
         self.drop_path_probability = 0.0
-        stem_channels = STEM_MULTIPLIER * spec.channels
+        channels, layers = spec.stack
+        stem_channels = STEM_MULTIPLIER * channels
         self.stem = ConvNorm(spec.image_channels, stem_channels, 3, padding=1)
-        self.activations = nn.ModuleList(nn.ReLU() for _ in range(spec.layers))
+        self.activations = nn.ModuleList(nn.ReLU() for _ in range(layers))
         self.cells = nn.ModuleList()
         self.auxiliary: AuxiliaryHead | None = None
-        c_prev_prev, c_prev, channels = stem_channels, stem_channels, spec.channels
+        c_prev_prev, c_prev = stem_channels, stem_channels
         reduced_before = False
-        for layer in range(spec.layers):
-            reduction = layer in reduction_layers(spec.layers)
+        for layer in range(layers):
+            reduction = layer in reduction_layers(layers)
             channels *= 2 if reduction else 1
-            cell = genotype.cell(layer, spec.layers)
+            cell = genotype.cell(layer, layers)
             self.cells.append(CellModule(cell, c_prev_prev, c_prev, channels, reduction, reduced_before))
             c_prev_prev, c_prev, reduced_before = c_prev, len(cell.concat) * channels, reduction
-            if spec.auxiliary and layer == 2 * spec.layers // 3:
+            if spec.auxiliary and layer == 2 * layers // 3:
                 self.auxiliary = AuxiliaryHead(c_prev, spec.classes)
         self.classifier = nn.Linear(c_prev, spec.classes)
-        self._auxiliary_layer = 2 * spec.layers // 3
+        self._auxiliary_layer = 2 * layers // 3
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         last = self.stem(channels_last(images))

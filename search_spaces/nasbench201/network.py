@@ -84,14 +84,14 @@ class EdgeNetwork(FoldingNetwork):
 
     def __init__(self, genotype: EdgeGenotype, spec: NetworkSpec):
         super().__init__()
-        self.stem = ConvNorm(spec.image_channels, spec.channels, 3, 1, 1)
+        channels, layers = spec.stack
+        self.stem = ConvNorm(spec.image_channels, channels, 3, 1, 1)
         self.blocks = nn.ModuleList()
-        channels = spec.channels
         for stage in range(STAGES):
             if stage > 0:
                 self.blocks.append(ResidualReduction(channels))
                 channels *= 2
-            self.blocks.extend(EdgeCell(genotype, channels) for _ in range(spec.layers // STAGES))
+            self.blocks.extend(EdgeCell(genotype, channels) for _ in range(layers // STAGES))
         self.norm = nn.BatchNorm2d(channels)
         self.activation = nn.ReLU()
         self.classifier = nn.Linear(channels, spec.classes)

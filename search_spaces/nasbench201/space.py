@@ -77,10 +77,11 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
         return genotype.count(operation)
 
     def check_spec(self, spec: NetworkSpec) -> None:
-        if spec.layers % STAGES:
+        _, layers = spec.stack
+        if layers % STAGES:
             raise ValueError(
                 f"layers must be a multiple of {STAGES} in the space '{self.name}', which has {STAGES} stages of"
-                f" equally many cells (the benchmark: {self.default_layers}), got {spec.layers}"
+                f" equally many cells (the benchmark: {self.default_layers}), got {layers}"
             )
         if spec.auxiliary:
             raise ValueError(f"networks of the space '{self.name}' have no auxiliary head, got auxiliary=True")
@@ -88,7 +89,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
     def cost(self, genotype: EdgeGenotype, spec: NetworkSpec) -> Cost:
         """By arithmetic. Parameters as published; published FLOPs are these MACs and one for each class (the bias)."""
         self.check_spec(spec)
-        c, (h, w) = spec.channels, spec.image_size
+        (c, layers), (h, w) = spec.stack, spec.image_size
         taps = genotype.count("nor_conv_1x1") + 9 * genotype.count("nor_conv_3x3")  # weights by pairs of channels
         norms = genotype.count("nor_conv_1x1") + genotype.count("nor_conv_3x3")
         stem = 9 * spec.image_channels * c
@@ -100,7 +101,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
                 params += weights + 2 * 2 * 2 * c  # two norms of 2 C channels
                 macs += weights * h * w
                 c *= 2
-            cells = spec.layers // STAGES
+            cells = layers // STAGES
             params += cells * (taps * c * c + norms * 2 * c)
             macs += cells * taps * c * c * h * w
         params += 2 * c + (c + 1) * spec.classes

@@ -12,7 +12,7 @@ import pytest
 import searchers
 from searchers import get_searcher
 from searchers.base import NoFeasibleCandidate, Searcher, Trial
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 from tests.searchers.toy_space import Digits, ToySpace, make_trial, run, score
 
 TRIALS = 40
@@ -33,8 +33,9 @@ def make(request: pytest.FixtureRequest, space: ToySpace) -> Make:
     name, options = TABLE[request.param]
 
     def build(**changes: Any) -> Searcher[Digits]:
-        given = {"seed": 3, "fitness": SingleScore("sum", "maximize"), **options, **changes}
-        return get_searcher(name)(given.pop("space", space), **given)
+        kind = get_searcher(name)
+        given = {"seed": 3, "objectives": SingleScore("sum", "maximize"), "options": kind.Options(**options), **changes}
+        return kind(given.pop("space", space), **given)
 
     return build
 

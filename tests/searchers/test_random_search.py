@@ -8,7 +8,7 @@ import pytest
 
 from search_spaces.base import SearchSpace
 from searchers.base import NoFeasibleCandidate
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 from searchers.random_search import RandomSearch
 from tests.searchers.toy_space import Digits, ToySpace, make_trial
 
@@ -18,7 +18,8 @@ def is_even(genotype: Digits) -> bool:
 
 
 def search(space: ToySpace, **options: Any) -> RandomSearch[Digits]:
-    return RandomSearch(space, **{"seed": 5, "fitness": SingleScore("sum", "maximize"), **options})
+    own = {"options": RandomSearch.Options(sampler=options.pop("sampler", "uniform"))}
+    return RandomSearch(space, **{"seed": 5, "objectives": SingleScore("sum", "maximize"), **own, **options})
 
 
 def tell(searcher: RandomSearch[Digits], space: ToySpace, genotypes: list[Digits]) -> None:

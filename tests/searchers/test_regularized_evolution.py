@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pytest
 
 from searchers.base import Searcher, Trial
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
 from tests.searchers.toy_space import Digits, ToySpace, best_sum, make_trial, run
@@ -25,7 +26,10 @@ class Marked(ToySpace):
 
 
 def evolution(space: ToySpace, **options: Any) -> RegularizedEvolution[Digits]:
-    return RegularizedEvolution(space, **{"seed": 0, "fitness": SUM, "population": 4, "tournament": 2, **options})
+    names = [field.name for field in fields(RegularizedEvolution.Options)]
+    own = {"population": 4, "tournament": 2, **{name: options.pop(name) for name in names if name in options}}
+    made = RegularizedEvolution.Options(**own)
+    return RegularizedEvolution(space, **{"seed": 0, "objectives": SUM, "options": made, **options})
 
 
 def tell_sums(searcher: Searcher[Digits], space: ToySpace, sums: Sequence[int]) -> None:
@@ -41,7 +45,7 @@ def parents(searcher: Searcher[Digits], n: int = 200) -> Counter[int]:
 
 
 def test_begins_as_random_search(space: ToySpace) -> None:
-    searcher, baseline = evolution(space), RandomSearch(space, seed=0, fitness=SUM)
+    searcher, baseline = evolution(space), RandomSearch(space, seed=0, objectives=SUM)
     assert searcher.ask(10) == baseline.ask(10)
     told = [make_trial(space, i, genotype) for i, genotype in enumerate(searcher.ask(3))]
     searcher.tell(told)
@@ -108,24 +112,35 @@ def test_aging_drops_the_oldest_even_where_it_is_the_best() -> None:
     assert [trial.id for trial in searcher.members] == [1, 2, 3, 4]
 
 
-def test_fitness_is_taken_of_the_population_once_an_ask() -> None:
+class Given:
+    """Objectives that are a function of the trials."""
+
+    def __init__(self, function: Callable[[Sequence[Trial[Digits]]], np.ndarray], names: tuple[str, ...] = ("given",)):
+        self.function = function
+        self.names = names
+
+    def __call__(self, trials: Sequence[Trial[Digits]]) -> np.ndarray:
+        return self.function(trials)
+
+
+def test_objectives_are_taken_of_the_population_once_an_ask() -> None:
     calls: list[list[int]] = []
 
-    def fitness(trials: Sequence[Trial[Digits]]) -> np.ndarray:
+    def values(trials: Sequence[Trial[Digits]]) -> np.ndarray:
         calls.append([trial.id for trial in trials])
         return SUM(trials)
 
-    searcher = evolution(Marked(), fitness=fitness)
+    searcher = evolution(Marked(), objectives=Given(values))
     tell_sums(searcher, Marked(), [1, 2, 3, 4, 5, 6])
     searcher.ask(10)
     searcher.ask(20)
     assert calls == [[2, 3, 4, 5]]
 
 
-def test_a_fitness_of_the_wrong_length_is_refused() -> None:
-    searcher = evolution(Marked(), fitness=lambda trials: np.zeros(3))
+def test_values_of_the_wrong_shape_are_refused() -> None:
+    searcher = evolution(Marked(), objectives=Given(lambda trials: np.zeros(3)))
     tell_sums(searcher, Marked(), [1, 2, 3, 4])
-    with pytest.raises(ValueError, match=r"fitness must return 4 values, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"objectives must return values of shape \(4, 1\), got shape \(3,\)"):
         searcher.ask(1)
 
 
@@ -167,7 +182,7 @@ def test_beats_random_search_on_the_toy_space() -> None:
     space = ToySpace(length=12)
 
     def best_of(kind: type[Searcher[Digits]], seed: int, **options: Any) -> float:
-        return best_sum(run(kind(space, seed=seed, fitness=SUM, **options), space, 200, 5))
+        return best_sum(run(kind(space, seed=seed, objectives=SUM, options=kind.Options(**options)), space, 200, 5))
 
     evolved = [best_of(RegularizedEvolution, seed, population=20, tournament=5) for seed in range(10)]
     drawn = [best_of(RandomSearch, seed) for seed in range(10)]
@@ -180,8 +195,25 @@ def test_beats_random_search_on_the_toy_space() -> None:
         ({"population": 20, "tournament": 50}, r"tournament size must be at most the population size \(20\), got 50"),
         ({"tournament": 0}, "tournament size must be at least 1, got 0"),
         ({"max_mutations": -1}, "max_mutations must be at least 0, got -1"),
+        ({"population": 2.5}, "population size must be a whole number, got 2.5"),
     ],
 )
-def test_options_out_of_range_are_refused(space: ToySpace, options: dict[str, int], message: str) -> None:
+def test_options_out_of_range_are_refused(space: ToySpace, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evolution(space, **options)
+
+
+def test_several_objectives_prefer_the_first_front_then_the_least_crowded() -> None:
+    """The points (0, 9), (4, 5), (5, 4), (9, 0) are one front, (3, 3) is dominated; the inner two are equally crowded."""
+    points = np.array([(3, 3), (4, 5), (0, 9), (5, 4), (9, 0)], dtype=float)
+    both = Given(lambda trials: points[[trial.id for trial in trials]], ("a", "b"))
+
+    def winners(tournament: int) -> Counter[int]:
+        searcher = evolution(Marked(), objectives=both, population=5, tournament=tournament)
+        tell_sums(searcher, Marked(), [0] * 5)
+        return parents(searcher)
+
+    assert set(winners(5)) == {4}  # both ends are infinitely far from their neighbours; the younger one
+    assert set(winners(4)) == {2, 4}  # one end at least
+    assert set(winners(3)) == {2, 3, 4}  # without the ends: 0, 1, 3, of which the younger of the front
+    assert set(winners(2)) == {1, 2, 3, 4}  # never the dominated one

@@ -18,13 +18,13 @@ from nas.searching.scoring import Candidate, Scorer
 from proxies.base import Probe, Proxy
 from search_spaces.base import NetworkSpec
 from searchers.base import Trial
-from searchers.fitness import SingleScore
+from searchers.objectives import SingleScore
 from searchers.random_search import RandomSearch
 from searchers.regularized_evolution import RegularizedEvolution
 from tests.searchers.toy_space import Digits, ToySpace
 
 BUDGET, STEP = 47, 10
-FITNESS = SingleScore("fussy", "maximize")
+OBJECTIVES = SingleScore("fussy", "maximize")
 
 Reorder = Callable[[list[Candidate[Digits]]], Sequence[Candidate[Digits]]]
 
@@ -69,6 +69,10 @@ class CountingExecutor(Executor):
             yield scorer(candidate)
 
 
+def keep_nothing(state: dict[str, Any], trials: int) -> None:
+    raise AssertionError(f"a searcher without a state was asked to keep {state}")
+
+
 def make_loop(
     executor: Executor | None = None,
     searcher: str = "evolution",
@@ -83,9 +87,9 @@ def make_loop(
 ) -> tuple[Loop[Digits], list[Trial[Digits]]]:
     """A loop, and the list that it records in; by default on a space so small that keys are met again."""
     space = space or ToySpace(length=3, base=4)
-    options: dict[str, Any] = {"seed": seed, "fitness": FITNESS, "feasible": feasible, "max_draws": max_draws}
+    options: dict[str, Any] = {"seed": seed, "objectives": OBJECTIVES, "feasible": feasible, "max_draws": max_draws}
     made = (
-        RegularizedEvolution(space, population=10, tournament=3, **options)
+        RegularizedEvolution(space, options=RegularizedEvolution.Options(population=10, tournament=3), **options)
         if searcher == "evolution"
         else RandomSearch(space, **options)
     )
@@ -95,7 +99,7 @@ def make_loop(
     recorded: list[Trial[Digits]] = []
     loop = Loop(
         made, scorer, executor or CountingExecutor(),
-        budget=budget, step=step, violation=violation, record=recorded.append,
+        budget=budget, step=step, violation=violation, record=recorded.append, keep=keep_nothing,
     )  # fmt: skip
     return loop, recorded
 

@@ -18,7 +18,7 @@ from proxies.base import Probe, Proxy
 from proxies.robust import Robust
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
-from searchers.fitness import RankSum
+from searchers.objectives import RankSum
 from tests.searchers.toy_space import Digits, ToySpace
 
 BUDGET = 12

@@ -1,4 +1,4 @@
-"""A search whose fitness is a table, from the command line to the report."""
+"""A search whose objective is a table, from the command line to the report."""
 
 from __future__ import annotations
 

@@ -1,0 +1,37 @@
+"""Fields of a configuration dataclass, and where two configurations differ."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Protocol
+
+from nas.cli.bounds import flag
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A configuration field: what the command line needs to know stands beside it."""
+    return dataclasses.field(default=default, metadata={"help": help, **metadata})
+
+
+def options_of(group: Any) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that are options: those that can be given and have a help text."""
+    return [field for field in dataclasses.fields(group) if field.init and "help" in field.metadata]
+
+
+class Configuration(Protocol):
+    """A dataclass of options."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by option name."""
+
+
+def differences(stored: dict[str, Any], config: Configuration) -> list[str]:
+    """Where a configuration differs from a stored one in a way that would change the history: ``--seed 1 (was 0)``."""
+    free = {field.name for field in dataclasses.fields(config) if field.metadata.get("free") or not field.init}
+    return [
+        f"{flag(name)} {value} (was {stored.get(name)})"
+        for name, value in config.to_json().items()
+        if name not in free and value != stored.get(name)
+    ]

@@ -1,0 +1,34 @@
+"""The options that say where work is done, as the configurations that have them share them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from nas.cli import bounds
+from nas.cli.bounds import flag
+from nas.errors import UserError, unknown
+
+#: What an option that only Ray has a use for is declared with.
+RAY = ("executor", "ray")
+
+
+def check_executor(config: Any) -> None:
+    """:raises UserError: ``--executor``, and the options that say what its workers have, cannot be."""
+    if config.executor not in ("local", "ray"):
+        raise unknown("executor", str(config.executor), ("local", "ray"))
+    if config.executor == "local":
+        for field in dataclasses.fields(config):
+            if field.metadata.get("only_with") == RAY and getattr(config, field.name) != field.default:
+                raise UserError(f"{flag(field.name)} has no use without --executor ray")
+        return
+    bounds.positive("cpus_per_worker", config.cpus_per_worker)
+    gpus = config.gpus_per_worker
+    if gpus is not None:
+        bounds.number("gpus_per_worker", gpus)
+    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        raise UserError(f"--gpus-per-worker must be a fraction up to 1 or a whole number, got {gpus:g}")
+    if gpus and config.device == "cpu":
+        raise UserError(f"--gpus-per-worker {gpus:g} has no use with --device cpu")
+    if gpus == 0 and config.device.startswith("cuda"):
+        raise UserError(f"--device {config.device} needs --gpus-per-worker above 0, got 0")

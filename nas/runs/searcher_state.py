@@ -1,0 +1,66 @@
+"""``searcher.pt``: what a searcher has learned beyond the trials of the run, and how many of them it covers.
+
+A ``torch.save`` file of tensors and plain values, which loads with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nas.errors import UserError
+
+FORMAT = 1
+
+
+def write_state(path: Path, state: dict[str, Any], trials: int) -> None:
+    """Replace the file, whole or not at all.
+
+    :raises TypeError: the state holds something else than tensors and plain values.
+    :raises UserError: the file cannot be written.
+    """
+    check_plain(state, "the searcher's state")
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, "trials": trials, "state": state}, file)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def read_state(path: Path) -> tuple[dict[str, Any], int]:
+    """The state, its tensors on the CPU, and the number of trials that it covers.
+
+    :raises UserError: the file cannot be read, or holds something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
+        content = None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} holds no searcher's state of format {FORMAT}")
+    state, trials = content.get("state"), content.get("trials")
+    if not isinstance(state, dict) or type(trials) is not int or trials < 0:
+        raise UserError(f"{path} holds no searcher's state of format {FORMAT}")
+    return state, trials
+
+
+def check_plain(value: Any, name: str) -> None:
+    """:raises TypeError: ``value`` is no tensor or plain value, or no list, tuple or dictionary of these."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            check_plain(key, f"a key of {name}")
+            check_plain(each, f"{name}[{key!r:.40}]")
+    elif type(value) in (list, tuple):
+        for index, each in enumerate(value):
+            check_plain(each, f"{name}[{index}]")
+    elif type(value) not in (torch.Tensor, bool, int, float, str, type(None)):
+        raise TypeError(f"{name} must be a tensor or a plain value, got {type(value).__name__}")

@@ -1,0 +1,253 @@
+"""Objectives: how the proxy scores of trials become the values to be maximised, and the order that these give.
+
+``RankSum`` is the Borda count: each proxy ranks the trials, the ranks are averaged; ``MeanRank`` is the same of any
+objectives. ``PopulationScore`` is what a proxy makes of the scores of all trials together. These are relative to the
+trials they are given, so values of different calls do not compare. ``Joint`` sets objectives side by side.
+
+:func:`rank` orders trials: by value where there is one objective; by non-dominated fronts and crowding distance, as
+NSGA-II does, where there are several (https://doi.org/10.1109/4235.996017, Deb, Pratap, Agarwal, Meyarivan; IEEE
+Transactions on Evolutionary Computation 2002, sections III.A and III.B).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+from scipy.stats import rankdata
+
+from searchers.base import Objectives, Trial
+
+G = TypeVar("G")
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class SingleScore:
+    """The score of one proxy, negated where lower is better."""
+
+    proxy: str
+    direction: Direction
+
+    def __post_init__(self) -> None:
+        _check_direction(self.proxy, self.direction)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.proxy,)
+
+    def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n, 1)``, one value a trial.
+
+        :raises ValueError: a trial has no score of the proxy, or NaN.
+        """
+        return _signed_scores(trials, self.proxy, self.direction)[:, None]
+
+
+@dataclass(frozen=True)
+class RankSum:
+    """The mean over proxies of ``rank / n``, in (0, 1]: 1.0 for a trial that is best by every proxy.
+
+    Ranks count from 1 for the worst; trials that tie share their average rank.
+    """
+
+    directions: Mapping[str, Direction]
+
+    def __post_init__(self) -> None:
+        if not self.directions:
+            raise ValueError("a rank sum needs at least one proxy, got none")
+        for proxy, direction in self.directions.items():
+            _check_direction(proxy, direction)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("mean rank",)
+
+    def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n, 1)``, one value a trial.
+
+        :raises ValueError: a trial lacks one of the scores, or it is NaN.
+        """
+        return _mean_rank([_signed_scores(trials, proxy, direction) for proxy, direction in self.directions.items()])
+
+
+@dataclass(frozen=True)
+class PopulationScore:
+    """The score of a proxy that compares trials, negated where lower is better.
+
+    :param proxy: its name. :param components: names of the scores that it looks at.
+    :param combine: from columns ``(n,)`` by component to ``(n,)``, for n of at least 2.
+    """
+
+    proxy: str
+    direction: Direction
+    components: tuple[str, ...]
+    combine: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+
+    def __post_init__(self) -> None:
+        _check_direction(self.proxy, self.direction)
+
+    def values(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n,)``, one score a trial; fewer than two trials have nothing to be compared with and get 0.
+
+        :raises ValueError: a trial lacks one of the components, or it is NaN; or ``combine`` refuses them.
+        """
+        if len(trials) < 2:
+            return np.zeros(len(trials))
+        return self.combine({name: _signed_scores(trials, name, "maximize") for name in self.components})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.proxy,)
+
+    def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n, 1)``, one value a trial."""
+        values = self.values(trials)
+        return (values if self.direction == "maximize" else -values)[:, None]
+
+
+@dataclass(frozen=True)
+class MeanRank:
+    """The mean over objectives of ``rank / n``, as of :class:`RankSum`."""
+
+    parts: tuple[Objectives, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("a mean rank needs at least one objective, got none")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("mean rank",)
+
+    def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n, 1)``, one value a trial."""
+        return _mean_rank([column for part in self.parts for column in evaluate(part, trials).T])
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Several objectives, none of which counts more than another: the columns of all parts."""
+
+    parts: tuple[Objectives, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("joint objectives need at least one objective, got none")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for part in self.parts for name in part.names)
+
+    def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
+        """``(n, m)``, one row a trial."""
+        return np.hstack([evaluate(part, trials) for part in self.parts])
+
+
+def evaluate(objectives: Objectives, trials: Sequence[Trial[Any]]) -> np.ndarray:
+    """The values ``(n, m)`` of the trials.
+
+    :raises ValueError: they have another shape.
+    """
+    values = np.asarray(objectives(trials), dtype=np.float64)
+    expected = len(trials), len(objectives.names)
+    if values.shape != expected:
+        raise ValueError(f"objectives must return values of shape {expected}, got shape {values.shape}")
+    return values
+
+
+def rank(trials: Sequence[Trial[G]], objectives: Objectives, k: int) -> list[Trial[G]]:
+    """The ``k`` best trials of status ok, best first; fewer where there are fewer.
+
+    Of trials with one key only the one with the lowest id counts, before the values are taken. One objective: by value.
+    Several: by non-dominated front, within a front by crowding distance. Ties go to the lower id.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    compared = distinct(trials)
+    if not compared:
+        return []
+    order = np.argsort(-standing(evaluate(objectives, compared)), kind="stable")
+    return [compared[index] for index in order[:k]]
+
+
+def standing(values: np.ndarray) -> np.ndarray:
+    """One number a row of values ``(n, m)``, higher is better, equal for rows that tie.
+
+    One objective: its values. Several: 0 for the least crowded of the first front, then -1, -2, ...
+
+    :raises ValueError: values of several objectives that are not finite.
+    """
+    if values.shape[1] == 1:
+        return values[:, 0]
+    if not np.isfinite(values).all():
+        raise ValueError("several objectives need finite values, got one that is not")
+    fronts = front_numbers(values)
+    crowding = np.empty(len(values))
+    for number in range(fronts.max(initial=-1) + 1):
+        members = fronts == number
+        crowding[members] = crowding_distances(values[members])
+    _, places = np.unique(np.column_stack([fronts, -crowding]), axis=0, return_inverse=True)
+    return -places.reshape(-1).astype(np.float64)
+
+
+def front_numbers(values: np.ndarray) -> np.ndarray:
+    """``(n,)``: the non-dominated front of each row of values ``(n, m)``, higher is better; 0 is the best front.
+
+    A row's front is the length of the longest chain of rows that dominate each other and it. Rows are taken in
+    lexicographic order, best first, so each can be dominated by earlier ones only.
+    """
+    rows, places = np.unique(-values + 0.0, axis=0, return_inverse=True)  # + 0.0: no negative zeros
+    fronts = np.zeros(len(rows), dtype=np.int64)
+    for index, row in enumerate(rows):
+        dominating = (rows[:index] <= row).all(axis=1)
+        fronts[index] = 1 + fronts[:index][dominating].max(initial=-1)
+    return fronts[places.reshape(-1)]
+
+
+def crowding_distances(values: np.ndarray) -> np.ndarray:
+    """``(n,)``: the crowding distance of each row of values ``(n, m)`` of one front.
+
+    The sum over objectives of the distance between the two neighbours, as a share of the front's range. The rows with
+    the least and the greatest value of an objective, of several such rows the first, have an infinite one.
+    """
+    distances = np.zeros(len(values))
+    for column in values.T:
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        if ordered[-1] > ordered[0]:
+            distances[order[1:-1]] += (ordered[2:] - ordered[:-2]) / (ordered[-1] - ordered[0])
+        distances[[column.argmin(), column.argmax()]] = np.inf
+    return distances
+
+
+def distinct(trials: Sequence[Trial[G]]) -> list[Trial[G]]:
+    """The trials of status ok in id order, of those with one key only the first."""
+    first: dict[str, Trial[G]] = {}
+    for trial in sorted(trials, key=lambda trial: trial.id):
+        if trial.status == "ok":
+            first.setdefault(trial.key, trial)
+    return list(first.values())
+
+
+def _mean_rank(columns: Sequence[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.mean([rankdata(column) / max(len(column), 1) for column in columns], axis=0))[:, None]
+
+
+def _check_direction(proxy: str, direction: str) -> None:
+    if direction not in get_args(Direction):
+        raise ValueError(f"direction of '{proxy}' must be {' or '.join(get_args(Direction))}, got '{direction}'")
+
+
+def _signed_scores(trials: Sequence[Trial[Any]], proxy: str, direction: Direction) -> np.ndarray:
+    for trial in trials:
+        if proxy not in trial.scores:
+            raise ValueError(f"trial {trial.id} has no score '{proxy}', got {', '.join(trial.scores) or 'none'}")
+        if math.isnan(trial.scores[proxy]):
+            raise ValueError(f"trial {trial.id}: score '{proxy}' must be a number, got nan")
+    values = np.array([trial.scores[proxy] for trial in trials], dtype=np.float64)
+    return values if direction == "maximize" else -values
