@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from nas.training.config import TrainConfig
 from nas.training.course import Epoch
 from nas.training.directory import holds_training
 from nas.training.trainer import Trainer
+from search_spaces.base import SearchSpace
 
 #: what cells compete by: robust accuracy on images held out of training
 METRIC = "validation_robust_accuracy"
@@ -32,15 +34,17 @@ Watch = Callable[[int, Epoch], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One cell's training. ``number`` is its rank in the search, from 1; ``out`` its run directory."""
+    """One cell's training. ``number`` is its rank in the search, from 1; ``out`` its run directory,
+    ``space`` its search space where that is none of this program's."""
 
     number: int
     config: TrainConfig
     out: Path
+    space: SearchSpace[Any] | None = None
 
     def trainer(self, images: ImageSplit | None = None) -> Trainer:
         """The training, or what is left of it."""
-        return Trainer(self.config, out=self.out, resume=holds_training(self.out), images=images)
+        return Trainer(self.config, out=self.out, resume=holds_training(self.out), images=images, space=self.space)
 
     def train(self, images: ImageSplit, until: int, watch: Callable[[Epoch], None]) -> bool:
         """Train to the end of epoch ``until``; False, with the reason on disk, where that cannot be done.
@@ -81,7 +85,7 @@ class Contender:
         """The epochs that a training would go on after."""
         last = self.out / TRAIN / LAST
         try:
-            history = read_checkpoint(last).facts["history"] if last.exists() else []
+            history = read_checkpoint(last, self.space).facts["history"] if last.exists() else []
             return [{**epoch, METRIC: float(epoch[METRIC])} for epoch in history]
         except (UserError, KeyError, TypeError):
             return []  # training says what is wrong with it
