@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
-from scipy.stats import rankdata
 
 from searchers.base import Objectives, Trial
 
@@ -234,8 +233,15 @@ def distinct(trials: Sequence[Trial[G]]) -> list[Trial[G]]:
     return list(first.values())
 
 
+def average_ranks(column: np.ndarray) -> np.ndarray:
+    """``(n,)``: the rank of each value, from 1 for the least; equal values share the mean of their ranks."""
+    _, places, counts = np.unique(column, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
+
+
 def _mean_rank(columns: Sequence[np.ndarray]) -> np.ndarray:
-    return np.asarray(np.mean([rankdata(column) / max(len(column), 1) for column in columns], axis=0))[:, None]
+    """``(n, 1)``."""
+    return np.asarray(np.mean([average_ranks(each) / max(len(each), 1) for each in columns], axis=0))[:, None]
 
 
 def _check_direction(proxy: str, direction: str) -> None:

@@ -18,7 +18,7 @@ import torch
 from nas.errors import as_user_error
 from nas.executors.candidates import candidate_seed
 from nas.searching.config import SearchConfig
-from nas.searching.population import components
+from nas.searching.objectives import components
 from nas.searching.scoring import Scorer
 from nas.searching.untrained import proxy_options
 from proxies import get_proxy
@@ -83,10 +83,11 @@ class Job:
 
 
 def _proxy(name: str, seed: int, limits: SearchConfig) -> Proxy | PopulationProxy:
-    options = proxy_options(name, limits)
-    proxy = get_proxy(name, **options)
-    takes_seed = "seed" in inspect.signature(type(proxy)).parameters
-    return get_proxy(name, seed=seed, **options) if takes_seed else proxy
+    kind = type(get_proxy(name))
+    options = proxy_options(kind, limits)
+    if "seed" in inspect.signature(kind).parameters:
+        options["seed"] = seed
+    return get_proxy(name, **options)
 
 
 class _ProbeMaker(Scorer[Any]):

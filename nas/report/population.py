@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nas.searching.population import population_scores, with_scores
+from nas.searching.objectives import population_scores, with_scores
 from proxies import POPULATION_PROXIES, get_proxy
 from searchers.base import Trial
 

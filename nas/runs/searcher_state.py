@@ -39,12 +39,16 @@ def read_state(path: Path) -> tuple[dict[str, Any], int]:
 
     :raises UserError: the file cannot be read, or holds something else.
     """
+    content = None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            if zipfile.is_zipfile(file):  # as torch.save writes it
+                file.seek(0)
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
-        content = None
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        pass
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} holds no searcher's state of format {FORMAT}")
     state, trials = content.get("state"), content.get("trials")

@@ -15,6 +15,7 @@ from nas.searching.searcher_options import all_options, make_options
 from nas.spaces import known_space
 from proxies.spelling import canonical
 from search_spaces.base import SearchSpace
+from searchers import SEARCHERS
 from searchers.base import Searcher
 
 DEFAULT_PROXIES = ("robust",)
@@ -41,7 +42,7 @@ class SearchConfig:
     """
 
     space: str = option(None, "search space, or module:Class of your own (default: darts, or that of --table)")
-    searcher: str = option("regularized_evolution", "what proposes candidates: random or regularized_evolution")
+    searcher: str = option("regularized_evolution", f"what proposes candidates: {' or '.join(SEARCHERS)}")
     proxy: tuple[str, ...] = option(
         None,
         "proxy to rank by, such as synflow or 'snip(images=64)' (default: robust, none with --table); repeat it to"

@@ -155,7 +155,7 @@ class Search:
         manifest: dict[str, Any],
         stored: list[Trial[Any]],
     ) -> SearchResult:
-        from nas.searching.population import with_scores
+        from nas.searching.objectives import with_scores
         from searchers.objectives import rank
 
         started, before, status = time.perf_counter(), manifest["seconds"], "failed"

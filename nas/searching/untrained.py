@@ -16,7 +16,7 @@ from nas.executors.base import Executor
 from nas.executors.local import LocalExecutor
 from nas.images.data import ImageData, fingerprint, load_data, probe_batch
 from nas.searching.config import SearchConfig
-from nas.searching.population import components, objectives_of, population_scores
+from nas.searching.objectives import components, objectives_of, population_scores
 from nas.searching.score_source import ScoreSource
 from nas.searching.scoring import Scorer
 from proxies import get_proxy
@@ -146,13 +146,10 @@ def _options(proxy: Proxy | PopulationProxy) -> dict[str, Any]:
 
 
 def _configured_proxy(name: str, config: SearchConfig) -> Proxy | PopulationProxy:
-    return get_proxy(name, **proxy_options(name, config))
+    return get_proxy(name, **proxy_options(type(get_proxy(name)), config))
 
 
-def proxy_options(name: str, config: SearchConfig) -> dict[str, Any]:
-    """What the configuration says to the proxy ``name``, as far as its class takes such an option.
-
-    :raises ValueError: an unknown proxy, or one whose spelling cannot be.
-    """
-    accepted = inspect.signature(type(get_proxy(name))).parameters
+def proxy_options(proxy: type[Proxy | PopulationProxy], config: SearchConfig) -> dict[str, Any]:
+    """What the configuration says to a proxy of that class: the options that both have."""
+    accepted = inspect.signature(proxy).parameters
     return {option: getattr(config, option) for option in ("ntk_images", "curvature_images") if option in accepted}

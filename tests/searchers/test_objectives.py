@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from searchers.base import Objectives, Status, Trial
 from searchers.objectives import (
@@ -15,6 +16,7 @@ from searchers.objectives import (
     PopulationScore,
     RankSum,
     SingleScore,
+    average_ranks,
     crowding_distances,
     distinct,
     evaluate,
@@ -96,6 +98,11 @@ def test_distinct_trials_are_the_first_of_each_key() -> None:
 )
 def test_no_trials_have_no_values(objectives: Objectives) -> None:
     assert column(objectives, []).shape == (0,)
+
+
+@given(st.lists(st.integers(-5, 5) | st.floats(allow_nan=False), max_size=12))
+def test_average_ranks_are_scipy_s(values: list[float]) -> None:
+    np.testing.assert_array_equal(average_ranks(np.array(values, dtype=float)), rankdata(values))
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=12))

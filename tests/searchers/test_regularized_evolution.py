@@ -204,7 +204,7 @@ def test_options_out_of_range_are_refused(space: ToySpace, options: dict[str, An
 
 
 def test_several_objectives_prefer_the_first_front_then_the_least_crowded() -> None:
-    """The points (0, 9), (4, 5), (5, 4), (9, 0) are one front, (3, 3) is dominated; the inner two are equally crowded."""
+    """(0, 9), (4, 5), (5, 4), (9, 0) are one front, the inner two equally crowded; (3, 3) is dominated."""
     points = np.array([(3, 3), (4, 5), (0, 9), (5, 4), (9, 0)], dtype=float)
     both = Given(lambda trials: points[[trial.id for trial in trials]], ("a", "b"))
 

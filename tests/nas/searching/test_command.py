@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from nas.search import main
+from nas.searching.config import SearchConfig
 from search_spaces import get_space
 from tests.nas.commands import process, slip
 from tests.nas.searching.runs import COUNT, TINY
@@ -56,6 +57,35 @@ HEAVY = "print([m for m in ('ray', 'torchattacks', 'torchvision') if m in sys.mo
 def test_nothing_optional_is_imported(program: str, torch_too: bool) -> None:
     out, err = process(start=("-c", f"import sys\n{program}\n{HEAVY}")).communicate()
     assert out.splitlines()[-2:] == ["[]", str(torch_too)], err
+
+
+ONCE = f"""
+import runpy, sys
+sys.argv = ["search", *{[*COUNT, "--out", "run"]}]
+try:
+    runpy.run_module("nas.search", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    print(end.code, [name for name in ("nas.search", "nas.searching.search") if name in sys.modules])
+"""
+
+
+def test_the_command_s_module_is_loaded_once() -> None:
+    """Run as ``__main__``, it is not imported a second time by its own name."""
+    out, err = process(start=("-c", ONCE)).communicate()
+    assert out.splitlines()[-1] == "0 ['nas.searching.search']", err
+
+
+def test_the_configuration_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[SearchConfig] = []
+    check = SearchConfig.__post_init__
+
+    def checked(self: SearchConfig) -> None:
+        made.append(self)
+        check(self)
+
+    monkeypatch.setattr(SearchConfig, "__post_init__", checked)
+    assert main([*COUNT, "--out", "run"]) == 0
+    assert len(made) == 1
 
 
 def test_the_table_shows_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,6 +196,8 @@ def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) ->
         ("--proxy --quiet", ["--proxy needs a value, got --quiet"]),
         ("--proxy params --proxy params", ["--proxy must name each proxy once"]),
         ("--bugdet 5", ["unknown option '--bugdet'", "did you mean --budget"]),
+        ("--robust-t 5", ["unknown option '--robust-t'"]),
+        ("--proxy 'robust(h=0)'", ["robust", "h", "0"]),
         ("--budg 5", ["unknown option '--budg'", "did you mean --budget"]),
         ("stray", ["stray"]),
         ("--out file", ["run directory file cannot be written"]),

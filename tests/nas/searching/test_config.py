@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from nas.cli.fields import differences
 from nas.errors import UserError
-from nas.searching.config import SearchConfig, differences
+from nas.searching.config import SearchConfig
 
 # options, the flag that the error names, the value it repeats
 BAD: list[tuple[dict[str, Any], str, str]] = [
@@ -32,11 +33,6 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"seed": -1}, "--seed", "-1"),
     ({"seed": 2**63}, "--seed", str(2**63)),
     ({"seed": 0.5}, "--seed", "0.5"),
-    ({"robust_t": float("nan")}, "--robust-t", "nan"),
-    ({"robust_t": -1.0}, "--robust-t", "-1.0"),
-    ({"robust_t": "x"}, "--robust-t", "x"),
-    ({"robust_h": 0.0}, "--robust-h", "0.0"),
-    ({"robust_h": float("inf")}, "--robust-h", "inf"),
     ({"proxy": ()}, "--proxy", "none"),
     ({"proxy": ("params", "params")}, "--proxy", "params"),
 ]
@@ -45,17 +41,17 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("options", "flag", "value"), BAD, ids=[str(options) for options, _, _ in BAD])
 def test_a_value_out_of_bounds_is_named_in_one_line(options: dict[str, Any], flag: str, value: str) -> None:
     with pytest.raises(UserError) as error:
-        SearchConfig(**options)
+        SearchConfig.of(**options)
     assert flag in str(error.value) and value in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"budget": 1}, {"seed": 2**63 - 1}, {"threads": None}, {"tournament": 50}, {"robust_t": 0.0}, {"robust_t": 7}],
+    [{"budget": 1}, {"seed": 2**63 - 1}, {"threads": None}, {"tournament": 50}],
 )
 def test_values_on_the_bounds_are_taken(options: dict[str, Any]) -> None:
-    SearchConfig(**options)
+    SearchConfig.of(**options)
 
 
 def test_a_single_name_is_a_list_of_one() -> None:
@@ -64,8 +60,8 @@ def test_a_single_name_is_a_list_of_one() -> None:
 
 
 def test_json_round_trip() -> None:
-    config = SearchConfig(proxy=("params", "macs"), seed=4, require=("normal.skip_connect == 2",), max_params=5)
-    assert SearchConfig(**json.loads(json.dumps(config.to_json()))) == config
+    config = SearchConfig.of(proxy=("params", "macs"), seed=4, require=("normal.skip_connect == 2",), max_params=5)
+    assert SearchConfig.of(**json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_differences_name_what_changes_the_history() -> None:

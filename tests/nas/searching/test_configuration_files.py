@@ -60,7 +60,7 @@ def test_a_configuration_may_name_a_single_proxy(capsys: pytest.CaptureFixture[s
         ("budget: many\n", ["--budget must be a whole number, got many"]),
         ("proxy: 5\n", ["--proxy", "5"]),
         ("proxy: []\n", ["--proxy must name at least one proxy"]),
-        ("robust_norm: both\n", ["--robust-norm must be eval or train, got both"]),
+        ("sampler: both\n", ["--sampler must be uniform or published, got both"]),
     ],
 )
 def test_a_bad_configuration_file(content: str | None, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:

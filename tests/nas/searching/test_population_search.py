@@ -12,7 +12,7 @@ import pytest
 
 from nas import Search, SearchResult
 from nas.report import write_report
-from nas.searching.population import components
+from nas.searching.objectives import components
 from proxies.az_nas import AzNas
 from proxies.baselines import ConvCount, Params
 from proxies.population import PopulationProxy

@@ -19,6 +19,7 @@ from proxies.robust import Robust
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from searchers.objectives import RankSum
+from searchers.regularized_evolution import RegularizedEvolution
 from tests.searchers.toy_space import Digits, ToySpace
 
 BUDGET = 12
@@ -94,8 +95,9 @@ def test_the_files_of_a_run(robust: SearchResult) -> None:
 
 def test_the_manifest_says_what_was_run(robust: SearchResult) -> None:
     manifest = json.loads((robust.path / "manifest.json").read_text())
-    config = SearchConfig(**manifest["configuration"])
-    assert (config.budget, config.channels, config.proxy, config.population) == (BUDGET, 4, ("robust",), 4)
+    config = SearchConfig.of(**manifest["configuration"])
+    assert (config.budget, config.channels, config.proxy) == (BUDGET, 4, ("robust",))
+    assert config.searcher_options == RegularizedEvolution.Options(population=4, tournament=2)
     assert manifest["status"] == "finished" and manifest["summary"] == robust.summary
     assert manifest["seconds"] > 0 and manifest["started"] <= manifest["ended"]
     assert manifest["data"]["name"] == "digits" and len(manifest["data"]["fingerprint"]) == 16
@@ -173,7 +175,7 @@ def test_no_report_is_written_where_none_is_wanted(tmp_path: Path) -> None:
 
 def test_several_proxies_are_combined_by_rank(tmp_path: Path) -> None:
     result = search(tmp_path / "run", proxies=["params", FewParameters(), "macs"])
-    ranks = RankSum({"params": "maximize", "few": "minimize", "macs": "maximize"})(result.trials)
+    ranks = RankSum({"params": "maximize", "few": "minimize", "macs": "maximize"})(result.trials)[:, 0]
     assert result.best.id == int(ranks.argmax())
     assert result.best.macs == max(trial.macs for trial in result.trials)  # the other two cancel each other
     assert set(result.best.scores) == {"params", "few", "macs"}

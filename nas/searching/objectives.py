@@ -1,4 +1,4 @@
-"""Scores that compare the candidates of a run: how a search and its report make them of the stored ones."""
+"""From proxies to what is scored on each candidate, to scores that compare candidates, and to the objectives."""
 
 from __future__ import annotations
 
