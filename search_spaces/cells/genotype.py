@@ -151,12 +151,10 @@ class CellGenotype(CellStack):
 
     def to_json(self) -> dict[str, Any]:
         """``{"normal": [[operation, predecessor], ...], "normal_concat": [...], "reduce": ..., ...}``."""
-        return {
-            "normal": flat_edges(self.normal),
-            "normal_concat": list(self.normal.concat),
-            "reduce": flat_edges(self.reduce),
-            "reduce_concat": list(self.reduce.concat),
-        }
+        parts: dict[str, Any] = {}
+        for name, cell in self.named_cells().items():
+            parts |= {name: flat_edges(cell), f"{name}_concat": list(cell.concat)}
+        return parts
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CellGenotype:
@@ -170,12 +168,11 @@ class CellGenotype(CellStack):
         return cls(_cell_from_json("normal", value), _cell_from_json("reduce", value))
 
     def __str__(self) -> str:
-        parts = self.to_json()
-        edges = {name: _print_edges(parts[name]) for name in ("normal", "reduce")}
-        return (
-            f"Genotype(normal=[{edges['normal']}], normal_concat={parts['normal_concat']}, "
-            f"reduce=[{edges['reduce']}], reduce_concat={parts['reduce_concat']})"
+        parts = (
+            f"{name}=[{_print_edges(flat_edges(cell))}], {name}_concat={list(cell.concat)}"
+            for name, cell in self.named_cells().items()
         )
+        return f"Genotype({', '.join(parts)})"
 
 
 def _print_edges(edges: list[Any]) -> str:
