@@ -11,9 +11,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nas.attacking.config import AttackConfig
 from nas.cli.fields import option
+
+if TYPE_CHECKING:
+    from search_spaces.base import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +29,17 @@ class OutputOptions:
     json: bool = option(False, "no progress and no table: print attack.json's object")
 
 
-def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
+    """The command's work after the name of the program. :param space: of the model, where ``argv`` names none."""
     from nas.cli.options import parse_options, pick
+    from nas.spaces import SpaceOptions, named_space
 
+    argv, named = named_space(argv)
     values = parse_options(
         argv,
         "python -m nas.attack",
         "Attack a trained model: its accuracy on natural images and on those of each attack.",
-        (("attack", AttackConfig), ("output", OutputOptions)),
+        (("attack", AttackConfig), ("output", OutputOptions), ("space", SpaceOptions)),
         repeated=("--attack",),
     )
     config, output = pick(AttackConfig, values), pick(OutputOptions, values)
@@ -41,7 +47,7 @@ def command(argv: Sequence[str]) -> int:
     from nas.attacking.output import AttackProgress, print_evaluation
 
     with AttackProgress(show=not (output.quiet or output.json)) as bar:
-        result = attack(config, None if output.out is None else Path(output.out), bar.update)
+        result = attack(config, None if output.out is None else Path(output.out), bar.update, space=named or space)
     if output.json:
         print(json.dumps(result))
     elif output.quiet:

@@ -12,12 +12,14 @@ from nas.models.export_file import ExportConfig, export
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
     from nas.cli.options import parse_options, pick
+    from nas.spaces import SpaceOptions, named_space
 
-    groups = (("export", ExportConfig),)
+    argv, space = named_space(argv)
+    groups = (("export", ExportConfig), ("space", SpaceOptions))
     config = pick(
         ExportConfig, parse_options(argv, "python -m nas.export", "Write a trained model for other programs.", groups)
     )
-    result = export(config)
+    result = export(config, space=space)
     if config.json:
         print(json.dumps(result))
         return 0

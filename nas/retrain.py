@@ -31,6 +31,7 @@ class OutputOptions:
     resume: str | None = option(
         None, "go on with the retraining of --run, or of the run given here; options not given are its own", const=""
     )
+    space: str | None = option(None, "search space of the run, where it is your own: module:Class, which is imported")
     quiet: bool = option(False, "no progress and no table: print the best cell's run directory only")
     json: bool = option(False, "no progress: print the cells as one JSON object")
 
@@ -44,7 +45,9 @@ def _stored(run: Path) -> dict[str, Any]:
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
     from nas.cli.options import parse_resumable
+    from nas.spaces import named_space
 
+    argv, space = named_space(argv)
     config, output, path = parse_resumable(
         argv,
         "python -m nas.retrain",
@@ -62,7 +65,7 @@ def command(argv: Sequence[str]) -> int:
     from nas.retraining.retrainer import Retrainer
     from nas.training.progress import plan
 
-    retrainer = Retrainer(config, resume=path is not None)
+    retrainer = Retrainer(config, resume=path is not None, space=space)
     show = not (output.quiet or output.json)
     title = plan(retrainer.contenders[0].config, f"{len(retrainer.contenders)} cells")
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints on its own

@@ -63,14 +63,18 @@ def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
 
 def command(argv: Sequence[str]) -> int:
     """The command's work after the name of the program."""
+    from nas.spaces import named_space
+
+    argv, space = named_space(argv)
     options, output = _parse(argv)
     if output.train and options["table"]:
         raise UserError("--train has no use with --table, which needs no images: python -m nas.train --run takes them")
     from nas.searching import output as progress
     from nas.searching.search import Search
 
+    name = options.pop("space")
     search = Search(
-        options.pop("space"), options.pop("searcher"), options.pop("proxy"),
+        space or name, options.pop("searcher"), options.pop("proxy"),
         out=output.out, resume=output.resume is not None, report=not output.no_report, **options,
     )  # fmt: skip
     config = search.config
@@ -86,10 +90,12 @@ def command(argv: Sequence[str]) -> int:
         print(source.space.format(result.best.genotype))
     else:
         progress.print_result(result, source, config)
-    return train_and_attack(config, output, result.path) if output.train else 0
+    return train_and_attack(config, output, result.path, space) if output.train else 0
 
 
-def train_and_attack(config: SearchConfig, output: OutputOptions, run: Path) -> int:
+def train_and_attack(
+    config: SearchConfig, output: OutputOptions, run: Path, space: SearchSpace[Any] | None = None
+) -> int:
     """Trains the best cell of ``run`` on the images of the search, and attacks it; goes on with what was begun."""
     from nas import attack, train
     from nas.training.directory import holds_training
@@ -103,11 +109,11 @@ def train_and_attack(config: SearchConfig, output: OutputOptions, run: Path) -> 
     begun = ["--resume"] if holds_training(run) else []
     words = ["--run", str(run)]
     try:
-        train.command([*words, "--out", str(run), "--preset", str(output.train), *begun, *shared])
+        train.command([*words, "--out", str(run), "--preset", str(output.train), *begun, *shared], space)
         if output.train == "quick":
             words += [word for name in QUICK_ATTACKS for word in ("--attack", name)]
             words += ["--samples", str(min(QUICK_SAMPLES, _test_images(config)))]
-        return attack.command([*words, *shared])
+        return attack.command([*words, *shared], space)
     except KeyboardInterrupt:
         again = f"python -m nas.search --resume {shlex.quote(str(run))} --train {output.train}"
         raise KeyboardInterrupt(f"interrupted; what is finished is kept, to go on: {again}") from None

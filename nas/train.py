@@ -16,10 +16,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import option
 from nas.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from search_spaces.base import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +62,17 @@ def _parse(argv: Sequence[str]) -> tuple[TrainConfig, OutputOptions]:
     return config, output if path is None else dataclasses.replace(output, out=str(path))
 
 
-def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
+    """The command's work after the name of the program. :param space: of the cell, where ``argv`` names none."""
+    from nas.spaces import named_space
+
+    argv, named = named_space(argv)
     config, output = _parse(argv)
     from nas.training.directory import read_training
     from nas.training.progress import TrainProgress, plan, print_result
     from nas.training.trainer import Trainer
 
-    trainer = Trainer(config, out=output.out, resume=output.resume is not None)
+    trainer = Trainer(config, out=output.out, resume=output.resume is not None, space=named or space)
     show = not (output.quiet or output.json)
     title = plan(trainer.config, config.model or f"a {trainer.config.space} cell")
     with TrainProgress(config.epochs, show=show, title=title) as bar:

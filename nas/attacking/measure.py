@@ -10,14 +10,22 @@ from nas.attacking.config import AttackConfig
 
 if TYPE_CHECKING:
     from nas.attacking.evaluation import Watch
+    from search_spaces.base import SearchSpace
 
 RESULT = "attack.json"
 FORMAT = 1
 
 
-def attack(config: AttackConfig, out: Path | None = None, watch: Watch | None = None) -> dict[str, Any]:
+def attack(
+    config: AttackConfig,
+    out: Path | None = None,
+    watch: Watch | None = None,
+    *,
+    space: SearchSpace[Any] | None = None,
+) -> dict[str, Any]:
     """Attacks the model and writes ``attack.json``, whose object is returned.
 
+    :param space: the model's search space, where it is none of this program's.
     :raises UserError: an option that cannot be, in one line.
     :raises KeyboardInterrupt: with a message that says how to go on.
     """
@@ -30,7 +38,7 @@ def attack(config: AttackConfig, out: Path | None = None, watch: Watch | None = 
     from nas.runs import environment
     from nas.runs.directory import write_json
 
-    device, model = torch_device(config.device), TrainedModel.read(config.model)
+    device, model = torch_device(config.device), TrainedModel.read(config.model, space)
     how: dict[str, Any] = {
         "norm": config.norm, "epsilon": config.radius, "step_size": config.step,
         "autoattack_steps": config.autoattack_steps,

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from nas.errors import UserError, as_user_error, unknown
+from nas.errors import UserError, as_user_error
 from nas.models.names import CLASSIC_NAMES as CLASSIC_NAMES  # what others import from here
-from search_spaces import SPACES, get_space
-from search_spaces.base import NetworkSpec
+from nas.spaces import FINGERPRINT, known_space, unknown_space
+from search_spaces import SPACES
+from search_spaces.base import NetworkSpec, SearchSpace
 
 if TYPE_CHECKING:
     from search_spaces.base import Cost
@@ -35,29 +37,34 @@ class Architecture:
 
     :param family: name of a search space, or of a classic network.
     :param genotype: in the space's notation; empty for a classic network.
+    :param channels, layers: None where networks of the space have no such number.
+    :param space_fingerprint: of a user's space, as :func:`nas.spaces.own_fingerprint` gives it.
+    :param space: the user's space itself, which is not stored.
     :param classes: names of the classes, in the order of the logits.
     :param image_size: height, width of the images. :param mean, std: per channel, of pixels in [0, 1].
     """
 
     family: str
     genotype: str = ""
-    channels: int = 16
-    layers: int = 8
+    channels: int | None = 16
+    layers: int | None = 8
     auxiliary: bool = False
     classes: tuple[str, ...]
     image_size: tuple[int, int] = (32, 32)
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    space_fingerprint: str | None = None
+    space: SearchSpace[Any] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.family not in CLASSIC_NAMES and self.family not in SPACES:
-            raise unknown("model", self.family, (*CLASSIC_NAMES, *SPACES))
+        if self.family not in (*CLASSIC_NAMES, *SPACES) and self.space is None:
+            raise unknown_space("model", self.family, (*CLASSIC_NAMES, *SPACES))
         if len(self.classes) < 2:
             raise UserError(f"a classifier needs at least 2 classes, got {len(self.classes)}")
         if len(self.mean) != len(self.std) or not all(each > 0 for each in self.std):
             raise UserError(f"expected a mean and a positive std for each channel, got {self.mean} and {self.std}")
-        if self.family in SPACES:
-            self._genotype()
+        if self._space is not None:
+            self._genotype(self._space)
 
     @property
     def spec(self) -> NetworkSpec:
@@ -69,18 +76,24 @@ class Architecture:
             )
         )  # fmt: skip
 
-    def _genotype(self) -> Any:
-        space = get_space(self.family)
+    @cached_property
+    def _space(self) -> SearchSpace[Any] | None:
+        """The search space; None of a classic network."""
+        if self.family in CLASSIC_NAMES:
+            return None
+        return known_space(self.family, self.space, self.space_fingerprint)
+
+    def _genotype(self, space: SearchSpace[Any]) -> Any:
         as_user_error(lambda: space.check_spec(self.spec))
         return as_user_error(lambda: space.parse(self.genotype))
 
     def network(self) -> nn.Module:
         """The network without normalisation, its weights drawn from torch's global generator."""
-        if self.family in CLASSIC_NAMES:
-            from nas.models.classic import CLASSIC
+        if self._space is not None:
+            return self._space.build(self._genotype(self._space), self.spec)
+        from nas.models.classic import CLASSIC
 
-            return CLASSIC[self.family](len(self.classes), len(self.mean))
-        return get_space(self.family).build(self._genotype(), self.spec)
+        return CLASSIC[self.family](len(self.classes), len(self.mean))
 
     def build(self) -> Classifier:
         """The classifier, untrained, its weights drawn from torch's global generator."""
@@ -88,8 +101,8 @@ class Architecture:
 
     def cost(self) -> Cost:
         """Parameters and MACs of the network without an auxiliary head."""
-        if self.family in SPACES:
-            return get_space(self.family).cost(self._genotype(), self.spec)
+        if self._space is not None:
+            return self._space.cost(self._genotype(self._space), self.spec)
         from torch.utils.flop_counter import FlopCounterMode  # slow to import
 
         from search_spaces.base import Cost
@@ -100,20 +113,25 @@ class Architecture:
         return Cost(sum(each.numel() for each in network.parameters()), counter.get_total_flops() // 2)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values by field name."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
+        """Plain values by field name; a fingerprint where there is one."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "space"]
+        values = {name: getattr(self, name) for name in names if name != FINGERPRINT or self.space_fingerprint}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
-    def from_json(cls, values: Any) -> Architecture:
-        """:raises UserError: ``values`` are not what :meth:`to_json` gives."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
+    def from_json(cls, values: Any, space: SearchSpace[Any] | None = None) -> Architecture:
+        """The inverse of :meth:`to_json`.
+
+        :param space: the user's space of the network, where it is none of this program's.
+        :raises UserError: ``values`` are not what :meth:`to_json` gives, or are of another space.
+        """
+        names = {field.name for field in dataclasses.fields(cls)} - {"space", FINGERPRINT}
+        if not isinstance(values, dict) or set(values) - {FINGERPRINT} != names:
             got = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
             raise UserError(f"not an architecture: got {got}, expected {sorted(names)}")
         hints: dict[str, tuple[type, ...]] = {
-            "family": (str,), "genotype": (str,), "channels": (int,), "layers": (int,), "auxiliary": (bool,),
+            "family": (str,), "genotype": (str,), "channels": (int, type(None)), "layers": (int, type(None)),
+            "auxiliary": (bool,), FINGERPRINT: (str,),
         }  # fmt: skip
         lists: dict[str, tuple[type, ...]] = {
             "classes": (str,), "image_size": (int,), "mean": (float, int), "std": (float, int),
@@ -125,7 +143,7 @@ class Architecture:
         if len(values["image_size"]) != 2:
             raise UserError(f"not an architecture: image_size is {values['image_size']!r:.60}")
         fields: dict[str, Any] = {name: tuple(value) if name in lists else value for name, value in values.items()}
-        return cls(**fields)
+        return cls(**fields, space=space)
 
 
 class Classifier(nn.Module):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nas.errors import UserError
 from nas.models.architecture import Architecture, Classifier
+from search_spaces.base import SearchSpace
 
 FORMAT = 1
 TRAIN = "train"  # the folder of a run directory that holds what training writes
@@ -98,16 +99,17 @@ def find_checkpoint(path: Path, name: str = BEST) -> Path:
     return path
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, space: SearchSpace[Any] | None = None) -> Checkpoint:
     """The checkpoint in a file. Nothing in it is executed.
 
     :param path: of a ``torch.save`` file, or of ``*.safetensors`` as ``nas.export`` writes it.
+    :param space: the network's search space, where it is none of this program's.
     :raises UserError: it is missing, truncated, of another program, or asks for code to be run.
     """
     if path.suffix == SAFETENSORS:
         from nas.models.safetensors_file import read_safetensors
 
-        return read_safetensors(path)
+        return read_safetensors(path, space)
     try:
         stored = io.BytesIO(path.read_bytes())
     except OSError as error:
@@ -130,17 +132,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     ):
         raise UserError(f"{path} is not a checkpoint of this program: weights, facts or training are damaged")
     try:
-        architecture = Architecture.from_json(content.get("architecture"))
+        architecture = Architecture.from_json(content.get("architecture"), space)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return Checkpoint(architecture=architecture, weights=weights, facts=facts, training=training)
 
 
-def load(path: str | Path) -> Classifier:
+def load(path: str | Path, space: SearchSpace[Any] | None = None) -> Classifier:
     """The best model of a run directory, or of a checkpoint file: images ``(N, C, H, W)`` in [0, 1] -> logits.
 
     In eval mode, on the CPU, normalisation inside.
 
-    :raises UserError: there is none, or it cannot be read.
+    :param space: the model's search space, where it is none of this program's.
+    :raises UserError: there is none, it cannot be read, or it is of another space.
     """
-    return read_checkpoint(find_checkpoint(Path(path))).classifier()
+    return read_checkpoint(find_checkpoint(Path(path)), space).classifier()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nas.models.trained import TrainedModel
+    from search_spaces.base import SearchSpace
 
 CHECKED_IMAGES = 32
 CUTS = [1, 6]  # so that batches of several sizes are seen to work
@@ -44,16 +45,17 @@ class ExportConfig:
 NAMES = {"onnx": "model.onnx", "torch_export": "model.pt2", "safetensors": "model.safetensors"}
 
 
-def export(config: ExportConfig) -> dict[str, Any]:
+def export(config: ExportConfig, *, space: SearchSpace[Any] | None = None) -> dict[str, Any]:
     """Writes the file, whole or not at all, and returns what is known of it.
 
+    :param space: the model's search space, where it is none of this program's.
     :raises UserError: an option that cannot be, or a package that is not installed.
     :raises ExportFailed: the file does not compute what the model does; it is not kept.
     """
     from nas.models.exporting import exported
     from nas.models.trained import TrainedModel
 
-    model = TrainedModel.read(Path(config.run or config.checkpoint or ""))
+    model = TrainedModel.read(Path(config.run or config.checkpoint or ""), space)
     out = model.path.with_name(NAMES[config.format]) if config.out is None else Path(config.out)
     if config.format == "safetensors" and out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, by which nas.load knows the file, got {out}")
@@ -109,7 +111,7 @@ def _difference(path: Path, format: str, model: TrainedModel, images: Tensor) ->
 
     from nas.models.exporting import reader
 
-    computed = reader(path, format)
+    computed = reader(path, format, model.checkpoint.architecture.space)
     if computed is None:
         return None
     with torch.no_grad():

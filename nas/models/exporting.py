@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nas.errors import UserError
 from nas.models.architecture import Classifier
 from nas.models.checkpoint import Checkpoint
+from search_spaces.base import SearchSpace
 
 OPSET = 18  # of ONNX; the lowest that torch's exporter writes itself
 
@@ -40,7 +41,7 @@ def exported(checkpoint: Checkpoint, format: str) -> bytes:
         return write[format](model, example)
 
 
-def reader(path: Path, format: str) -> Callable[[Tensor], Tensor] | None:
+def reader(path: Path, format: str, space: SearchSpace[Any] | None = None) -> Callable[[Tensor], Tensor] | None:
     """The model in the file, as its own runtime computes it; None where that is not installed."""
     if format == "onnx":
         return _onnx_reader(path) if find_spec("onnxruntime") else None
@@ -49,7 +50,7 @@ def reader(path: Path, format: str) -> Callable[[Tensor], Tensor] | None:
         return program
     from nas.models.checkpoint import load
 
-    return load(path)
+    return load(path, space)
 
 
 @contextmanager

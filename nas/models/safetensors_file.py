@@ -12,6 +12,7 @@ from typing import Any
 from nas.errors import UserError
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import FORMAT, Checkpoint
+from search_spaces.base import SearchSpace
 
 NAME = "nas-robust"
 
@@ -41,7 +42,7 @@ def safetensors_bytes(checkpoint: Checkpoint) -> bytes:
     return content
 
 
-def read_safetensors(path: Path) -> Checkpoint:
+def read_safetensors(path: Path, space: SearchSpace[Any] | None = None) -> Checkpoint:
     """:raises UserError: the file is missing, damaged, or not one of this program."""
     library = _safetensors()
     try:
@@ -56,7 +57,7 @@ def read_safetensors(path: Path) -> Checkpoint:
         raise UserError(f"{path} is not a model of this program: its metadata name no architecture")
     try:
         facts = json.loads(metadata["facts"])
-        architecture = Architecture.from_json(json.loads(metadata["architecture"]))
+        architecture = Architecture.from_json(json.loads(metadata["architecture"]), space)
     except (UserError, ValueError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: {error}") from None
     if not isinstance(facts, dict):

@@ -15,6 +15,7 @@ from nas.errors import UserError
 from nas.images.data import ImageData, ImageSplit, balanced_order, load_data
 from nas.models.architecture import Classifier
 from nas.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from search_spaces.base import SearchSpace
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +26,14 @@ class TrainedModel:
     checkpoint: Checkpoint
 
     @classmethod
-    def read(cls, path: Path) -> TrainedModel:
+    def read(cls, path: Path, space: SearchSpace[Any] | None = None) -> TrainedModel:
         """Of a run directory or a file.
 
+        :param space: the model's search space, where it is none of this program's.
         :raises UserError: there is none, or it cannot be read.
         """
         found = find_checkpoint(path)
-        return cls(found, read_checkpoint(found))
+        return cls(found, read_checkpoint(found, space))
 
     def classifier(self) -> Classifier:
         """In eval mode, on the CPU."""

@@ -1,6 +1,6 @@
 """Cells as diagrams: named vertices and labelled links, whatever notation the genotype is written in.
 
-Read are the notations of :mod:`search_spaces.cells.notation` (a normal and a reduction cell) and NAS-Bench-201's
+Read are the notations of :mod:`search_spaces.cells.notation` (named cells) and NAS-Bench-201's
 ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (one cell with one input; Dong and Yang, ICLR 2020,
 https://arxiv.org/abs/2001.00326). Any other text has no diagram, and the page shows the text alone.
 """
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from search_spaces.cells.genotype import INPUTS, Cell, GenotypeError
-from search_spaces.cells.notation import format_compact, parse
+from search_spaces.cells.notation import format_compact, parse_stack
 
 #: Operation kinds in the order of the legend: kind -> (its title, a pattern of the names it covers).
 KINDS = {
@@ -23,6 +23,8 @@ KINDS = {
     "none": ("no connection", re.compile(r"none")),
     "other": ("other", re.compile(r".*", re.DOTALL)),
 }
+
+_KINDS_OF_CELLS = {"normal": "normal", "reduce": "reduction"}
 
 
 def kind_of(operation: str) -> str:
@@ -60,14 +62,22 @@ class Diagram:
 
 
 def diagrams(genotype: str) -> tuple[Diagram, ...]:
-    """The cells of a genotype: normal and reduction, or the one there is; empty for a text in no known notation."""
+    """The different cells of a genotype, each once; empty for a text in no known notation."""
     try:
-        cells = parse(genotype)
+        cells = parse_stack(genotype).named_cells()
     except GenotypeError:
         return _nasbench201(genotype)
-    if cells.normal == cells.reduce:
-        return (_diagram("Normal and reduction cell", cells.normal),)
-    return _diagram("Normal cell", cells.normal), _diagram("Reduction cell", cells.reduce)
+    names: dict[Cell, list[str]] = {}
+    for name, cell in cells.items():
+        names.setdefault(cell, []).append(name)
+    return tuple(_diagram(_title(alike), cell) for cell, alike in names.items())
+
+
+def _title(names: list[str]) -> str:
+    """What stands over the cell of these names: ``Normal and reduction cell``, ``Cell of layers 0, 2``."""
+    if names[0] in _KINDS_OF_CELLS:
+        return f"{' and '.join(_KINDS_OF_CELLS[name] for name in names)} cell".capitalize()
+    return f"Cell of layer{'s' * (len(names) > 1)} {', '.join(name.rpartition('.')[2] for name in names)}"
 
 
 def _diagram(title: str, cell: Cell) -> Diagram:
@@ -97,7 +107,7 @@ def _nasbench201(text: str) -> tuple[Diagram, ...]:
 def short_lines(genotype: str, length: int = 64) -> tuple[str, ...]:
     """For a table: the compact notation, a line a cell; NAS-Bench-201's, a line a node; else a text's beginning."""
     try:
-        return tuple(format_compact(parse(genotype)).split("/"))
+        return tuple(format_compact(parse_stack(genotype)).split("/"))
     except (GenotypeError, KeyError):  # no cells; or an operation without a short name
         if _nasbench201(genotype) and len(genotype) <= 4 * length:
             return tuple(genotype.strip().split("+"))

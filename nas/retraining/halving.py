@@ -6,10 +6,10 @@ done lies in its own directory, so cells go on wherever they were left, under wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ import torch
 from nas.errors import Stopped, UserError
 from nas.images.data import ImageSplit
 from nas.models.checkpoint import LAST, TRAIN, read_checkpoint
-from nas.runs.directory import write_json
+from nas.runs.directory import read_json, write_json
 from nas.training.config import TrainConfig
 from nas.training.course import Epoch
 from nas.training.directory import holds_training
 from nas.training.trainer import Trainer
+from search_spaces.base import SearchSpace
 
 #: what cells compete by: robust accuracy on images held out of training
 METRIC = "validation_robust_accuracy"
@@ -33,15 +34,17 @@ Watch = Callable[[int, Epoch], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One cell's training. ``number`` is its rank in the search, from 1; ``out`` its run directory."""
+    """One cell's training. ``number`` is its rank in the search, from 1; ``out`` its run directory,
+    ``space`` its search space where that is none of this program's."""
 
     number: int
     config: TrainConfig
     out: Path
+    space: SearchSpace[Any] | None = None
 
     def trainer(self, images: ImageSplit | None = None) -> Trainer:
         """The training, or what is left of it."""
-        return Trainer(self.config, out=self.out, resume=holds_training(self.out), images=images)
+        return Trainer(self.config, out=self.out, resume=holds_training(self.out), images=images, space=self.space)
 
     def train(self, images: ImageSplit, until: int, watch: Callable[[Epoch], None]) -> bool:
         """Train to the end of epoch ``until``; False, with the reason on disk, where that cannot be done.
@@ -75,16 +78,14 @@ class Contender:
 
     def failure(self) -> str | None:
         """Why the cell went no further, where it failed."""
-        try:
-            return str(json.loads((self.out / FAILED).read_text())["error"])
-        except FileNotFoundError:
-            return None
+        failed = read_json(self.out / FAILED)
+        return None if failed is None else str(failed.get("error"))
 
     def history(self) -> list[Epoch]:
         """The epochs that a training would go on after."""
         last = self.out / TRAIN / LAST
         try:
-            history = read_checkpoint(last).facts["history"] if last.exists() else []
+            history = read_checkpoint(last, self.space).facts["history"] if last.exists() else []
             return [{**epoch, METRIC: float(epoch[METRIC])} for epoch in history]
         except (UserError, KeyError, TypeError):
             return []  # training says what is wrong with it

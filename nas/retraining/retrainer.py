@@ -22,10 +22,12 @@ from nas.runs import environment
 from nas.runs.directory import read_manifest, write_json
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
+from nas.spaces import FINGERPRINT, known_space
 from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
 from nas.training.target import architecture, resolved
 from nas.training.trainer import check_precision, training_images
+from search_spaces.base import SearchSpace
 
 FOLDER = "retrain"
 MANIFEST = "retrain.json"
@@ -49,20 +51,23 @@ class Retrainer:
     """One retraining, in the folder ``retrain`` of a search's run directory: ``cell-1`` is the search's best cell.
 
     :param resume: go on with the one that lies there.
+    :param space: the search space of the run, where it is none of this program's.
     :raises UserError: an option that cannot be, in one line.
     """
 
-    def __init__(self, config: RetrainConfig, *, resume: bool = False):
+    def __init__(self, config: RetrainConfig, *, resume: bool = False, space: SearchSpace[Any] | None = None):
         assert config.run is not None
         self.config = config
         self.path = Path(config.run) / FOLDER
         self.resume = resume
+        self.space = space
         self._check_path()
         self.cells = self._stored()["cells"] if resume else best_cells(Path(config.run), config.top)
         ray = config.executor == "ray"
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
         check_precision(config, device)
         try:
+            known_space(self.cells[0]["space"], space, read_manifest(Path(config.run)).get(FINGERPRINT))
             self.contenders = [self._contender(cell, device) for cell in self.cells]
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.path / MANIFEST} is damaged: {type(error).__name__} {error}") from None
@@ -70,7 +75,7 @@ class Retrainer:
     def _contender(self, cell: dict[str, Any], device: str) -> Contender:
         config = dataclasses.replace(self.config.for_cell(cell["space"], cell["genotype"]), device=device)
         out = (self.path / f"cell-{cell['number']}").resolve()
-        return Contender(number=cell["number"], config=resolved(config), out=out)
+        return Contender(number=cell["number"], config=resolved(config, self.space), out=out, space=self.space)
 
     def run(self, watch: Watch | None = None) -> RetrainResult:
         """Train, cut, and write ``retrain.json``; what is finished is on disk at every moment.
@@ -89,7 +94,7 @@ class Retrainer:
             pixel_statistics(images.images[:1].permute(0, 2, 3, 1)),
         )
         for each in self.contenders:
-            architecture(each.config, *kind)
+            architecture(each.config, *kind, self.space)
         with ExitStack() as stack:
             if config.executor == "ray":
                 from nas.retraining.tune import Trials

@@ -8,18 +8,15 @@ write to it; the lock is released however that process ends.
 
 from __future__ import annotations
 
-import gc
 import json
-import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nas.errors import UserError
 from nas.runs.json_lines import JsonLines, locked
+from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_to_json
 from search_spaces.base import SearchSpace
 from searchers.base import Trial
 
@@ -32,20 +29,6 @@ STATE = "searcher.pt"
 FORMAT = 1
 #: Reading a genotype takes a third of a millisecond, and a searcher needs few of a long history's.
 EAGER_TRIALS = 10_000
-
-# Fields of a line in trials.jsonl, and what each may be.
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "id": (int,),
-    "key": (str,),
-    "genotype": (str,),
-    "seed": (int,),
-    "status": (str,),
-    "scores": (dict,),
-    "params": (int,),
-    "macs": (int,),
-    "seconds": (float, int),
-    "error": (str, type(None)),
-}
 
 
 class RunDirectory(Generic[G]):
@@ -105,14 +88,8 @@ class RunDirectory(Generic[G]):
 
         :raises UserError: any other line that is not a trial, by its number.
         """
-        trials: dict[int, Trial[G]] = {}
         parse = partial(trial_from_json, space=self.space, defer=self.count_trials() > EAGER_TRIALS)
-        with _without_collector():
-            for number, trial in self._trials.read(parse):
-                if trial.id in trials:
-                    raise UserError(f"{self._trials.path} line {number}: trial {trial.id} stands there twice")
-                trials[trial.id] = trial
-        return [trials[id] for id in sorted(trials)]
+        return read_trials(self._trials, parse, repair=True)
 
 
 def holds_run(path: Path) -> bool:
@@ -125,79 +102,44 @@ def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
 
     :raises UserError: there is none, or it cannot be read.
     """
-    manifest = path / name
-    try:
-        value = json.loads(manifest.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} is not a run directory: it holds no {name}") from None
-    except OSError as error:
-        raise UserError(f"{manifest} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{manifest} is not JSON: {error}") from None
-    if not isinstance(value, dict) or not isinstance(value.get("configuration"), dict):
+    manifest, value = path / name, read_json(path / name)
+    if value is None:
+        raise UserError(f"{path} is not a run directory: it holds no {name}")
+    if not isinstance(value.get("configuration"), dict):
         raise UserError(f"{manifest} is not a run's manifest: it holds no configuration")
     if value.get("format") != FORMAT:
         raise UserError(f"{manifest} has format {value.get('format')}, expected {FORMAT}")
     return value
 
 
-def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
-    """The fields of a line in ``trials.jsonl``."""
-    return {
-        "id": trial.id,
-        "key": trial.key,
-        "genotype": space.format(trial.genotype),
-        "seed": trial.seed,
-        "status": trial.status,
-        "scores": trial.scores,
-        "params": trial.params,
-        "macs": trial.macs,
-        "seconds": round(trial.seconds, 6),
-        "error": trial.error,
-    }
+def read_best(run: Path) -> Trial[str] | None:
+    """The best candidate of the search in ``run``, its genotype as text; None before the search has ended.
 
-
-def trial_from_json(value: dict[str, Any], space: SearchSpace[G], *, defer: bool = False) -> Trial[G]:
-    """The inverse of :func:`trial_to_json`; raises ValueError or KeyError where it is not a trial.
-
-    :param defer: read the genotype when it is asked for, and raise then.
+    :raises UserError: the file that names it cannot be read.
     """
-    if not isinstance(value, dict):
-        raise ValueError(f"expected an object, got {value!r:.40}")
-    for name, types in _FIELDS.items():
-        if type(value[name]) not in types:
-            raise ValueError(f"{name} {value[name]!r:.40}, expected {types[0].__name__}")
-    if value["status"] not in ("ok", "failed", "infeasible"):
-        raise ValueError(f"status {value['status']!r:.40}, expected ok, failed or infeasible")
-    if value["id"] < 0:
-        raise ValueError(f"id {value['id']}, expected a number from 0")
-    for name, score in value["scores"].items():
-        if type(score) not in (float, int) or not math.isfinite(score):
-            raise ValueError(f"score {name} {score!r:.40}, expected a finite number")
-    fields = {name: value[name] for name in _FIELDS if name != "genotype"}
-    fields["scores"] = {name: float(score) for name, score in value["scores"].items()}
-    fields["seconds"] = float(value["seconds"])
-    find_genotype = partial(_genotype, value["genotype"], value["key"], space)
-    return Trial.deferred(find_genotype, **fields) if defer else Trial(genotype=find_genotype(), **fields)
-
-
-def _genotype(text: str, key: str, space: SearchSpace[G]) -> G:
-    genotype = space.parse(text)
-    if key != space.canonical(genotype):
-        raise UserError(f"key and genotype are of different cells: {key} and {text}")
-    return genotype
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Inside, Python's collector rests: it would walk the whole history again and again while it grows."""
-    was_on = gc.isenabled()
-    gc.disable()
+    best = read_json(run / BEST)
     try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+        return None if best is None else stored_trial({"status": "ok", **best})
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{run / BEST} is not the best candidate of a search: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no such file.
+
+    :raises UserError: it cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+        raise UserError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds {value!r:.40}, expected an object")
+    return value
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

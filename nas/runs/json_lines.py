@@ -1,7 +1,7 @@
 """Files of one JSON object a line, and the lock of the process that writes them.
 
-A line is appended in one call and flushed at once, so the end of a process tears the last one at most; reading removes
-what is torn.
+A line is appended in one call and flushed at once, so the end of a process tears the last one at most; whoever goes on
+writing removes what is torn.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class JsonLines:
     def __init__(self, path: Path, wrong: str):
         self.path = path
         self.wrong = wrong
+        self.torn = False  # whether the last line was, when the file was last read
         self._file: Any = None
 
     def append(self, value: dict[str, Any]) -> None:
@@ -73,24 +74,28 @@ class JsonLines:
         with file:
             return sum(block.count(b"\n") for block in iter(partial(file.read, 2**20), b""))
 
-    def read(self, parse: Callable[[Any], T]) -> Iterator[tuple[int, T]]:
+    def read(self, parse: Callable[[Any], T], *, repair: bool = True) -> Iterator[tuple[int, T]]:
         """Line number, from 1, and ``parse`` of its object; nothing where there is no file.
 
         :param parse: raises ValueError, KeyError or TypeError where the object is no such record.
+        :param repair: remove a torn last line from the file, which is passed over otherwise.
         :raises UserError: the file cannot be read, or a line is no record.
         """
         file, whole = self._opened(), 0  # bytes of the lines that are complete
+        self.torn = False
         if file is None:
             return
         with file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
-                    os.truncate(self.path, whole)
+                    self.torn = True
+                    if repair:
+                        os.truncate(self.path, whole)
                     return
                 whole += len(line)
                 try:
                     record = parse(json.loads(line))
-                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                     reason = f"no {error}" if isinstance(error, KeyError) else error
                     raise UserError(f"{self.path} line {number} is {self.wrong}: {reason}") from None
                 yield number, record

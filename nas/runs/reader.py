@@ -1,21 +1,21 @@
-"""A run directory read back, checked, as values: manifest.json, trials.jsonl and best.json.
+"""A whole run directory as values: manifest.json, trials.jsonl and best.json, for those who look at a run.
 
-Optional keys may be missing, and a last line that a killed process left half-written is dropped. Anything else that
-cannot be read is an error that names the file and the line: a page must not quietly show part of a run.
+A last line of trials.jsonl that a killed process left half-written is passed over. Anything else that cannot be read is
+an error that names the file and the line: a page must not quietly show part of a run.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from nas.errors import UserError
 from nas.report.population import known_components, with_population_scores
-from nas.runs.directory import BEST, MANIFEST, TRIALS, read_manifest
-from searchers.base import Status, Trial
+from nas.runs.directory import MANIFEST, TRIALS, read_best, read_manifest
+from nas.runs.json_lines import JsonLines
+from nas.runs.trials import read_trials, stored_trial
+from searchers.base import Trial
 from searchers.objectives import Direction
 
 
@@ -62,102 +62,16 @@ def read_run(run: Path) -> RunRecord:
     :raises nas.errors.UserError: no such run, or a file of it that is corrupt.
     """
     manifest = read_manifest(run)
-    trials, torn = _read_trials(run / TRIALS)
-    trials = with_population_scores(trials, manifest)
-    best = _read_object(run / BEST)
+    lines = JsonLines(run / TRIALS, "not a trial")
+    trials = with_population_scores(tuple(read_trials(lines, stored_trial, repair=False)), manifest)
     return RunRecord(
         name=run.resolve().name,
         manifest=manifest,
         proxies=_proxies(run / MANIFEST, manifest, trials),
         trials=trials,
-        best=None if best is None else _trial({"status": "ok", **best}, str(run / BEST)),
-        torn=torn,
+        best=read_best(run),
+        torn=lines.torn,
     )
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
-        raise UserError(f"{path} is not readable JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: got {value!r:.40}, expected an object")
-    return value
-
-
-def _read_trials(path: Path) -> tuple[tuple[Trial[str], ...], bool]:
-    """The trials, in id order, and whether a torn last line was dropped."""
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    trials: dict[int, Trial[str]] = {}
-    torn = False
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if number == len(lines):  # no newline after it: the writer was cut off
-                torn = True
-                continue
-            raise UserError(f"{where} is not readable JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: got {value!r:.40}, expected an object")
-        trial = _trial(value, where)
-        trials[trial.id] = trial
-    return tuple(trials[id] for id in sorted(trials)), torn
-
-
-def _trial(value: dict[str, Any], where: str) -> Trial[str]:
-    status: Status = value.get("status", "")
-    if status not in get_args(Status):
-        raise UserError(f"{where}: status {status!r:.40}, expected one of {', '.join(get_args(Status))}")
-    scores = value.get("scores") or {}
-    if not isinstance(scores, dict):
-        raise UserError(f"{where}: scores {scores!r:.40}, expected an object")
-    genotype = str(value.get("genotype") or value.get("key") or "")
-    if "id" not in value:
-        raise UserError(f"{where}: id is missing")
-    return Trial(
-        id=_count(value, "id", where),
-        key=str(value.get("key") or genotype),
-        genotype=genotype,
-        seed=_count(value, "seed", where),
-        status=status,
-        scores={str(name): _score(name, score, where) for name, score in scores.items()},
-        params=_count(value, "params", where),
-        macs=_count(value, "macs", where),
-        seconds=_seconds(value.get("seconds"), where),
-        error=None if value.get("error") is None else str(value["error"]),
-    )
-
-
-def _count(value: dict[str, Any], name: str, where: str) -> int:
-    got = value.get(name)
-    if got is None:
-        return 0
-    if isinstance(got, bool) or not isinstance(got, int) or got < 0:
-        raise UserError(f"{where}: {name} {got!r:.40}, expected a whole number from 0")
-    return got
-
-
-def _seconds(got: Any, where: str) -> float:
-    if got is None:
-        return 0.0
-    if isinstance(got, bool) or not isinstance(got, int | float) or not 0 <= got < math.inf:
-        raise UserError(f"{where}: seconds {got!r:.40}, expected a number from 0")
-    return float(got)
-
-
-def _score(name: str, got: Any, where: str) -> float:
-    """A score may be infinite or not a number (null): such a candidate is counted and named, never ranked."""
-    if got is None:
-        return math.nan
-    if isinstance(got, bool) or not isinstance(got, int | float):
-        raise UserError(f"{where}: score {name!r:.40} is {got!r:.40}, expected a number")
-    return float(got)
 
 
 def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...]) -> tuple[ScoredBy, ...]:

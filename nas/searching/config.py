@@ -12,8 +12,8 @@ from nas.cli.fields import option, options_of
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
 from nas.searching.searcher_options import all_options, make_options
+from nas.spaces import known_space
 from proxies.spelling import canonical
-from search_spaces import get_space
 from search_spaces.base import SearchSpace
 from searchers import SEARCHERS
 from searchers.base import Searcher
@@ -41,7 +41,7 @@ class SearchConfig:
     ``searcher_options`` are those of the chosen searcher; :meth:`of` makes them of options by name.
     """
 
-    space: str = option(None, "search space (default: darts, or that of --table)")
+    space: str = option(None, "search space, or module:Class of your own (default: darts, or that of --table)")
     searcher: str = option("regularized_evolution", f"what proposes candidates: {' or '.join(SEARCHERS)}")
     proxy: tuple[str, ...] = option(
         None,
@@ -192,7 +192,7 @@ def find_space(space: str | SearchSpace[Any] | None, table: str | None) -> Searc
     :raises UserError: an unknown name.
     """
     if space is None or isinstance(space, str):
-        return as_user_error(lambda: get_space(space or default_space(table)))
+        return known_space(space or default_space(table))
     return space
 
 

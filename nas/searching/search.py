@@ -24,6 +24,7 @@ from nas.errors import SearchStopped, UserError, as_user_error
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.proposals import check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
+from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 
 if TYPE_CHECKING:
     from nas.executors.base import Executor
@@ -226,10 +227,12 @@ class Search:
         from nas.runs import environment
         from nas.runs.directory import read_manifest
 
+        fingerprint = own_fingerprint(self.space)
         manifest: dict[str, Any] = {
             "command": "search",
             "status": "running",
             "configuration": self.config.to_json(),
+            **({} if fingerprint is None else {FINGERPRINT: fingerprint}),
             **self.source.facts(),
             "versions": environment.versions(("ray",) if self.config.executor == "ray" else ()),
             "hardware": environment.hardware(self.source.device),
@@ -243,6 +246,7 @@ class Search:
         if not self.resume:
             return manifest
         stored = read_manifest(path)
+        known_space(self.space.name, self.space, stored.get(FINGERPRINT))
         try:
             now, then = self.source.identity(manifest), self.source.identity(stored)
             times = {"started": str(stored["started"]), "seconds": float(stored["seconds"])}

@@ -32,7 +32,7 @@ class TrainConfig:
     run: str | None = option(None, "train the best cell of the search in this run directory")
     cell: str | None = option(None, "train this cell: the name of a published one, Genotype(...) text or JSON")
     model: str | None = option(None, f"train a hand-crafted network: {', '.join(CLASSIC_NAMES)}")
-    space: str | None = option(None, "search space of --cell (default: darts)")
+    space: str | None = option(None, "search space, or module:Class of your own (default: that of --run, or darts)")
     preset: Literal["quick", "tiny_robustbench", "table"] = option("quick", "protocol that fills in what is not given")
     method: Literal["pgd", "trades", "mart", "fast", "none"] = option(None, f"what is minimised {_SOME}")
     norm: Literal["Linf", "L2"] = option("Linf", "norm that bounds the perturbation")
@@ -65,7 +65,7 @@ class TrainConfig:
         None, f"training images held out to tell the best epoch: a number, or a share below 1 {_SOME}", accepts=FRACTION
     )
     validation_steps: int = option(5, "PGD steps of the robust validation accuracy")
-    channels: int | None = option(None, f"channels of the first cell {_SOME}")
+    channels: int | None = option(None, f"channels of the first cell, where the space has any {_SOME}")
     layers: int | None = option(None, "cells in the network (default: the preset's, or the next that the space has)")
     dataset: str = option(
         None,
@@ -145,7 +145,7 @@ class TrainConfig:
             default = name == "crop" or self.dataset.startswith(MIRRORED)
             self._set(name, default if getattr(self, name) is None else getattr(self, name))
         for name, value in preset.items():
-            if getattr(self, name) is None and name not in ("attack_steps", "step_size", "layers"):
+            if getattr(self, name) is None and name not in ("attack_steps", "step_size", "channels", "layers"):
                 self._set(name, value)
         self._fill_in_milestones()
 

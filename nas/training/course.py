@@ -13,7 +13,6 @@ from typing import Any
 
 from nas.errors import TrainingStopped
 from nas.executors.allocator import keep_freed_memory
-from nas.models.architecture import Architecture
 from nas.models.checkpoint import BEST, LAST, Checkpoint
 from nas.training.adversary import PGD
 from nas.training.config import TrainConfig
@@ -54,7 +53,7 @@ class Course:
         self.directory = directory
         self.manifest = manifest
         self.history = history
-        self.architecture = Architecture.from_json(manifest["architecture"])
+        self.architecture = learner.architecture
         self.attack = PGD(
             epsilon=config.epsilon, step_size=2.5 * config.epsilon / config.validation_steps,
             steps=config.validation_steps, norm=config.norm,

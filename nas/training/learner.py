@@ -47,6 +47,7 @@ class Learner:
         self.config = config
         self.device = torch.device(device)
         with seeded(config.seed, "weights", self.device):
+            self.architecture = architecture
             self.model: Classifier = architecture.build()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]

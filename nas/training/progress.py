@@ -51,7 +51,8 @@ class TrainProgress(Bars):
 
 def plan(config: TrainConfig, what: str) -> str:
     """What is trained, on which images, and how, in a line."""
-    size = f", {config.channels} channels, {config.layers} layers" if config.model is None else ""
+    numbers = {"channels": config.channels, "layers": config.layers}  # None: there is no such number
+    size = "".join(f", {value} {name}" for name, value in numbers.items() if value is not None)
     images = "all" if config.images is None else f"{config.images:,}"
     epochs = f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
     return f"training {what}{size} on {images} images of {config.dataset}: {config.method}, {epochs}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 from nas.errors import UserError, as_user_error
 from nas.models.architecture import Architecture
+from nas.runs.directory import BEST, read_best, read_manifest
+from nas.searching.config import network_size
+from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 from nas.training.config import TrainConfig
 from nas.training.directory import read_training
 from nas.training.presets import PRESETS
-from search_spaces import get_space
 from search_spaces.base import NetworkSpec, SearchSpace
 
 _LEAST_PIXELS = 8  # of a side: the networks halve it two or three times
@@ -20,31 +21,41 @@ _LEAST_PIXELS_AUXILIARY = 29  # the head pools features of a quarter of it, whic
 _MOST_LAYERS_TRIED = 100
 
 
-def resolved(config: TrainConfig) -> TrainConfig:
-    """The configuration with the space and the depth of the network filled in.
+def resolved(config: TrainConfig, space: SearchSpace[Any] | None = None) -> TrainConfig:
+    """The configuration with the space and the size of the network filled in.
 
+    :param space: the network's search space, where it is none of this program's.
     :raises UserError: the run has no best cell, the cell cannot be read, or the network cannot have that size.
     """
     if config.model is not None:
         return config
-    name = config.space
-    if config.run is not None:
-        of_run, _ = best_cell(Path(config.run))
-        if name not in (None, of_run):
-            raise UserError(f"--space must be {of_run}, the space of --run {config.run}, got {name}")
-        name = of_run
-    assert name is not None
-    space = as_user_error(lambda: get_space(name))
+    found = _space(config, space)
     if config.cell is not None:
-        as_user_error(lambda: space.parse(config.cell or ""))
-    layers = _depth(space, config) if config.layers is None else config.layers
-    return dataclasses.replace(config, space=name, layers=layers)
+        as_user_error(lambda: found.parse(config.cell or ""))
+    size = network_size(found, {"channels": config.channels, "layers": config.layers})
+    if config.channels is None and size["channels"] is not None:
+        size["channels"] = PRESETS[config.preset]["channels"]
+    if config.layers is None and size["layers"] is not None:
+        size["layers"] = _depth(found, config)
+    return dataclasses.replace(config, space=found.name, channels=size["channels"], layers=size["layers"])
+
+
+def _space(config: TrainConfig, given: SearchSpace[Any] | None) -> SearchSpace[Any]:
+    """The space of the configuration's cell, which is that of its run."""
+    if config.run is None:
+        assert config.space is not None
+        return known_space(config.space, given)
+    manifest = read_manifest(Path(config.run))
+    name = best_cell(Path(config.run))[0]
+    if config.space not in (None, name):
+        raise UserError(f"--space must be {name}, the space of --run {config.run}, got {config.space}")
+    return known_space(name, given, manifest.get(FINGERPRINT))
 
 
 def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
-    """The configuration, with the space and depth of the training in ``path`` where it names none."""
+    """The configuration, with the space and size of the training in ``path`` where it names none."""
     stored = read_training(path)["configuration"]
-    missing = [name for name in ("space", "layers") if getattr(config, name) is None]
+    missing = [name for name in ("space", "channels", "layers") if getattr(config, name) is None]
     return dataclasses.replace(config, **{name: stored.get(name) for name in missing})
 
 
@@ -53,9 +64,11 @@ def architecture(
     classes: tuple[str, ...],
     image_size: tuple[int, int],
     statistics: tuple[tuple[float, ...], tuple[float, ...]],
+    space: SearchSpace[Any] | None = None,
 ) -> Architecture:
     """The network that a :func:`resolved` configuration trains on images of that kind.
 
+    :param space: the network's search space, where it is none of this program's.
     :raises UserError: there is no such network.
     """
     mean, std = statistics
@@ -66,13 +79,12 @@ def architecture(
         raise UserError(f"{what} needs images of at least {least}x{least} pixels, got {image_size[0]}x{image_size[1]}")
     if config.model is not None:
         return Architecture(family=config.model, **images)
-    assert config.space is not None and config.channels is not None and config.layers is not None
+    found = _space(config, space)
     cell = config.cell if config.run is None else best_cell(Path(config.run))[1]
-    space = get_space(config.space)
-    genotype = as_user_error(lambda: space.format(space.parse(cell or "")))
+    genotype = as_user_error(lambda: found.format(found.parse(cell or "")))
     return Architecture(
-        family=config.space, genotype=genotype, channels=config.channels, layers=config.layers,
-        auxiliary=config.auxiliary > 0, **images,
+        family=found.name, genotype=genotype, channels=config.channels, layers=config.layers,
+        auxiliary=config.auxiliary > 0, space=space, space_fingerprint=own_fingerprint(found), **images,
     )  # fmt: skip
 
 
@@ -81,19 +93,12 @@ def best_cell(run: Path) -> tuple[str, str]:
 
     :raises UserError: there is none.
     """
-    from nas.runs.directory import BEST, read_manifest
-
-    space = read_manifest(run)["configuration"].get("space")
-    try:
-        best = json.loads((run / BEST).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{run} holds no {BEST}: the search in it is not finished; --resume goes on with it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{run / BEST} cannot be read: {error}") from None
-    genotype = best.get("genotype") if isinstance(best, dict) else None
-    if not isinstance(genotype, str) or not isinstance(space, str):
+    space, best = read_manifest(run)["configuration"].get("space"), read_best(run)
+    if best is None:
+        raise UserError(f"{run} holds no {BEST}: the search in it is not finished; --resume goes on with it")
+    if not best.genotype or not isinstance(space, str):
         raise UserError(f"{run / BEST} is not the best cell of a search: it holds no genotype")
-    return space, genotype
+    return space, best.genotype
 
 
 def _depth(space: SearchSpace[Any], config: TrainConfig) -> int:
@@ -101,7 +106,7 @@ def _depth(space: SearchSpace[Any], config: TrainConfig) -> int:
     least = PRESETS[config.preset]["layers"]
     for layers in range(least, _MOST_LAYERS_TRIED):
         try:
-            space.check_spec(NetworkSpec(layers=layers))
+            space.check_spec(NetworkSpec(channels=space.default_channels, layers=layers))
         except ValueError:
             continue
         return layers

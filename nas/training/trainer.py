@@ -20,6 +20,7 @@ from nas.training.directory import TrainDirectory, holds_training, read_training
 from nas.training.images import TrainingImages, held_out, pixel_statistics
 from nas.training.learner import Learner
 from nas.training.target import architecture, as_begun, resolved
+from search_spaces.base import SearchSpace
 
 
 class Trainer:
@@ -29,6 +30,7 @@ class Trainer:
         a new one in ``runs/``.
     :param resume: go on with the training in ``out``.
     :param images: the training part of the configuration's data set, where somebody has read it already.
+    :param space: the network's search space, where it is none of this program's.
     :raises UserError: an option that cannot be, in one line.
     """
 
@@ -39,14 +41,16 @@ class Trainer:
         out: str | Path | None = None,
         resume: bool = False,
         images: ImageSplit | None = None,
+        space: SearchSpace[Any] | None = None,
     ):
         out = config.run if out is None else out
         self.out = None if out is None else Path(out)
         self.resume = resume
         self.images = images
+        self.space = space
         if resume and self.out is None:
             raise UserError("resume needs the run directory, got no out")
-        self.config = as_begun(config, self.out) if resume and self.out else resolved(config)
+        self.config = as_begun(config, self.out) if resume and self.out else resolved(config, space)
         self.device = torch_device(config.device)
         check_precision(config, self.device)
 
@@ -77,7 +81,7 @@ class Trainer:
         manifest = self._manifest(path, split, data, held)
         with torch_threads(config.threads), TrainDirectory(path) as directory:
             self._check_path(path)  # once more: nobody else can write now
-            learner = Learner(config, Architecture.from_json(manifest["architecture"]), self.device)
+            learner = Learner(config, Architecture.from_json(manifest["architecture"], self.space), self.device)
             history = self._restore(learner, directory) if self.resume else []
             course = Course(config, learner, directory, manifest, history)
             directory.write_manifest(manifest)
@@ -102,7 +106,7 @@ class Trainer:
         last = directory.path / LAST
         if not last.exists():
             return []
-        checkpoint = read_checkpoint(last)
+        checkpoint = read_checkpoint(last, self.space)
         try:
             learner.load(checkpoint.weights, checkpoint.training)
         except UserError as error:
@@ -143,7 +147,8 @@ class Trainer:
                 raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
             return manifest
         known = PIXEL_STATISTICS.get(self.config.dataset)
-        wanted = architecture(self.config, split.classes, (height, width), known or pixel_statistics(data.images))
+        statistics = known or pixel_statistics(data.images)
+        wanted = architecture(self.config, split.classes, (height, width), statistics, self.space)
         cost = wanted.cost()
         return {
             "command": "train",

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from search_spaces.base import Cost, NetworkSpec
-from search_spaces.cells.genotype import Cell, CellGenotype
-from search_spaces.cells.network import STEM_MULTIPLIER, reduction_layers
+from search_spaces.cells.genotype import Cell, CellStack, reduction_layers
+from search_spaces.cells.network import STEM_MULTIPLIER
 from search_spaces.cells.operations import OPERATIONS, ConvNorm, FactorizedReduce
 
 Size = tuple[int, int]
@@ -54,13 +54,13 @@ def _output_length(conv: nn.Conv2d, axis: int, length: int) -> int:
     return (length + 2 * conv.padding[axis] - reach) // conv.stride[axis] + 1
 
 
-def network_cost(genotype: CellGenotype, spec: NetworkSpec) -> Cost:
+def network_cost(genotype: CellStack, spec: NetworkSpec) -> Cost:
     """The cost of the :class:`~search_spaces.cells.network.CellNetwork`, without its auxiliary head."""
     pieces = list(_pieces(genotype, spec))
     return Cost(sum(piece.params for piece in pieces), sum(piece.macs for piece in pieces))
 
 
-def _pieces(genotype: CellGenotype, spec: NetworkSpec) -> Iterator[Cost]:
+def _pieces(genotype: CellStack, spec: NetworkSpec) -> Iterator[Cost]:
     """Layer by layer, as :class:`~search_spaces.cells.network.CellNetwork` stacks them."""
     channels, layers = spec.stack
     width = STEM_MULTIPLIER * channels
@@ -70,7 +70,7 @@ def _pieces(genotype: CellGenotype, spec: NetworkSpec) -> Iterator[Cost]:
     for layer in range(layers):
         reduction = layer in reduction_layers(layers)
         channels *= 2 if reduction else 1
-        cell = genotype.reduce if reduction else genotype.normal
+        cell = genotype.cell(layer, layers)
         size = (last[1], last[2])
         yield (
             piece_cost(FactorizedReduce, (before_last[0], channels), before_last)

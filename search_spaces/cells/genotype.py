@@ -1,8 +1,9 @@
-"""``CellGenotype``: what a cell-based network is, as a value.
+"""``CellStack``: what a cell-based network is, as a value.
 
 A cell has two inputs (numbered 0 and 1) and nodes 2, 3, ...; a node adds the outputs of its edges, each one operation
-on one earlier input or node; the cell's output concatenates the nodes named in ``concat``. A genotype is a normal and a
-reduction cell. Three notations, each parsed and printed here and in :mod:`search_spaces.cells.notation`:
+on one earlier input or node; the cell's output concatenates the nodes named in ``concat``. A genotype says which cell
+each layer has: :class:`CellGenotype` repeats a normal and a reduction cell, :class:`LayeredCells` has one for each
+layer. Three notations of the former, each parsed and printed here and in :mod:`search_spaces.cells.notation`:
 
 * the text that the field exchanges, ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)``;
 * JSON, the same names as keys;
@@ -11,9 +12,12 @@ reduction cell. Three notations, each parsed and printed here and in :mod:`searc
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from search_spaces.base import unknown_name
 
 if TYPE_CHECKING:
     import networkx
@@ -92,27 +96,65 @@ class Cell:
         return cls(nodes, concat)
 
 
+class CellStack(ABC):
+    """Which cell each layer of a network has. A hashable value."""
+
+    @abstractmethod
+    def named_cells(self) -> dict[str, Cell]:
+        """The cells of the genotype by name, in the order of its notation."""
+
+    @abstractmethod
+    def cell(self, layer: int, layers: int) -> Cell:
+        """The cell of ``layer``, from 0, in a network of ``layers``; a GenotypeError where there is no such network."""
+
+    def count(self, path: str) -> int:
+        """Operations counted by a path: ``normal.skip_connect`` or, over all cells, ``skip_connect``."""
+        name, dot, operation = path.rpartition(".")
+        cells = self.named_cells()
+        if dot and name not in cells:
+            raise GenotypeError(f"path '{path}': {unknown_name('cell', name, cells)}")
+        return sum(cell.count(operation) for cell in ([cells[name]] if dot else cells.values()))
+
+
 @dataclass(frozen=True)
-class CellGenotype:
+class LayeredCells(CellStack):
+    """A cell of its own for each layer, named ``cells.0``, ``cells.1``, ..."""
+
+    cells: tuple[Cell, ...]
+
+    def named_cells(self) -> dict[str, Cell]:
+        return {f"cells.{layer}": cell for layer, cell in enumerate(self.cells)}
+
+    def cell(self, layer: int, layers: int) -> Cell:
+        if layers != len(self.cells):
+            raise GenotypeError(f"layers must be {len(self.cells)}, one for each cell of the genotype, got {layers}")
+        return self.cells[layer]
+
+
+def reduction_layers(layers: int) -> frozenset[int]:
+    """The layers that halve the resolution."""
+    return frozenset({layers // 3, 2 * layers // 3})
+
+
+@dataclass(frozen=True)
+class CellGenotype(CellStack):
     """A normal and a reduction cell."""
 
     normal: Cell
     reduce: Cell
 
-    def count(self, path: str) -> int:
-        """Operations counted by a path: ``normal.skip_connect`` or, over both cells, ``skip_connect``."""
-        cell, _, operation = path.rpartition(".")
-        cells = {"": (self.normal, self.reduce), "normal": (self.normal,), "reduce": (self.reduce,)}[cell]
-        return sum(each.count(operation) for each in cells)
+    def named_cells(self) -> dict[str, Cell]:
+        return {"normal": self.normal, "reduce": self.reduce}
+
+    def cell(self, layer: int, layers: int) -> Cell:
+        return self.reduce if layer in reduction_layers(layers) else self.normal
 
     def to_json(self) -> dict[str, Any]:
         """``{"normal": [[operation, predecessor], ...], "normal_concat": [...], "reduce": ..., ...}``."""
-        return {
-            "normal": flat_edges(self.normal),
-            "normal_concat": list(self.normal.concat),
-            "reduce": flat_edges(self.reduce),
-            "reduce_concat": list(self.reduce.concat),
-        }
+        parts: dict[str, Any] = {}
+        for name, cell in self.named_cells().items():
+            parts |= {name: flat_edges(cell), f"{name}_concat": list(cell.concat)}
+        return parts
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CellGenotype:
@@ -126,12 +168,11 @@ class CellGenotype:
         return cls(_cell_from_json("normal", value), _cell_from_json("reduce", value))
 
     def __str__(self) -> str:
-        parts = self.to_json()
-        edges = {name: _print_edges(parts[name]) for name in ("normal", "reduce")}
-        return (
-            f"Genotype(normal=[{edges['normal']}], normal_concat={parts['normal_concat']}, "
-            f"reduce=[{edges['reduce']}], reduce_concat={parts['reduce_concat']})"
+        parts = (
+            f"{name}=[{_print_edges(flat_edges(cell))}], {name}_concat={list(cell.concat)}"
+            for name, cell in self.named_cells().items()
         )
+        return f"Genotype({', '.join(parts)})"
 
 
 def _print_edges(edges: list[Any]) -> str:

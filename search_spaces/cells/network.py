@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.folding import FoldingNetwork
-from search_spaces.cells.genotype import Cell, CellGenotype
+from search_spaces.cells.genotype import Cell, CellStack, reduction_layers
 from search_spaces.cells.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce, channels_last
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
@@ -94,7 +94,7 @@ class CellNetwork(FoldingNetwork):
 
     linear_between = True
 
-    def __init__(self, genotype: CellGenotype, spec: NetworkSpec):
+    def __init__(self, genotype: CellStack, spec: NetworkSpec):
         super().__init__()
         self.drop_path_probability = 0.0
         channels, layers = spec.stack
@@ -108,7 +108,7 @@ class CellNetwork(FoldingNetwork):
         for layer in range(layers):
             reduction = layer in reduction_layers(layers)
             channels *= 2 if reduction else 1
-            cell = genotype.reduce if reduction else genotype.normal
+            cell = genotype.cell(layer, layers)
             self.cells.append(CellModule(cell, c_prev_prev, c_prev, channels, reduction, reduced_before))
             c_prev_prev, c_prev, reduced_before = c_prev, len(cell.concat) * channels, reduction
             if spec.auxiliary and layer == 2 * layers // 3:
@@ -138,8 +138,3 @@ class CellNetwork(FoldingNetwork):
     def pooled_module(self) -> nn.Module:
         """The module whose output the global pooling is given."""
         return self.cells[-1]
-
-
-def reduction_layers(layers: int) -> frozenset[int]:
-    """The layers that halve the resolution."""
-    return frozenset({layers // 3, 2 * layers // 3})

@@ -1,8 +1,9 @@
-"""The text notations of a :class:`~search_spaces.cells.genotype.CellGenotype`, and its canonical key.
+"""The text notations of genotypes of cells, and their canonical key.
 
 The field's text is read without ever executing it. The compact notation is one line of about 100 characters, used as
 the canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by
-``+``, then ``>`` and the concatenated nodes; a slash between the cells::
+``+``, then ``>`` and the concatenated nodes; a slash between the cells, and ``layers:`` before those of a
+:class:`~search_spaces.cells.genotype.LayeredCells`::
 
     s3.0+s3.1|s3.0+s3.1|s3.1+sk.0|d3.2+sk.0>2,3,4,5/mp.0+mp.1|...>2,3,4,5
 """
@@ -14,7 +15,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, GenotypeError, Node
+from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, CellStack, GenotypeError, LayeredCells, Node
 
 #: Names in the compact notation. Stored runs depend on them: never change one.
 SHORT_NAMES = {
@@ -30,10 +31,11 @@ SHORT_NAMES = {
     "conv_7x1_1x7": "c7",
 }
 _LONG_NAMES = {short: name for name, short in SHORT_NAMES.items()}
+LAYERED = "layers:"
 
 
 def parse(text: str) -> CellGenotype:
-    """A genotype from the field's text, from JSON, or from the compact notation.
+    """A normal and a reduction cell from the field's text, from JSON, or from the compact notation.
 
     :raises GenotypeError: naming the part that is wrong.
     """
@@ -48,6 +50,17 @@ def parse(text: str) -> CellGenotype:
     except RecursionError:
         raise GenotypeError(f"nested too deeply: {stripped!r:.60}") from None
     raise GenotypeError(f"got {stripped!r:.60}, expected Genotype(normal=[...], ...), JSON, or a canonical key")
+
+
+def parse_stack(text: str) -> CellStack:
+    """A genotype of cells from any of the notations.
+
+    :raises GenotypeError: naming the part that is wrong.
+    """
+    layered = text.strip().removeprefix(LAYERED)
+    if layered != text.strip():
+        return LayeredCells(tuple(_parse_cell(cell) for cell in layered.split("/")))
+    return parse(text)
 
 
 def _parse_json(text: str) -> Any:
@@ -94,9 +107,10 @@ def _literal(name: str, node: ast.expr) -> Any:
         raise GenotypeError(f"part '{name}': expected a list, got {ast.unparse(node)!r:.60}") from None
 
 
-def format_compact(genotype: CellGenotype) -> str:
+def format_compact(genotype: CellStack) -> str:
     """The compact notation of a genotype, its nodes and edges in the order they stand."""
-    return f"{_format_cell(genotype.normal)}/{_format_cell(genotype.reduce)}"
+    layered = LAYERED if isinstance(genotype, LayeredCells) else ""
+    return layered + "/".join(_format_cell(cell) for cell in genotype.named_cells().values())
 
 
 def _format_cell(cell: Cell) -> str:
@@ -108,7 +122,7 @@ def _format_node(node: Node) -> str:
 
 
 def parse_compact(text: str) -> CellGenotype:
-    """The inverse of :func:`format_compact`."""
+    """The inverse of :func:`format_compact` for a normal and a reduction cell."""
     cells = text.split("/")
     if len(cells) != 2:
         raise GenotypeError(f"{len(cells)} cells in {text!r:.60}, expected 2 (normal/reduce)")
@@ -143,10 +157,11 @@ def canonical_form(genotype: CellGenotype) -> CellGenotype:
     Two cells are the same function up to the order of a node's edges, of ``concat`` (the convolution after it has
     freely drawn weights), and of the nodes. The representative has the least sequence of node texts.
     """
-    return CellGenotype(_canonical_cell(genotype.normal), _canonical_cell(genotype.reduce))
+    return CellGenotype(canonical_cell(genotype.normal), canonical_cell(genotype.reduce))
 
 
-def _canonical_cell(cell: Cell) -> Cell:
+def canonical_cell(cell: Cell) -> Cell:
+    """The representative of a cell; see :func:`canonical_form`."""
     return min(_least_orders(cell, {0: 0, 1: 1}, ()), key=lambda each: (each.nodes, each.concat))
 
 

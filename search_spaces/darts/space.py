@@ -94,8 +94,7 @@ class DartsSpace(SearchSpace[CellGenotype]):
 
     def neighbours(self, genotype: CellGenotype) -> Iterator[CellGenotype]:
         """All results that :meth:`mutate` can have; of two equal edges of a node only the first is changed."""
-        for name in CELLS:
-            cell: Cell = getattr(genotype, name)
+        for name, cell in genotype.named_cells().items():
             for i, node in enumerate(cell.nodes):
                 for j in range(len(node)):
                     if node[j] not in node[:j]:
@@ -124,12 +123,10 @@ class DartsSpace(SearchSpace[CellGenotype]):
 
     def count(self, genotype: CellGenotype, path: str) -> int:
         """Edges by operation, in a cell (``normal.skip_connect``) or in both (``skip_connect``)."""
-        cell, dot, operation = path.rpartition(".")
-        if dot and cell not in CELLS:
-            raise ValueError(f"path '{path}': {unknown_name('cell', cell, CELLS)}")
+        found, operation = genotype.count(path), path.rpartition(".")[2]
         if operation not in notation.SHORT_NAMES:
             raise ValueError(f"path '{path}': {unknown_name('operation', operation, notation.SHORT_NAMES)}")
-        return genotype.count(path)
+        return found
 
     def cost(self, genotype: CellGenotype, spec: NetworkSpec) -> Cost:
         from search_spaces.cells.cost import network_cost
@@ -144,8 +141,7 @@ class DartsSpace(SearchSpace[CellGenotype]):
 
 def _validated(genotype: CellGenotype) -> CellGenotype:
     """``genotype``, if a network can be built from it."""
-    for name in CELLS:
-        cell: Cell = getattr(genotype, name)
+    for name, cell in genotype.named_cells().items():
         for operation, _ in cell.edges:
             if operation not in notation.SHORT_NAMES:
                 raise GenotypeError(f"part '{name}': {unknown_name('operation', operation, notation.SHORT_NAMES)}")

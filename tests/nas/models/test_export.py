@@ -92,7 +92,7 @@ def test_every_operation_is_exported(genotype: str, tmp_path: Path, capsys: pyte
 def test_another_model_s_file_is_not_kept(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nas.models.exporting.reader", lambda path, format: lambda images: torch.zeros(len(images), 10))
+    monkeypatch.setattr("nas.models.exporting.reader", lambda *_: lambda images: torch.zeros(len(images), 10))
     words = ["--run", str(trained), "--format", "safetensors", "--out", str(tmp_path / "model.safetensors")]
     assert main(words) == 1
     assert "the exported model is not the original: logits differ by" in capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_what_is_not_installed_is_named(
 def test_without_the_runtime_it_says_so(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nas.models.exporting.reader", lambda path, format: None)
+    monkeypatch.setattr("nas.models.exporting.reader", lambda *_: None)
     assert main(["--run", str(trained), "--format", "torch_export", "--out", str(tmp_path / "m.pt2")]) == 0
     assert "not checked: onnxruntime is not installed" in capsys.readouterr().out
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,40 +19,14 @@ from nas.runs.directory import (
     holds_run,
     new_run_path,
     read_manifest,
-    trial_from_json,
-    trial_to_json,
 )
+from nas.runs.reader import read_run
+from nas.runs.trials import trial_from_json, trial_to_json
 from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
-from tests.searchers.toy_space import ToySpace, make_trial
+from tests.nas.runs.stored import CORRUPT, SPACE, TRIALS_OF_EACH_KIND, read, trial, write
 
 ROOT = Path(__file__).resolve().parents[3]
-SPACE = ToySpace()
-
-
-def trial(number: int, **changes: Any) -> Trial[Any]:
-    return make_trial(SPACE, number, tuple((number * 7 + i) % 10 for i in range(8)), **changes)
-
-
-TRIALS_OF_EACH_KIND = [
-    trial(0, scores={"a": 0.1, "b": -1e-300}, params=3, macs=2**40, seconds=1.25, seed=2**63 - 1),
-    trial(1, status="failed", scores={}, error='RuntimeError: "quoted" \\ ünï \u2028 [tag]'),
-    trial(2, status="infeasible", scores={}, error="macs must be at most 1, got 2"),
-    trial(3, scores={"a": 1 / 3}),
-]
-
-
-def write(path: Path, trials: list[Trial[Any]]) -> Path:
-    with RunDirectory(path, SPACE) as run:
-        run.write_manifest({"configuration": {}})
-        for each in trials:
-            run.append(each)
-    return path
-
-
-def read(path: Path) -> list[Trial[Any]]:
-    with RunDirectory(path, SPACE) as run:
-        return run.read_trials()
 
 
 def test_trials_come_back_as_they_were(tmp_path: Path) -> None:
@@ -105,35 +78,6 @@ def test_a_torn_last_line_is_dropped_wherever_it_was_cut(tmp_path: Path) -> None
         assert (tmp_path / TRIALS).read_bytes() == content
 
 
-def good() -> dict[str, Any]:
-    return trial_to_json(trial(1), SPACE)
-
-
-CORRUPT = {
-    "no JSON": "garbage",
-    "an empty line": "",
-    "half a line": json.dumps(good())[:40],
-    "not UTF-8": "\udcff\udcfe",
-    "a list": "[1]",
-    "a number": "7",
-    "nested too deeply": "[" * 100_000,
-    "a field missing": json.dumps({name: value for name, value in good().items() if name != "macs"}),
-    "unknown status": json.dumps({**good(), "status": "great"}),
-    "negative id": json.dumps({**good(), "id": -1}),
-    "id is a text": json.dumps({**good(), "id": "1"}),
-    "id is a boolean": json.dumps({**good(), "id": True}),
-    "scores are a list": json.dumps({**good(), "scores": []}),
-    "a score is a text": json.dumps({**good(), "scores": {"a": "1"}}),
-    "a score is not finite": json.dumps({**good(), "scores": {"a": float("nan")}}),
-    "params are null": json.dumps({**good(), "params": None}),
-    "seed is infinite": json.dumps({**good(), "seed": float("inf")}),
-    "genotype is a number": json.dumps({**good(), "genotype": 5}),
-    "genotype cannot be read": json.dumps({**good(), "genotype": "x-y"}),
-    "error is a number": json.dumps({**good(), "error": 5}),
-    "key of another genotype": json.dumps({**good(), "key": trial(2).key}),
-}
-
-
 @pytest.mark.parametrize("line", CORRUPT.values(), ids=CORRUPT.keys())
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_a_corrupt_line_is_named_by_its_number(line: str, position: int, tmp_path: Path) -> None:
@@ -149,8 +93,9 @@ def test_a_corrupt_line_is_named_by_its_number(line: str, position: int, tmp_pat
 
 def test_an_id_that_stands_there_twice_is_named(tmp_path: Path) -> None:
     write(tmp_path, [trial(0), trial(1), trial(0)])
-    with pytest.raises(UserError, match=f"{TRIALS} line 3: trial 0 stands there twice"):
-        read(tmp_path)
+    for use in (read, read_run):
+        with pytest.raises(UserError, match=f"{TRIALS} line 3: trial 0 stands there twice"):
+            use(tmp_path)
 
 
 def test_trials_that_are_no_file(tmp_path: Path) -> None:
@@ -174,7 +119,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         ('{"format": 1, "configuration"', "is not JSON"),
         ("\udcff", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[]", "holds no configuration"),
+        ("[]", r"manifest.json holds \[\], expected an object"),
         ('{"format": 1}', "holds no configuration"),
         ('{"format": 1, "configuration": []}', "holds no configuration"),
         ('{"format": 2, "configuration": {}}', "has format 2, expected 1"),

@@ -12,6 +12,7 @@ from nas.errors import UserError
 from nas.training import TrainConfig
 from nas.training.averaging import WeightAverage
 from nas.training.schedules import make_schedule
+from nas.training.target import resolved
 
 
 def test_multistep_drops_at_its_epochs() -> None:
@@ -79,7 +80,7 @@ FILLED: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("given", "expected"), FILLED, ids=[str(given) for given, _ in FILLED])
 def test_what_is_not_given_is_filled_in(given: dict[str, Any], expected: dict[str, Any]) -> None:
-    config = TrainConfig(cell="DARTS_V2", **given)
+    config = resolved(TrainConfig(cell="DARTS_V2", **given))
     assert {name: getattr(config, name) for name in expected} == expected
     assert TrainConfig(**config.to_json()) == config  # what is filled in is taken again as it is
 

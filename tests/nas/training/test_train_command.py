@@ -148,7 +148,7 @@ def test_bad_input_is_one_line(words: str, parts: list[str], capsys: pytest.Capt
         Path(name).mkdir()
     for name in ("unfinished", "odd"):
         Path(name, "manifest.json").write_text(json.dumps(manifest))
-    Path("odd/best.json").write_text("[]")
+    Path("odd/best.json").write_text('{"id": 0}')
     error = slip(capsys, *shlex.split(words))
     assert all(part in error for part in parts), error
     assert sorted(os.listdir()) == ["empty", "file", "odd", "unfinished"]  # and nothing was begun

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from benchmarks.literal import literal_module, literal_network
 from search_spaces.base import NetworkSpec
-from search_spaces.cells.genotype import Cell
+from search_spaces.cells.genotype import Cell, reduction_layers
 from search_spaces.cells.kernels import depthwise, row_product_gradient, to_phases
-from search_spaces.cells.network import CellModule, CellNetwork, drop_path, reduction_layers
+from search_spaces.cells.network import CellModule, CellNetwork, drop_path
 from search_spaces.cells.operations import OPERATIONS, FactorizedReduce, SeparableConv
 from search_spaces.darts.known_cells import known_cell
 

@@ -1,0 +1,135 @@
+"""Trials as the lines of ``trials.jsonl``: the one place that writes them and that reads them back."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar, get_args
+
+from nas.errors import UserError
+from nas.runs.json_lines import JsonLines
+from search_spaces.base import SearchSpace
+from searchers.base import Status, Trial
+
+G = TypeVar("G")
+
+_COUNT = ((int,), "a whole number from 0", 0)
+_TEXT = ((str,), "a text", "")
+#: field -> its types, the words for them, and what it is where the field is missing
+_FIELDS: dict[str, tuple[tuple[type, ...], str, Any]] = {
+    "id": _COUNT,
+    "key": _TEXT,
+    "genotype": _TEXT,
+    "seed": _COUNT,
+    "status": ((str,), f"one of {', '.join(get_args(Status))}", ""),
+    "scores": ((dict,), "an object", {}),
+    "params": _COUNT,
+    "macs": _COUNT,
+    "seconds": ((float, int), "a number from 0", 0.0),
+    "error": ((str, type(None)), "a text or null", None),
+}
+_ALWAYS = ("id", "status")
+
+
+def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
+    """The fields of a line in ``trials.jsonl``."""
+    return {
+        "id": trial.id,
+        "key": trial.key,
+        "genotype": space.format(trial.genotype),
+        "seed": trial.seed,
+        "status": trial.status,
+        "scores": trial.scores,
+        "params": trial.params,
+        "macs": trial.macs,
+        "seconds": round(trial.seconds, 6),
+        "error": trial.error,
+    }
+
+
+def trial_from_json(value: Any, space: SearchSpace[G], *, defer: bool = False) -> Trial[G]:
+    """The inverse of :func:`trial_to_json`: a trial that a search goes on with.
+
+    :param defer: read the genotype when it is asked for, and raise then.
+    :raises ValueError: a field is missing or wrong, a score is not finite, or the key is of another genotype.
+    """
+    fields = _checked(value, complete=True)
+    find_genotype = partial(_genotype, fields.pop("genotype"), fields["key"], space)
+    return Trial.deferred(find_genotype, **fields) if defer else Trial(genotype=find_genotype(), **fields)
+
+
+def stored_trial(value: Any) -> Trial[str]:
+    """A trial to be looked at, its genotype as text. All fields but ``id`` and ``status`` may be missing.
+
+    A score may be infinite or not a number (null): such a candidate is counted and named, never ranked.
+
+    :raises ValueError: a field is wrong.
+    """
+    fields = _checked(value, complete=False)
+    fields["genotype"] = fields["genotype"] or fields["key"]
+    return Trial(**{**fields, "key": fields["key"] or fields["genotype"]})
+
+
+def _checked(value: Any, *, complete: bool) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"got {value!r:.40}, expected an object")
+    fields: dict[str, Any] = {}
+    for name, (types, expected, default) in _FIELDS.items():
+        got = value.get(name)
+        if got is None and not complete and name not in _ALWAYS:
+            got = default
+        elif name not in value:
+            raise ValueError(f"{name} is missing")
+        if type(got) not in types or (name == "status" and got not in get_args(Status)):
+            raise ValueError(f"{name} {got!r:.40}, expected {expected}")
+        if isinstance(got, int | float) and not 0 <= got < math.inf:
+            raise ValueError(f"{name} {got!r:.40}, expected {expected}")
+        fields[name] = got
+    fields["scores"] = {name: _score(name, score, complete) for name, score in fields["scores"].items()}
+    fields["seconds"] = float(fields["seconds"])
+    return fields
+
+
+def _score(name: str, got: Any, complete: bool) -> float:
+    if got is None and not complete:
+        return math.nan
+    if type(got) not in (int, float) or (complete and not math.isfinite(got)):
+        raise ValueError(f"score {name!r:.40} is {got!r:.40}, expected a {'finite ' if complete else ''}number")
+    return float(got)
+
+
+def _genotype(text: str, key: str, space: SearchSpace[G]) -> G:
+    genotype = space.parse(text)
+    if key != space.canonical(genotype):
+        raise UserError(f"key and genotype are of different cells: {key} and {text}")
+    return genotype
+
+
+def read_trials(lines: JsonLines, parse: Callable[[Any], Trial[G]], *, repair: bool) -> list[Trial[G]]:
+    """All trials of a file in id order.
+
+    :param parse: makes a trial of a line's object. :param repair: remove a last line that was torn.
+    :raises UserError: a line is not a trial, or has the id of an earlier one; the line is named by its number.
+    """
+    trials: dict[int, Trial[G]] = {}
+    with _without_collector():
+        for number, trial in lines.read(parse, repair=repair):
+            if trial.id in trials:
+                raise UserError(f"{lines.path} line {number}: trial {trial.id} stands there twice")
+            trials[trial.id] = trial
+    return [trials[id] for id in sorted(trials)]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Inside, Python's garbage collector is off: it would walk the whole history again and again while it grows."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
