@@ -2,7 +2,7 @@
 
 The signs are those of Athalye et al. (ICML 2018, https://arxiv.org/abs/1802.00420) and Carlini et al. (2019,
 https://arxiv.org/abs/1902.06705). Attacks are compared on the same samples, by a sign test on those that only one of
-the two turned.
+the two turned (made the model misclassify).
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-from nas.attacking.settings import Attack, Member, Norm
+from nas.attacking.attacks.pgd import FGSM, PGD
+from nas.attacking.base import Attack, Norm
+from nas.attacking.evaluator import Evaluator
+from nas.attacking.results import AttackResult
 
-if TYPE_CHECKING:
-    from nas.attacking.evaluation import AttackResult, Evaluator
+A = TypeVar("A", bound=Attack)
 
 LARGE_EPSILON = 128 / 255  # every image can become grey: nothing is left to recognise
 LARGE_SAMPLES = 100
@@ -27,9 +29,9 @@ SQUARE_SHARE = 0.02  # of the samples; on models of RobustBench Square turns nex
 def masking_signs(evaluator: Evaluator, results: Sequence[AttackResult], norm: Norm) -> list[str]:
     """A plain sentence for each sign that the results show, after a quick attack with a very large epsilon."""
     by_name = {result.attack.name: result for result in results}
-    fgsm = next((result for result in results if result.attack.name in ("FGSM", "FGM")), None)
-    pgd = [result for result in results if _steps(result) is not None]
-    pgd.sort(key=lambda result: _steps(result) or 0)
+    fgsm = next((result for result in results if _only(result, FGSM)), None)
+    steps = {result: found.steps for result in results if (found := _only(result, PGD))}
+    pgd = sorted(steps, key=lambda result: steps[result])
     signs = []
     if fgsm is not None and pgd and turns_more(fgsm, pgd[-1]):
         signs.append(f"{_shown(fgsm)} is stronger than {_shown(pgd[-1])}: one step should not do more than many")
@@ -66,9 +68,7 @@ def _square_signs(by_name: dict[str, AttackResult]) -> list[str]:
 def large_epsilon_attack(norm: Norm, pixels: int) -> Attack:
     """PGD with an epsilon of 128/255 a pixel; in L2 the length of such a change of all ``pixels``."""
     epsilon = LARGE_EPSILON * (math.sqrt(pixels) if norm == "L2" else 1.0)
-    settings = {"steps": LARGE_STEPS, "step_size": epsilon / 4, "random_start": True}
-    name = f"PGD-{LARGE_STEPS}"
-    return Attack(name=name, members=(Member(name=name, method="pgd", norm=norm, epsilon=epsilon, settings=settings),))
+    return PGD(norm=norm, epsilon=epsilon, steps=LARGE_STEPS)
 
 
 def turns_more(one: AttackResult, other: AttackResult) -> bool:
@@ -81,10 +81,10 @@ def turns_more(one: AttackResult, other: AttackResult) -> bool:
     return bool(discordant and binomtest(only_one, discordant, alternative="greater").pvalue < LEVEL)
 
 
-def _steps(result: AttackResult) -> int | None:
-    """The steps of a plain PGD; None of any other attack."""
+def _only(result: AttackResult, kind: type[A]) -> A | None:
+    """The attack, if it is one of this kind, alone; otherwise None."""
     members = result.attack.members
-    return int(members[0].settings["steps"]) if len(members) == 1 and members[0].method == "pgd" else None
+    return members[0] if len(members) == 1 and isinstance(members[0], kind) else None
 
 
 def _shown(result: AttackResult) -> str:

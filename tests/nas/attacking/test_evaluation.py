@@ -9,22 +9,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.attacking import attacks
-from nas.attacking.evaluation import Evaluator, evaluate, wilson_interval
+from nas.attacking import crafting
+from nas.attacking.base import Attack
+from nas.attacking.evaluation import evaluate
+from nas.attacking.evaluator import Evaluator
+from nas.attacking.registry import get_attack
+from nas.attacking.results import wilson_interval
 from nas.attacking.samples import SampleStore
-from nas.attacking.settings import Member, make_attack
 from tests.nas.trained_networks import sample_images
 
 
 def test_only_what_is_still_correct_is_attacked(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     attacked: list[tuple[str, int]] = []
-    original = attacks.adversarial
+    original = crafting.adversarial
 
-    def spy(model: nn.Module, images: Tensor, labels: Tensor, member: Member, seed: int) -> Tensor:
-        attacked.append((member.name, len(images)))
-        return original(model, images, labels, member, seed)
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, seed: int) -> Tensor:
+        attacked.append((attack.name, len(images)))
+        return original(model, images, labels, attack, seed)
 
-    monkeypatch.setattr("nas.attacking.evaluation.adversarial", spy)
+    monkeypatch.setattr("nas.attacking.evaluator.adversarial", spy)
     images, labels = sample_images(50)
     options = {"epsilon": 0.03, "batch": 50, "checks": False, "autoattack_steps": 10}
     result = evaluate(network, images, labels, ["natural", "autoattack"], **options)
@@ -49,9 +52,9 @@ def test_the_worst_case_is_taken_per_sample(network: nn.Module) -> None:
 def test_a_cascade_begins_with_what_is_known(network: nn.Module) -> None:
     images, labels = sample_images(20)
     evaluator = Evaluator(network, images, labels)
-    alone = evaluator.run(make_attack("apgd-ce", classes=10))
+    alone = evaluator.run(get_attack("apgd-ce", classes=10))
     known = len(evaluator.store._found)
-    evaluator.run(make_attack("autoattack", classes=10, autoattack_steps=10))
+    evaluator.run(get_attack("autoattack", classes=10, autoattack_steps=10))
     assert len(evaluator.store._found) == known + 3 and alone.seconds > 0
 
 

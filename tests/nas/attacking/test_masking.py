@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import nas.attacking.settings
+from nas.attacking.attacks.apgd import APGD
+from nas.attacking.attacks.square import Square
 from nas.attacking.evaluation import evaluate
+from tests.nas.attacking.conftest import set_default
 from tests.nas.trained_networks import sample_images, small_network
 
 
@@ -21,8 +23,8 @@ def network() -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def _few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nas.attacking.settings, "REFERENCE_QUERIES", 300)
-    monkeypatch.setattr(nas.attacking.settings, "REFERENCE_STEPS", 20)
+    set_default(monkeypatch, Square, "queries", 300)
+    set_default(monkeypatch, APGD, "steps", 20)
 
 
 class Seen(nn.Module):

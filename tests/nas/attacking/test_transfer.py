@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.attacking.settings import make_attack
+from nas.attacking.registry import get_attack
 from nas.attacking.transfer import transfer_matrix
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_matrix_is_counted_image_by_image() -> None:
     models = {"one": small_network(), "two": small_network(epochs=3)}
     images, labels = sample_images(30)
-    attack = make_attack("fgsm", classes=10, epsilon=0.1)
+    attack = get_attack("fgsm", classes=10, epsilon=0.1)
     natural, matrix = transfer_matrix(models, images, labels, attack, batch=7)
     for name, model in models.items():
         assert natural[name] == int((model(images).argmax(1) == labels).sum())

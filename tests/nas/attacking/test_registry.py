@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from nas.attacking.attacks import adversarial
+from nas.attacking.crafting import adversarial
 from nas.attacking.evaluation import evaluate
-from nas.attacking.settings import make_attack
+from nas.attacking.registry import get_attack
 from nas.errors import UserError
 from tests.nas.attacking.members import only_member
 from tests.nas.trained_networks import sample_images, small_network
@@ -65,21 +65,21 @@ def test_autoattack_is_the_reference_s(network: nn.Module, calls: list[Any], mon
 
 
 def test_another_number_of_steps_is_named() -> None:
-    attack = make_attack("autoattack", classes=10, autoattack_steps=10)
-    assert attack.name == "AA-10" and attack.members[0].settings["steps"] == 10
+    attack = get_attack("autoattack", classes=10, autoattack_steps=10)
+    assert attack.name == "AA-10" and attack.members[0].settings()["steps"] == 10
 
 
 def test_many_classes_have_nine_targets() -> None:
-    attack = make_attack("autoattack", classes=100)
-    assert attack.members[1].settings["targets"] == attack.members[2].settings["targets"] == 9
+    attack = get_attack("autoattack", classes=100)
+    assert attack.members[1].settings()["targets"] == attack.members[2].settings()["targets"] == 9
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_few_classes_go_without_targeted_apgd(classes: int) -> None:
-    attack = make_attack("autoattack", classes=classes)
+    attack = get_attack("autoattack", classes=classes)
     assert [member.name for member in attack.members] == ["APGD-CE", "FAB-T", "Square"]
     assert attack.name == "AA (no APGD-T)" and f"at least 4 classes: the model has {classes}" in attack.note
-    assert attack.members[1].settings["targets"] == classes - 1
+    assert attack.members[1].settings()["targets"] == classes - 1
     images, labels = sample_images(40)
     chosen = labels < classes
     assert classes <= int(chosen.sum()) < 20
@@ -88,7 +88,7 @@ def test_few_classes_go_without_targeted_apgd(classes: int) -> None:
     )
     assert result.accuracy("AA (no APGD-T)") <= result.accuracy("natural")
     with pytest.raises(UserError, match=f"apgd-t needs at least 4 classes, the model has {classes}"):
-        make_attack("apgd-t", classes=classes)
+        get_attack("apgd-t", classes=classes)
 
 
 @pytest.mark.parametrize(
@@ -121,5 +121,5 @@ def test_options(
 )
 def test_unknown_attacks(name: str, parts: list[str]) -> None:
     with pytest.raises(UserError) as error:
-        make_attack(name, classes=10)
+        get_attack(name, classes=10)
     assert all(part in str(error.value) for part in parts)

@@ -1,0 +1,80 @@
+"""What attacks left of a model's accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas.attacking.base import Attack
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AttackResult:
+    """What one attack left: ``correct`` ``(N,)`` says for each sample whether it withstood.
+
+    :param broken_by: samples that each member was the first to turn. :param seconds: of computing, whenever done.
+    """
+
+    attack: Attack
+    correct: Tensor
+    broken_by: dict[str, int]
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.float().mean())
+
+    def to_json(self) -> dict[str, Any]:
+        count, samples = int(self.correct.sum()), len(self.correct)
+        value: dict[str, Any] = {
+            "attack": self.attack.name,
+            "correct": count,
+            "samples": samples,
+            "accuracy": count / samples,
+            "interval": list(wilson_interval(count, samples)),
+            "settings": [{"name": member.name, **member.settings()} for member in self.attack.members],
+            "broken_by": self.broken_by,
+            "seconds": round(self.seconds, 3),
+        }
+        return {**value, "note": self.attack.note} if self.attack.note else value
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation:
+    """Every attack's result, and ``warnings``: signs that the gradients mislead the attacks, a sentence each."""
+
+    results: list[AttackResult]
+    warnings: list[str]
+
+    @property
+    def worst_case(self) -> Tensor:
+        """``(N,)``: the samples that withstood every attack."""
+        return torch.stack([result.correct for result in self.results]).all(0)
+
+    def accuracy(self, name: str) -> float:
+        """Of the attack shown under ``name``, such as ``PGD-20`` or ``AA``; KeyError if it was not run."""
+        return {result.attack.name: result.accuracy for result in self.results}[name]
+
+    def to_json(self) -> dict[str, Any]:
+        count, samples = int(self.worst_case.sum()), len(self.worst_case)
+        return {
+            "attacks": [result.to_json() for result in self.results],
+            "worst_case": {
+                "correct": count,
+                "samples": samples,
+                "accuracy": count / samples,
+                "interval": list(wilson_interval(count, samples)),
+            },
+            "warnings": self.warnings,
+        }
+
+
+def wilson_interval(correct: int, samples: int) -> tuple[float, float]:
+    """The 95 % score interval of a proportion (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, samples).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
