@@ -83,7 +83,7 @@ def untouched(model: nn.Module, seed: int) -> Iterator[None]:
 def _checked(images: Tensor, changed: Tensor, attack: Attack) -> Tensor:
     """``changed``, with the clean image wherever one holds a NaN or an infinity, which would count as a success."""
     if not isinstance(changed, Tensor) or changed.shape != images.shape:
-        got = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+        got = str(tuple(changed.shape)) if isinstance(changed, Tensor) else type(changed).__name__
         raise AttackFailed(f"{attack.name} returned {got}, expected images {tuple(images.shape)}")
     changed = changed.detach()
     usable = changed.isfinite().flatten(1).all(1)
@@ -97,6 +97,6 @@ def _checked(images: Tensor, changed: Tensor, attack: Attack) -> Tensor:
             f" epsilon {attack.epsilon:.6g}"
         )
     if float(changed.min()) < 0 or float(changed.max()) > 1:
-        got = f"{float(changed.min()):.6g} to {float(changed.max()):.6g}"
-        raise AttackFailed(f"{attack.name} returned an image with pixels from {got}, expected 0 to 1")
+        low, high = float(changed.min()), float(changed.max())
+        raise AttackFailed(f"{attack.name} returned an image with pixels from {low:.6g} to {high:.6g}, expected 0 to 1")
     return changed

@@ -7,6 +7,7 @@ iterations, 9 targets, Square's schedule for 10,000 queries), which torchattacks
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nas.attacking.attacks.apgd import APGD, APGDT
 from nas.attacking.attacks.fab import FABT
@@ -43,7 +44,7 @@ class AutoAttack(Cascade):
 
     @property
     def members(self) -> tuple[Attack, ...]:
-        ball = {"norm": self.norm, "epsilon": self.epsilon}
-        first = APGD(**ball, steps=self.steps)  # type: ignore[arg-type]
+        ball: dict[str, Any] = {"norm": self.norm, "epsilon": self.epsilon}
+        first = APGD(**ball, steps=self.steps)
         targeted = [APGDT(**ball, steps=self.steps, classes=self.classes)] if self.classes >= 4 else []
         return (first, *targeted, FABT(**ball, steps=self.steps, classes=self.classes), Square(**ball))
