@@ -87,9 +87,9 @@ class Attack(ABC):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """The changed images, ``(N, C, H, W)``; where the attack finds nothing, any image of the ball will do.
 
-        The caller (:func:`nas.attacking.crafting.adversarial`) checks distances and pixels, and sees to it that in here
-        the model is in eval mode, its parameters are frozen, gradients are enabled, and torch's global generator is
-        seeded; afterwards it restores all of this. Without images, or with epsilon 0, it does not call the attack.
+        Meanwhile the model is in eval mode, its parameters are frozen, gradients are enabled, and the global generators
+        of torch, numpy and Python are seeded. The caller (:func:`nas.attacking.crafting.adversarial`) sees to that,
+        restores it afterwards, and checks distances and pixels. It does not call an attack of epsilon 0.
 
         :param model: images -> logits ``(N, classes)``. :param images: ``(N, C, H, W)`` in [0, 1], a copy, all of them
             classified correctly. :param labels: ``(N,)``, int64. :param seed: the result must depend on nothing else.

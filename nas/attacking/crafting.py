@@ -59,7 +59,7 @@ def finite_logits(model: nn.Module, images: Tensor, seed: int, *, made_by: str, 
 
 @contextmanager
 def untouched(model: nn.Module, seed: int) -> Iterator[None]:
-    """Inside, the model is in eval mode, its parameters frozen, torch's generators seeded; afterwards all is as before.
+    """Inside, the model is in eval mode, its parameters frozen, global generators seeded; afterwards all is as before.
 
     torchattacks seeds torch globally at each call, and leaves the model's mode changed when an exception ends it.
     Batch norms that can be folded into convolutions are folded once for all that happens inside.
@@ -71,6 +71,8 @@ def untouched(model: nn.Module, seed: int) -> Iterator[None]:
     try:
         with torch.random.fork_rng(devices=devices), undisturbed(model, "eval"):
             torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
             yield
     finally:
         for parameter, required, gradient in parameters:

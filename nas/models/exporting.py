@@ -53,11 +53,12 @@ def use_plain_convolutions(model: nn.Module) -> None:
 
 
 def _plain_convolution(conv: nn.Conv2d) -> nn.Conv2d:
+    geometry: tuple[Any, ...] = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    has_bias = conv.bias is not None
     with torch.device("meta"):
         plain = nn.Conv2d(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-            conv.groups, conv.bias is not None, conv.padding_mode,
-        )  # type: ignore[arg-type]  # fmt: skip
+            conv.in_channels, conv.out_channels, *geometry, conv.groups, bias=has_bias, padding_mode=conv.padding_mode
+        )
     plain.weight, plain.bias = conv.weight, conv.bias
     return plain
 

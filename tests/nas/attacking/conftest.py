@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from torch import nn
 
 from nas.attacking.attacks import apgd, carlini_wagner, fab, square
+from nas.device import torch_threads
 from tests.nas.trained_networks import small_network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with torch_threads(1):  # the networks are too small for more
+        yield
 
 
 @pytest.fixture(scope="module")
