@@ -53,12 +53,9 @@ def use_plain_convolutions(model: nn.Module) -> None:
 
 
 def _plain_convolution(conv: nn.Conv2d) -> nn.Conv2d:
-    geometry: tuple[Any, ...] = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    has_bias = conv.bias is not None
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
     with torch.device("meta"):
-        plain = nn.Conv2d(
-            conv.in_channels, conv.out_channels, *geometry, conv.groups, bias=has_bias, padding_mode=conv.padding_mode
-        )
+        plain = nn.Conv2d(**{name: getattr(conv, name) for name in names}, bias=conv.bias is not None)
     plain.weight, plain.bias = conv.weight, conv.bias
     return plain
 

@@ -125,7 +125,9 @@ def _random_numbers(*, restore: bool = False) -> tuple[float, ...]:
     python, numpy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
     numbers = random.random(), float(np.random.rand()), float(torch.rand(()))
     if restore:
-        random.setstate(python), np.random.set_state(numpy), torch.set_rng_state(torchs)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(torchs)
     return numbers
 
 
