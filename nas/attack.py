@@ -1,7 +1,7 @@
-"""``python -m nas.attack``: what a trained model withstands.
+"""``python -m nas.attack``: the accuracy of a trained model under attacks.
 
-Writes ``attack.json`` into the run directory, and ``attack-samples.jsonl``, from which an interrupted evaluation goes
-on and to which a larger one adds. From Python: :func:`nas.attacking.evaluation.evaluate`.
+Writes ``attack.json`` into the run directory, and ``attack-samples.jsonl``, from which an interrupted evaluation is
+resumed and a larger one takes what is known. From Python: :func:`nas.attacking.evaluation.evaluate`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ class OutputOptions:
     """Where the result goes."""
 
     out: str | None = option(None, "directory of attack.json (default: the run directory, or the checkpoint's folder)")
-    quiet: bool = option(False, "no progress and no table: print one line an attack, name and accuracy")
+    quiet: bool = option(False, "no progress and no table: print a line for each attack, its name and accuracy")
     json: bool = option(False, "no progress and no table: print attack.json's object")
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+    """Run the command.
+
+    :param argv: the words after the name of the program.
+    :raises UserError: one of them is wrong.
+    """
     from nas.cli.options import parse_options, pick
 
     values = parse_options(
@@ -53,7 +57,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 (an attack broke its rules), 2 (a user's slip) or 130 (interrupted)."""
+    """Run the command. Exit codes: 0, 1 (an attack broke its rules), 2 (wrong input), 130 (interrupted)."""
     from nas.cli.options import run_command
 
     return run_command(command, argv)

@@ -26,7 +26,7 @@ def check_counts(config: Any, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig:
-    """What is attacked, and how."""
+    """Which model is attacked, on which images, and how."""
 
     run: str | None = option(None, "run directory whose train/best.pt is attacked")
     checkpoint: str | None = option(None, "checkpoint file to attack instead")

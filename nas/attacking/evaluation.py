@@ -43,7 +43,7 @@ def evaluate(
     """Attacks ``model``, which stays as it is.
 
     :param model: images -> logits ``(N, classes)``, normalisation inside; attacked where its parameters are.
-    :param images: ``(N, C, H, W)``, float in [0, 1]. :param labels: ``(N,)``, whole numbers.
+    :param images: ``(N, C, H, W)``, float in [0, 1]. :param labels: ``(N,)``, int64.
     :param attacks: names (:func:`~nas.attacking.registry.get_attack`), or objects of
         :class:`~nas.attacking.base.Attack`, whose norm and epsilon must be those of the evaluation.
     :param norm: ``Linf`` or ``L2``. :param epsilon: in pixel units of [0, 1]; ``"8/255"`` will do.

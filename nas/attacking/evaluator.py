@@ -22,7 +22,12 @@ Watch = Callable[[Attack, int, int, int], None]
 
 
 class Evaluator:
-    """A model, labelled images, and what is known of them."""
+    """Runs attacks on a model and labelled images, and keeps the results in a store.
+
+    :param model: images -> logits ``(N, classes)``. :param images: ``(N, C, H, W)``, float in [0, 1].
+    :param labels: ``(N,)``, int64. :param batch: images attacked at a time.
+    :raises ValueError: images, labels or the model's logits do not fit.
+    """
 
     def __init__(
         self,
@@ -46,7 +51,7 @@ class Evaluator:
             raise ValueError(f"labels must be below the model's {self.classes} classes, got {int(labels.max())}")
 
     def run(self, attack: Attack, samples: int | None = None, watch: Watch | None = None) -> AttackResult:
-        """The attack on the first ``samples`` samples, by default all."""
+        """The result of the attack on the first ``samples`` samples, by default all."""
         samples = len(self.labels) if samples is None else min(samples, len(self.labels))
         correct: list[bool] = []
         members = attack.members
@@ -94,7 +99,7 @@ class Evaluator:
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
-    """:raises ValueError: not float images ``(N, C, H, W)`` in [0, 1] with as many labels, or none at all."""
+    """:raises ValueError: these are not one or more float images ``(N, C, H, W)`` in [0, 1] with a label each."""
     if images.ndim != 4 or not images.is_floating_point() or not len(images):
         raise ValueError(f"images must be float (N, C, H, W), N at least 1, got {images.dtype} {tuple(images.shape)}")
     low, high = float(images.min()), float(images.max())
@@ -106,7 +111,7 @@ def check_images(images: Tensor, labels: Tensor) -> None:
 
 
 def block_seed(seed: int, block: Block) -> int:
-    """The seed of an attack on a block: it does not depend on what else is attacked."""
+    """The seed of an attack on a block; it depends only on the block's first sample."""
     return int.from_bytes(hashlib.sha256(f"{seed} {block[0]}".encode()).digest()[:4], "big") >> 1
 
 

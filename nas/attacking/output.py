@@ -1,4 +1,4 @@
-"""What a user sees of an evaluation: a bar for each attack, and the table of accuracies."""
+"""An evaluation in the terminal: a progress bar for each attack, and the table of accuracies."""
 
 from __future__ import annotations
 

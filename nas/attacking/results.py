@@ -1,4 +1,4 @@
-"""What attacks left of a model's accuracy."""
+"""The results of attacks: accuracies with their intervals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from nas.attacking.base import Attack
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AttackResult:
-    """What one attack left: ``correct`` ``(N,)`` says for each sample whether it withstood.
+    """The result of one attack.
 
-    :param broken_by: samples that each member was the first to turn. :param seconds: of computing, whenever done.
+    :param correct: ``(N,)``, bool: which samples the model still classifies correctly under the attack.
+    :param broken_by: by name of the attack's members, how many samples each was the first to turn.
+    :param seconds: of computing, those of earlier runs included whose results were stored.
     """
 
     attack: Attack
@@ -25,9 +27,11 @@ class AttackResult:
 
     @property
     def accuracy(self) -> float:
+        """The share of samples that the model still classifies correctly."""
         return float(self.correct.float().mean())
 
     def to_json(self) -> dict[str, Any]:
+        """An entry of ``attacks`` in ``attack.json``."""
         count, samples = int(self.correct.sum()), len(self.correct)
         value: dict[str, Any] = {
             "attack": self.attack.name,
@@ -55,10 +59,11 @@ class Evaluation:
         return torch.stack([result.correct for result in self.results]).all(0)
 
     def accuracy(self, name: str) -> float:
-        """Of the attack shown under ``name``, such as ``PGD-20`` or ``AA``; KeyError if it was not run."""
+        """The accuracy under the attack called ``name``, such as ``PGD-20`` or ``AA``; KeyError if it was not run."""
         return {result.attack.name: result.accuracy for result in self.results}[name]
 
     def to_json(self) -> dict[str, Any]:
+        """Part of the object of ``attack.json``."""
         count, samples = int(self.worst_case.sum()), len(self.worst_case)
         return {
             "attacks": [result.to_json() for result in self.results],

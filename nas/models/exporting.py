@@ -37,7 +37,7 @@ def exported(checkpoint: Checkpoint, format: str) -> bytes:
     architecture = checkpoint.architecture
     model = checkpoint.classifier().requires_grad_(False)
     use_plain_convolutions(model)
-    example = torch.rand(2, len(architecture.mean), *architecture.image_size)  # 1 would be taken for a constant
+    example = torch.zeros(2, len(architecture.mean), *architecture.image_size)  # 1 would be taken for a constant
     with torch.no_grad(), _quiet():
         return write[format](model, example)
 

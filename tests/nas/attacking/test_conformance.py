@@ -55,8 +55,25 @@ class Noise(Attack):
         return (images + self.share * self.epsilon / length * signs).clamp(0, 1)
 
 
-def test_an_attack_of_a_user_s_own() -> None:
-    check_attack(Noise)
+class Brighter(Attack):
+    """Another one, as an ordinary class."""
+
+    def __init__(self, share: float = 1.0, **ball: Any):
+        super().__init__(**ball)
+        self.share = share
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        return (images + self.share * self.epsilon / images[0].numel()).clamp(0, 1)
+
+
+@pytest.mark.parametrize("kind", [Noise, Brighter])
+def test_an_attack_of_a_user_s_own(kind: type[Attack]) -> None:
+    check_attack(kind)
+
+
+def test_settings_tell_a_user_s_options() -> None:
+    assert Brighter(share=0.5).settings() == {**Brighter().settings(), "share": 0.5}
+    assert Brighter().settings()["method"] != Noise().settings()["method"]
 
 
 def spoiled(change: Callable[[Attack, nn.Module, Tensor], Any]) -> type[Noise]:

@@ -110,3 +110,7 @@ def test_more_steps_weaker(network: nn.Module) -> None:
 
     found = signs(Tired(), "pgd-20", "pgd-100")
     assert any(sign.startswith("PGD-100 (") and "is weaker than PGD-20" in sign for sign in found), found
+
+
+def test_other_settings_with_as_many_steps_are_no_sign(network: nn.Module) -> None:
+    assert signs(network, "pgd-20", "pgd(steps=20, step_size=0.0001)", "pgd-20(step_size=0.0002)") == []
