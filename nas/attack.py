@@ -1,7 +1,7 @@
-"""``python -m nas.attack``: what a trained model withstands.
+"""``python -m nas.attack``: the accuracy of a trained model under attacks.
 
-Writes ``attack.json`` into the run directory, and ``attack-samples.jsonl``, from which an interrupted evaluation goes
-on and to which a larger one adds. From Python: :func:`nas.attacking.evaluation.evaluate`.
+Writes ``attack.json`` into the run directory, and ``attack-samples.jsonl``, from which an interrupted evaluation is
+resumed and a larger one takes what is known. From Python: :func:`nas.attacking.evaluation.evaluate`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ class OutputOptions:
     """Where the result goes."""
 
     out: str | None = option(None, "directory of attack.json (default: the run directory, or the checkpoint's folder)")
-    quiet: bool = option(False, "no progress and no table: print one line an attack, name and accuracy")
+    quiet: bool = option(False, "no progress and no table: print a line for each attack, its name and accuracy")
     json: bool = option(False, "no progress and no table: print attack.json's object")
 
 
 def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
-    """The command's work after the name of the program. :param space: of the model, where ``argv`` names none."""
+    """Run the command.
+
+    :param argv: the words after the name of the program.
+    :param space: the search space of the model, where ``argv`` names none.
+    :raises UserError: one of the words is wrong.
+    """
     from nas.cli.options import parse_options, pick
     from nas.spaces import SpaceOptions, named_space
 
@@ -59,7 +64,7 @@ def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 (an attack broke its rules), 2 (a user's slip) or 130 (interrupted)."""
+    """Run the command. Exit codes: 0, 1 (an attack broke its rules), 2 (wrong input), 130 (interrupted)."""
     from nas.cli.options import run_command
 
     return run_command(command, argv)

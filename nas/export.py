@@ -10,7 +10,11 @@ from nas.models.export_file import ExportConfig, export
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+    """Run the command.
+
+    :param argv: the words after the name of the program.
+    :raises UserError: one of them is wrong.
+    """
     from nas.cli.options import parse_options, pick
     from nas.spaces import SpaceOptions, named_space
 
@@ -32,7 +36,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 (the file would compute something else), 2 (a user's slip) or 130."""
+    """Run the command. Exit codes: 0, 1 (the file would compute something else), 2 (wrong input), 130 (interrupted)."""
     from nas.cli.options import run_command
 
     return run_command(command, argv)

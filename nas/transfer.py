@@ -22,7 +22,11 @@ class OutputOptions:
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+    """Run the command.
+
+    :param argv: the words after the name of the program.
+    :raises UserError: one of them is wrong.
+    """
     from nas.cli.options import parse_options, pick
 
     values = parse_options(
@@ -45,7 +49,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 (an attack broke its rules), 2 (a user's slip) or 130 (interrupted)."""
+    """Run the command. Exit codes: 0, 1 (an attack broke its rules), 2 (wrong input), 130 (interrupted)."""
     from nas.cli.options import run_command
 
     return run_command(command, argv)

@@ -26,20 +26,22 @@ def base_name(text: str) -> str:
     return text.partition("(")[0].strip()
 
 
-def parsed(text: str) -> tuple[str, dict[str, Any]]:
-    """The name and the options; values are finite numbers, ``True``, ``False``, ``None``, words, or tuples of these.
+def parsed(text: str, kind: str = "proxy", form: str = FORM) -> tuple[str, dict[str, Any]]:
+    """The name, which may hold hyphens, and the options.
 
-    In a tuple words may be names of modules, such as ``cells.0``.
+    Values are finite numbers, ``True``, ``False``, ``None``, words, or tuples of these. In a tuple words may be names
+    of modules, such as ``cells.0``.
 
+    :param kind, form: what it names, and an example, for the error.
     :raises ValueError: the text is of no such form.
     """
     name = base_name(text)
     if name == text.strip():
         return name, {}
     try:
-        return name, _options(text.strip())
+        return name, _options(text.strip().replace(name, name.replace("-", "_"), 1))
     except ValueError as error:
-        raise ValueError(f"cannot read the proxy '{text}': {error}; expected a form such as {FORM}") from None
+        raise ValueError(f"cannot read the {kind} '{text}': {error}; expected a form such as {form}") from None
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -96,18 +98,19 @@ def images_asked(text: str) -> int:
     return max(image_options(text).values(), default=0)
 
 
-def check_options(name: str, make: type, options: Mapping[str, Any]) -> None:
+def check_options(name: str, make: type, options: Mapping[str, Any], kind: str = "proxy") -> None:
     """:raises ValueError: ``make`` takes no such option, or no such value for it."""
     known = list(inspect.signature(make).parameters)
-    hints = get_type_hints(make.__init__) if options else {}  # type: ignore[misc]  # of a class
+    owner = next(each for each in make.__mro__ if "__init__" in vars(each))
+    hints = get_type_hints(owner if "__dataclass_fields__" in vars(owner) else owner.__init__) if options else {}  # type: ignore[misc]
     for option, value in options.items():
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
             expected = f"expected one of {', '.join(known)}" if known else "it has none"
-            raise ValueError(f"the proxy {name} has no option '{option}'; {hint}{expected}")
+            raise ValueError(f"the {kind} {name} has no option '{option}'; {hint}{expected}")
         if not _fits(value, hints[option]):
-            raise ValueError(f"{option} of the proxy {name} must be {_described(hints[option])}, got {_text(value)}")
+            raise ValueError(f"{option} of the {kind} {name} must be {_described(hints[option])}, got {_text(value)}")
 
 
 def _value(node: ast.expr, *, of_several: bool = False) -> Any:

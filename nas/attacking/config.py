@@ -1,30 +1,20 @@
-"""The options of ``python -m nas.attack`` and what they may be."""
+"""The options of ``python -m nas.attack``, and which values they accept."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nas.attacking.settings import DEFAULT_ATTACKS, REFERENCE_STEPS
+from nas.attacking.base import check_norm, radius
+from nas.attacking.registry import DEFAULT_ATTACKS, REFERENCE_STEPS
 from nas.cli import bounds
 from nas.cli.fields import option
 from nas.errors import UserError
 
-#: options of every command that attacks, which may be None and are whole numbers from 1 otherwise
+#: options of every command that attacks: None, or a whole number from 1
 COUNTS = ("samples", "batch", "image_size", "threads")
-
-
-def radius(epsilon: str | float, norm: str) -> float:
-    """``--epsilon`` as a number.
-
-    :raises UserError: it is none, or there is no such perturbation of images in [0, 1].
-    """
-    value = bounds.fraction("epsilon", epsilon)
-    bounds.number("epsilon", value, 0, 1 if norm == "Linf" else math.inf, shown=epsilon)
-    return value
 
 
 def check_counts(config: Any, *names: str) -> None:
@@ -36,13 +26,14 @@ def check_counts(config: Any, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig:
-    """What is attacked, and how."""
+    """Which model is attacked, on which images, and how."""
 
     run: str | None = option(None, "run directory whose train/best.pt is attacked")
     checkpoint: str | None = option(None, "checkpoint file to attack instead")
     attack: tuple[str, ...] = option(
         DEFAULT_ATTACKS,
-        "natural, fgsm, pgd-K, apgd-ce, apgd-t, fab, fab-t, square, cw or autoattack; repeatable"
+        "natural, fgsm, pgd-K, apgd-ce, apgd-t, fab, fab-t, square, cw or autoattack, or one with options, such as"
+        " 'square(queries=1000)'; repeatable"
         " (default: natural, fgsm, pgd-7, pgd-20, pgd-100, apgd-ce, autoattack)",
     )
     norm: Literal["Linf", "L2"] = option("Linf", "how far an image may be changed is measured in Linf or L2")
@@ -71,6 +62,7 @@ class AttackConfig:
             raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")
         if not attack or len(set(attack)) < len(attack):
             raise UserError(f"--attack must name at least one attack, each once, got {', '.join(attack) or 'none'}")
+        check_norm(self.norm)
         radius(self.epsilon, self.norm)
         if self.step is not None:
             bounds.positive("step_size", self.step)
@@ -93,5 +85,5 @@ class AttackConfig:
         return Path(self.run or self.checkpoint or "")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values by field name, as ``--config`` reads them."""
+        """Plain values by field name; ``--config`` accepts them."""
         return {**dataclasses.asdict(self), "attack": list(self.attack)}

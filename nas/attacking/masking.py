@@ -2,7 +2,7 @@
 
 The signs are those of Athalye et al. (ICML 2018, https://arxiv.org/abs/1802.00420) and Carlini et al. (2019,
 https://arxiv.org/abs/1902.06705). Attacks are compared on the same samples, by a sign test on those that only one of
-the two turned.
+the two turned (made the model misclassify).
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-from nas.attacking.settings import Attack, Member, Norm
+from nas.attacking.attacks.apgd import APGD
+from nas.attacking.attacks.pgd import FGSM, PGD
+from nas.attacking.attacks.square import Square
+from nas.attacking.base import Attack, Norm
+from nas.attacking.evaluator import Evaluator
+from nas.attacking.results import AttackResult
 
-if TYPE_CHECKING:
-    from nas.attacking.evaluation import AttackResult, Evaluator
+A = TypeVar("A", bound=Attack)
 
 LARGE_EPSILON = 128 / 255  # every image can become grey: nothing is left to recognise
 LARGE_SAMPLES = 100
@@ -25,18 +29,17 @@ SQUARE_SHARE = 0.02  # of the samples; on models of RobustBench Square turns nex
 
 
 def masking_signs(evaluator: Evaluator, results: Sequence[AttackResult], norm: Norm) -> list[str]:
-    """A plain sentence for each sign that the results show, after a quick attack with a very large epsilon."""
-    by_name = {result.attack.name: result for result in results}
-    fgsm = next((result for result in results if result.attack.name in ("FGSM", "FGM")), None)
-    pgd = [result for result in results if _steps(result) is not None]
-    pgd.sort(key=lambda result: _steps(result) or 0)
+    """A sentence for each sign that the results show, or that a quick attack with a very large epsilon shows."""
+    fgsm = _first(results, FGSM)
+    steps = {result: found.steps for result in results if (found := _only(result, PGD))}
+    pgd = sorted(steps, key=lambda result: steps[result])
     signs = []
     if fgsm is not None and pgd and turns_more(fgsm, pgd[-1]):
         signs.append(f"{_shown(fgsm)} is stronger than {_shown(pgd[-1])}: one step should not do more than many")
     for fewer, more in pairwise(pgd):
-        if turns_more(fewer, more):
+        if steps[fewer] < steps[more] and turns_more(fewer, more):
             signs.append(f"{_shown(more)} is weaker than {_shown(fewer)}: more steps should not do less")
-    signs += _square_signs(by_name)
+    signs += _square_signs(results)
     large = large_epsilon_attack(norm, evaluator.images[0].numel())
     left = evaluator.run(large, samples=LARGE_SAMPLES)
     if bool(left.correct.any()):
@@ -48,27 +51,25 @@ def masking_signs(evaluator: Evaluator, results: Sequence[AttackResult], norm: N
     return signs
 
 
-def _square_signs(by_name: dict[str, AttackResult]) -> list[str]:
+def _square_signs(results: Sequence[AttackResult]) -> list[str]:
     signs = []
-    square, apgd = by_name.get("Square"), by_name.get("APGD-CE")
+    square, apgd = _first(results, Square), _first(results, APGD)
     if square is not None and apgd is not None and turns_more(square, apgd):
         signs.append(f"{_shown(square)} is stronger than {_shown(apgd)}, although it sees no gradients")
-    for name, result in by_name.items():
+    for result in results:
         count = result.broken_by.get("Square", 0) if len(result.attack.members) > 1 else 0
         if count > SQUARE_SHARE * len(result.correct):
             signs.append(
-                f"in {name} Square turns {count} of {len(result.correct)} samples that withstood every attack with"
-                " gradients, although it sees none"
+                f"in {result.attack.name} Square turns {count} of {len(result.correct)} samples that withstood every"
+                " attack with gradients, although it sees none"
             )
     return signs
 
 
 def large_epsilon_attack(norm: Norm, pixels: int) -> Attack:
-    """PGD with an epsilon of 128/255 a pixel; in L2 the length of such a change of all ``pixels``."""
+    """PGD with an epsilon of 128/255; in L2 the distance at which each of ``pixels`` has changed by so much."""
     epsilon = LARGE_EPSILON * (math.sqrt(pixels) if norm == "L2" else 1.0)
-    settings = {"steps": LARGE_STEPS, "step_size": epsilon / 4, "random_start": True}
-    name = f"PGD-{LARGE_STEPS}"
-    return Attack(name=name, members=(Member(name=name, method="pgd", norm=norm, epsilon=epsilon, settings=settings),))
+    return PGD(norm=norm, epsilon=epsilon, steps=LARGE_STEPS)
 
 
 def turns_more(one: AttackResult, other: AttackResult) -> bool:
@@ -81,10 +82,14 @@ def turns_more(one: AttackResult, other: AttackResult) -> bool:
     return bool(discordant and binomtest(only_one, discordant, alternative="greater").pvalue < LEVEL)
 
 
-def _steps(result: AttackResult) -> int | None:
-    """The steps of a plain PGD; None of any other attack."""
+def _first(results: Sequence[AttackResult], kind: type[Attack]) -> AttackResult | None:
+    return next((result for result in results if _only(result, kind)), None)
+
+
+def _only(result: AttackResult, kind: type[A]) -> A | None:
+    """The attack, if it is of this kind and no cascade of several; otherwise None."""
     members = result.attack.members
-    return int(members[0].settings["steps"]) if len(members) == 1 and members[0].method == "pgd" else None
+    return members[0] if len(members) == 1 and isinstance(members[0], kind) else None
 
 
 def _shown(result: AttackResult) -> str:

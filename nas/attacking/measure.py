@@ -1,4 +1,4 @@
-"""What ``nas.attack`` does: a trained model attacked on test images, the result in ``attack.json``."""
+"""The work of ``python -m nas.attack``: attacks a trained model on test images and writes ``attack.json``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas.attacking.config import AttackConfig
 
 if TYPE_CHECKING:
-    from nas.attacking.evaluation import Watch
+    from nas.attacking.evaluator import Watch
     from search_spaces.base import SearchSpace
 
 RESULT = "attack.json"
@@ -25,13 +25,14 @@ def attack(
 ) -> dict[str, Any]:
     """Attacks the model and writes ``attack.json``, whose object is returned.
 
-    :param space: the model's search space, where it is none of this program's.
-    :raises UserError: an option that cannot be, in one line.
-    :raises KeyboardInterrupt: with a message that says how to go on.
+    :param out: directory to write to; by default the run directory, or the checkpoint's folder.
+    :param space: the search space of the model, where it is not one of this program's.
+    :raises UserError: an option's value is not possible.
+    :raises KeyboardInterrupt: with a message that says how to resume.
     """
     from nas.attacking.evaluation import evaluate
+    from nas.attacking.registry import get_attack
     from nas.attacking.samples import SAMPLES, SampleStore
-    from nas.attacking.settings import make_attack
     from nas.device import torch_device, torch_threads
     from nas.images.data import fingerprint
     from nas.models.trained import TrainedModel, attack_batch, images_for
@@ -43,8 +44,8 @@ def attack(
         "norm": config.norm, "epsilon": config.radius, "step_size": config.step,
         "autoattack_steps": config.autoattack_steps,
     }  # fmt: skip
-    for name in config.attack:  # a slip shows before images are read
-        make_attack(name, classes=len(model.checkpoint.architecture.classes), **how)
+    for name in config.attack:  # an unknown name is an error before images are read
+        get_attack(name, classes=len(model.checkpoint.architecture.classes), **how)
     data = images_for(
         model, config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
     )
@@ -67,7 +68,7 @@ def attack(
             )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"interrupted; what is finished is in {shlex.quote(str(out / SAMPLES))}, the same command goes on"
+                f"interrupted; what is finished is in {shlex.quote(str(out / SAMPLES))}, the same command resumes"
             ) from None
         result = {
             "format": FORMAT,

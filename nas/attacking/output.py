@@ -1,4 +1,4 @@
-"""What a user sees of an evaluation: a bar for each attack, and the table of accuracies."""
+"""An evaluation in the terminal: a progress bar for each attack, and the table of accuracies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
 
-from nas.attacking.settings import Attack
+from nas.attacking.base import Attack
 from nas.cli.bars import Bars
 
 
@@ -26,7 +26,7 @@ class AttackProgress(Bars):
         self._tasks: dict[str, TaskID] = {}
 
     def update(self, attack: Attack, done: int, samples: int, correct: int) -> None:
-        """The attack has been through ``done`` of ``samples``; the first call shows the bar."""
+        """``done`` of ``samples`` are attacked, of which ``correct`` withstood; the first call shows the bar."""
         self.start()
         if attack.name not in self._tasks:
             self._tasks[attack.name] = self.progress.add_task(escape(attack.name), total=samples, accuracy="-")
@@ -35,7 +35,10 @@ class AttackProgress(Bars):
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
-    """Accuracy of every attack with its interval, then what warns."""
+    """Accuracy under every attack with its interval, then notes and warnings.
+
+    :param result: the object of ``attack.json``.
+    """
     console = Console()
     images = result["images"]
     title = f"{images['samples']} test images of {images['dataset']}, {result['norm']}, epsilon {result['epsilon']:.5g}"

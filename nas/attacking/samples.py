@@ -1,7 +1,7 @@
-"""Which samples withstood which attack: ``attack-samples.jsonl``, from which an interrupted evaluation goes on.
+"""Which samples withstood which attack: ``attack-samples.jsonl``, from which an interrupted evaluation is resumed.
 
-One line a block of samples and attack, appended and flushed at once; JSON only. A block is attacked as one batch, so
-its result depends on nothing but the block: an evaluation that is resumed or extended equals one in a single run.
+One JSON line for each block of samples and each attack, appended and flushed at once. A block is attacked as one batch,
+so its result depends on nothing but the block: an evaluation that is resumed or extended equals one in a single run.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nas.attacking.settings import Member
+from nas.attacking.base import Attack
+from nas.errors import UserError
 from nas.runs.json_lines import JsonLines, locked
 
 SAMPLES = "attack-samples.jsonl"
-Block = tuple[int, int]  # the samples from the first number up to the second
+Block = tuple[int, int]  # samples: the number of the first, and of the first one after them
 
 
 class SampleStore:
     """Results by what was attacked, how, and by block; in memory, and in a file where one is given.
 
     :param path: of the file; created where it does not exist, locked while the object is open.
-    :param identity: all that the results depend on besides attack and block: model, images, seed.
+    :param identity: all that the results depend on besides attack and block: model, images, seed, batch size.
     :raises UserError: the file cannot be read or written, or another process writes to it.
     """
 
@@ -48,12 +49,12 @@ class SampleStore:
             self._lines.close()
             self._lock.release()
 
-    def find(self, members: Sequence[Member], block: Block) -> tuple[list[bool], float] | None:
+    def find(self, members: Sequence[Attack], block: Block) -> tuple[list[bool], float] | None:
         """Which samples of the block were correct after the last of ``members``, and the seconds that one took."""
         return self._found.get((self._key(members), block))
 
-    def add(self, members: Sequence[Member], block: Block, correct: list[bool], seconds: float) -> None:
-        """Keep a block's result; it survives the end of this process at any later moment."""
+    def add(self, members: Sequence[Attack], block: Block, correct: list[bool], seconds: float) -> None:
+        """Keep a block's result. Where there is a file, it is in there when this returns."""
         key = self._key(members)
         self._found[key, block] = correct, seconds
         if self._lines is None:
@@ -68,14 +69,22 @@ class SampleStore:
         }
         self._lines.append(value)
 
-    def _key(self, members: Sequence[Member]) -> str:
+    def _key(self, members: Sequence[Attack]) -> str:
         """16 hexadecimal digits that name model, images, seed, and the attacks with all their settings, in order."""
-        content = {**self.identity, "members": [member.to_json() for member in members]}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        content = {**self.identity, "members": [member.settings() for member in members]}
+        try:
+            text = json.dumps(content, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            names = " + ".join(member.name for member in members)
+            raise UserError(f"settings() of {names} must be plain values for JSON: {error}") from None
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _result(value: Any) -> tuple[tuple[str, Block], tuple[list[bool], float]]:
-    """What a line holds; raises ValueError, KeyError or TypeError where it is nothing of the kind."""
+    """What a line holds.
+
+    :raises ValueError, KeyError, TypeError: it is no result of a block.
+    """
     block, correct, seconds = (value["first"], value["end"]), value["correct"], value["seconds"]
     if [type(each) for each in correct] != [bool] * (block[1] - block[0]):
         raise ValueError(f"expected {block[1] - block[0]} times true or false")

@@ -1,7 +1,7 @@
 """The transfer matrix: how well adversarial images made on one model deceive another.
 
-The black-box matrix: a row for each model that the images are made on, a column for each that has to classify them.
-All images of the set are attacked, and every model's accuracy is over all of them.
+A row for each model that the images are made on, a column for each that classifies them. Accuracies are over all images
+of the set; an image that the model it is made on gets wrong anyway stays as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.attacking.config import COUNTS, check_counts, radius
+from nas.attacking.base import check_norm, radius
+from nas.attacking.config import COUNTS, check_counts
 from nas.cli import bounds
 from nas.cli.fields import option
 from nas.errors import UserError
@@ -20,7 +21,7 @@ from nas.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from nas.attacking.settings import Attack
+    from nas.attacking.base import Attack
     from nas.models.trained import TrainedModel
 
 FORMAT = 1
@@ -28,7 +29,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """Which models, and how the images are made."""
+    """Which models, and how the adversarial images are made."""
 
     model: tuple[str, ...] = option((), "NAME=PATH, a run directory or a checkpoint; repeatable, at least 2")
     attack: str = option("pgd-20", "how the images are made: as in nas.attack")
@@ -48,15 +49,16 @@ class TransferConfig:
         object.__setattr__(self, "model", bounds.texts(self.model))
         if len(self.paths) < 2:
             raise UserError(f"--model must name at least 2 models, NAME=PATH each, got {len(self.paths)}")
+        check_norm(self.norm)
         radius(self.epsilon, self.norm)
         check_counts(self, *COUNTS)
         bounds.seed(self.seed)
 
     @property
     def paths(self) -> dict[str, Path]:
-        """The models' places by name.
+        """The models' paths by name.
 
-        :raises UserError: something is not NAME=PATH, or a name stands twice.
+        :raises UserError: a value is not NAME=PATH, or two have the same name.
         """
         found: dict[str, Path] = {}
         for each in self.model:
@@ -79,19 +81,15 @@ def transfer_matrix(
     seed: int = 0,
     watch: Callable[[str, int], None] | None = None,
 ) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Correct natural images by model, and correct adversarial ones by the model they were made on, then by judge.
+    """The numbers of images classified correctly: natural ones by model; adversarial ones by the model they were made
+    on, then by the model that classifies them.
 
-    :param images: ``(N, C, H, W)`` in [0, 1]. :param watch: called with model and images done after each block.
+    :param models: by name, each images -> logits. :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
+    :param watch: called after each block with the model's name and the number of images made on it so far.
+    :raises ValueError: a model returns logits that are not finite.
     """
-    import torch
-
-    from nas.attacking.attacks import adversarial, untouched
-    from nas.attacking.evaluation import block_seed
-
-    def right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        with untouched(model, seed), torch.no_grad():
-            correct: Tensor = model(images).argmax(1) == labels
-        return correct
+    from nas.attacking.crafting import adversarial, finite_logits
+    from nas.attacking.evaluator import block_seed
 
     natural = dict.fromkeys(models, 0)
     matrix = {name: dict.fromkeys(models, 0) for name in models}
@@ -100,14 +98,15 @@ def transfer_matrix(
         for source, model in models.items():
             device = next((each.device for each in model.parameters()), images.device)
             clean, truth = (each[slice(*block)].to(device) for each in (images, labels))
-            changed, correct = clean.clone(), right(model, clean, truth)
-            natural[source] += int(correct.sum())
-            for member in attack.members:  # what a model gets wrong is wrong already
-                made = adversarial(model, clean[correct], truth[correct], member, block_seed(seed, block))
-                changed[correct] = made
-                correct[correct.clone()] = right(model, made, truth[correct])
+            made_by = f"natural, classified by {source}"
+            logits = finite_logits(model, clean, seed, made_by=made_by, numbers=range(*block))
+            changed, correct = clean.clone(), logits.argmax(1) == truth
+            natural[source] += int(correct.sum())  # what a model gets wrong needs no attack
+            changed[correct] = adversarial(model, clean[correct], truth[correct], attack, block_seed(seed, block))
             for judge, other in models.items():
-                matrix[source][judge] += int(right(other, changed, truth).sum())
+                made_by = f"{attack.name} on {source}, classified by {judge}"
+                logits = finite_logits(other, changed, seed, made_by=made_by, numbers=range(*block))
+                matrix[source][judge] += int((logits.argmax(1) == truth).sum())
             if watch is not None:
                 watch(source, block[1])
     return natural, matrix
@@ -132,9 +131,9 @@ def check_alike(models: dict[str, TrainedModel]) -> None:
 def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
     """Makes the matrix and writes it to ``out``; returns the object of ``transfer.json``.
 
-    :raises UserError: an option that cannot be, in one line.
+    :raises UserError: an option's value is not possible, or the models do not fit each other.
     """
-    from nas.attacking.settings import make_attack
+    from nas.attacking.registry import get_attack
     from nas.attacking.transfer_output import draw_matrix
     from nas.device import torch_device, torch_threads
     from nas.images.data import fingerprint
@@ -147,7 +146,7 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
     check_alike(models)
     first = next(iter(models.values()))
     classes = len(first.checkpoint.architecture.classes)
-    attack = make_attack(config.attack, classes=classes, norm=config.norm, epsilon=radius(config.epsilon, config.norm))
+    attack = get_attack(config.attack, classes=classes, norm=config.norm, epsilon=radius(config.epsilon, config.norm))
     data = images_for(
         first, config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
     )
@@ -166,7 +165,7 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
     result: dict[str, Any] = {
         "format": FORMAT,
         "attack": attack.name,
-        "settings": [member.to_json() for member in attack.members],
+        "settings": [member.settings() for member in attack.members],
         "images": {"dataset": data.name, "fingerprint": fingerprint(data.test), "samples": n, "seed": config.seed},
         "models": {name: model.facts() for name, model in models.items()},
         "natural": {name: count / n for name, count in natural.items()},

@@ -1,4 +1,4 @@
-"""What a user sees of a transfer matrix: a bar for each model, a table, a heat map."""
+"""A transfer matrix in the terminal and as a picture: a progress bar for each model, a table, a heat map."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TransferProgress(Bars):
 
 
 def print_matrix(result: dict[str, Any], out: str) -> None:
-    """Accuracy in percent: rows by the model that the images were made on, columns by the model that judges."""
+    """Accuracies in percent: a row for each model that images were made on, a column for each that classifies them."""
     console, names = Console(), list(result["natural"])
     title = f"accuracy (%) on {result['images']['samples']} images of {result['images']['dataset']}, {result['attack']}"
     table = Table(title=escape(title), title_justify="left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nas.errors import UserError
@@ -60,3 +61,9 @@ def fraction(name: str, value: Any) -> float:
 def texts(value: Any) -> tuple[str, ...]:
     """One text, several, or none (None), as what a repeatable option holds."""
     return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def word(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """:raises UserError: ``value`` is none of the words ``allowed``."""
+    if value not in allowed:
+        raise UserError(f"{flag(name)} must be {' or '.join(allowed)}, got {value!s:.60}")

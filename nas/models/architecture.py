@@ -1,4 +1,4 @@
-"""What a trained network is, in a few plain values, and the classifier built from them.
+"""The description of a trained network in a few plain values, and the classifier built from it.
 
 Images enter a classifier as they are, float in [0, 1]: normalisation is its first layer, so that an attack's epsilon
 is in pixel units.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import UserError, as_user_error
-from nas.models.names import CLASSIC_NAMES as CLASSIC_NAMES  # what others import from here
+from nas.models.names import CLASSIC_NAMES as CLASSIC_NAMES  # re-exported
 from nas.spaces import FINGERPRINT, known_space, unknown_space
 from search_spaces import SPACES
 from search_spaces.base import NetworkSpec, SearchSpace
@@ -68,7 +68,7 @@ class Architecture:
 
     @property
     def spec(self) -> NetworkSpec:
-        """The size of the network; of a classic one, what it classifies."""
+        """The size of the network; of a classic one only classes and image size count."""
         return as_user_error(
             lambda: NetworkSpec(
                 channels=self.channels, layers=self.layers, classes=len(self.classes), image_size=self.image_size,

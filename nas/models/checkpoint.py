@@ -2,8 +2,8 @@
 
 A checkpoint is a ``torch.save`` file of plain values and tensors: ``format``, ``architecture``
 (:class:`~nas.models.architecture.Architecture`), ``weights`` (the classifier's state), ``facts`` (how it was trained,
-plain values; ``dataset`` names the images) and, in a checkpoint to go on from, ``training`` (optimiser, averages,
-position).
+plain values; ``dataset`` names the images) and ``training`` (optimiser, averages, position; empty unless training can
+be resumed from it).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nas.errors import UserError
 from nas.models.architecture import Architecture, Classifier
+from nas.models.safetensors_file import read_safetensors
 from search_spaces.base import SearchSpace
 
 FORMAT = 1
@@ -31,22 +32,29 @@ SAFETENSORS = ".safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A classifier as it was stored. ``training`` is empty unless training can go on from it."""
+    """A stored classifier. ``training`` is empty unless training can be resumed from it."""
 
     architecture: Architecture
     weights: dict[str, Tensor]
     facts: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, path: Path) -> None:
-        """Replaces the file at ``path``, whole or not at all."""
-        content = {
+    def content(self) -> dict[str, Any]:
+        """What a file holds: plain values and tensors."""
+        return {
             "format": FORMAT,
             "architecture": self.architecture.to_json(),
             "weights": self.weights,
             "facts": self.facts,
             "training": self.training,
         }
+
+    def save(self, path: Path) -> None:
+        """Writes the file at ``path``, or replaces it, whole or not at all.
+
+        :raises UserError: it cannot be written.
+        """
+        content = self.content()
         temporary = path.with_name(path.name + ".tmp")
         try:
             with open(temporary, "wb") as file:
@@ -83,8 +91,9 @@ def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def find_checkpoint(path: Path, name: str = BEST) -> Path:
-    """The checkpoint meant by a file or by a run directory, which holds it as ``train/best.pt``.
+    """The file itself, or the checkpoint ``train/best.pt`` of a run directory.
 
+    :param name: of the checkpoint, if not ``best.pt``.
     :raises UserError: there is none.
     """
     if path.is_dir():
@@ -106,20 +115,7 @@ def read_checkpoint(path: Path, space: SearchSpace[Any] | None = None) -> Checkp
     :param space: the network's search space, where it is none of this program's.
     :raises UserError: it is missing, truncated, of another program, or asks for code to be run.
     """
-    if path.suffix == SAFETENSORS:
-        from nas.models.safetensors_file import read_safetensors
-
-        return read_safetensors(path, space)
-    try:
-        stored = io.BytesIO(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    try:
-        content = torch.load(stored, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{path} is refused: it holds more than tensors and plain values, or is damaged") from None
-    except Exception:  # what torch raises depends on the byte that is wrong
-        raise UserError(f"{path} is not a checkpoint, or is truncated") from None
+    content = read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
         raise UserError(f"{path} is not a checkpoint of this program: its format is {got}, expected {FORMAT}")
@@ -136,6 +132,20 @@ def read_checkpoint(path: Path, space: SearchSpace[Any] | None = None) -> Checkp
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return Checkpoint(architecture=architecture, weights=weights, facts=facts, training=training)
+
+
+def _read_torch_file(path: Path) -> Any:
+    """:raises UserError: the file is missing, truncated, or asks for code to be run."""
+    try:
+        stored = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        return torch.load(stored, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} is refused: it holds more than tensors and plain values, or is damaged") from None
+    except Exception:  # which error torch raises depends on the byte that is wrong
+        raise UserError(f"{path} is not a checkpoint, or is truncated") from None
 
 
 def load(path: str | Path, space: SearchSpace[Any] | None = None) -> Classifier:

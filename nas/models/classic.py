@@ -1,4 +1,4 @@
-"""Hand-crafted networks in their CIFAR versions, the first rows of the search table.
+"""Hand-crafted networks in their CIFAR versions, with which searched ones are compared.
 
 A 3x3 stem without pooling instead of ImageNet's 7x7 one. ``(N, C, H, W)`` -> logits ``(N, classes)``, any image size
 from 8x8 pixels.
@@ -63,7 +63,7 @@ class DenseLayer(nn.Module):
 
 
 class Pooled(nn.Module):
-    """Features, the mean over their pixels, a linear classifier."""
+    """Features ``(N, channels, h, w)``, their mean over the pixels, a linear classifier."""
 
     def __init__(self, features: nn.Module, channels: int, classes: int):
         super().__init__()

@@ -1,6 +1,7 @@
 """Trained models in the formats of other programs: images ``(N, C, H, W)`` in [0, 1] -> ``logits``, any N.
 
-Normalisation is inside. The batch norms that a cell network folds into its convolutions stay folded.
+Normalisation is inside. The networks' own convolutions, which are computed by other means on a CPU, become plain ones.
+Batch norms stay as they are: runtimes fold them into convolutions when they load the file.
 """
 
 from __future__ import annotations
@@ -32,13 +33,32 @@ def exported(checkpoint: Checkpoint, format: str) -> bytes:
     if format == "safetensors":
         from nas.models.safetensors_file import safetensors_bytes
 
-        return safetensors_bytes(checkpoint)
+        return safetensors_bytes(checkpoint.content())
     write: dict[str, Callable[[Classifier, Tensor], bytes]] = {"onnx": _onnx, "torch_export": _torch_export}
     architecture = checkpoint.architecture
     model = checkpoint.classifier().requires_grad_(False)
-    example = torch.rand(2, len(architecture.mean), *architecture.image_size)  # 1 would be taken for a constant
+    use_plain_convolutions(model)
+    example = torch.zeros(2, len(architecture.mean), *architecture.image_size)  # 1 would be taken for a constant
     with torch.no_grad(), _quiet():
         return write[format](model, example)
+
+
+def use_plain_convolutions(model: nn.Module) -> None:
+    """Replaces, inside ``model``, each subclass of ``nn.Conv2d`` that computes the same by other means (it says
+    ``computes_conv2d``) with an ``nn.Conv2d`` of the same weights.
+    """
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and getattr(child, "computes_conv2d", False):
+                setattr(parent, name, _plain_convolution(child))
+
+
+def _plain_convolution(conv: nn.Conv2d) -> nn.Conv2d:
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    with torch.device("meta"):
+        plain = nn.Conv2d(**{name: getattr(conv, name) for name in names}, bias=conv.bias is not None)
+    plain.weight, plain.bias = conv.weight, conv.bias
+    return plain
 
 
 def reader(path: Path, format: str, space: SearchSpace[Any] | None = None) -> Callable[[Tensor], Tensor] | None:

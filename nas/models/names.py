@@ -1,4 +1,4 @@
-"""Names of networks, for those who must not import torch."""
+"""Names of the classic networks, which can be read without importing torch."""
 
-#: names of nas.models.classic.CLASSIC, which are their own whole description
+#: the keys of nas.models.classic.CLASSIC; such a network has no genotype and one size
 CLASSIC_NAMES = ("resnet18", "densenet121", "wrn_28_10")

@@ -1,6 +1,7 @@
 """Checkpoints as safetensors files: weights that any program reads, the architecture as JSON in the metadata.
 
-Format: https://huggingface.co/docs/safetensors. What training would need to go on is left out.
+Format: https://huggingface.co/docs/safetensors. What training would need to be resumed is left out. The content of a
+checkpoint is here the dictionary that :mod:`nas.models.checkpoint` describes and checks.
 """
 
 from __future__ import annotations
@@ -10,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import UserError
-from nas.models.architecture import Architecture
-from nas.models.checkpoint import FORMAT, Checkpoint
-from search_spaces.base import SearchSpace
 
 NAME = "nas-robust"
 
@@ -26,24 +24,27 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def safetensors_bytes(checkpoint: Checkpoint) -> bytes:
-    """The file's content.
+def safetensors_bytes(content: dict[str, Any]) -> bytes:
+    """The content of a checkpoint as that of a safetensors file.
 
     :raises UserError: the package safetensors is not installed.
     """
     metadata = {
         "program": NAME,
-        "nas_format": str(FORMAT),
-        "architecture": json.dumps(checkpoint.architecture.to_json()),
-        "facts": json.dumps(checkpoint.facts),
+        "nas_format": str(content["format"]),
+        "architecture": json.dumps(content["architecture"]),
+        "facts": json.dumps(content["facts"]),
     }
-    weights = {name: tensor.detach().contiguous().clone() for name, tensor in checkpoint.weights.items()}
-    content: bytes = _safetensors().torch.save(weights, metadata)
-    return content
+    weights = {name: tensor.detach().contiguous().clone() for name, tensor in content["weights"].items()}
+    stored: bytes = _safetensors().torch.save(weights, metadata)
+    return stored
 
 
-def read_safetensors(path: Path, space: SearchSpace[Any] | None = None) -> Checkpoint:
-    """:raises UserError: the file is missing, damaged, or not one of this program."""
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """The content of the checkpoint in a safetensors file.
+
+    :raises UserError: the file is missing, damaged, or not one of this program.
+    """
     library = _safetensors()
     try:
         with library.safe_open(str(path), framework="pt") as file:
@@ -53,13 +54,10 @@ def read_safetensors(path: Path, space: SearchSpace[Any] | None = None) -> Check
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except library.SafetensorError:
         raise UserError(f"{path} is not a safetensors file, or is truncated") from None
-    if metadata.get("program") != NAME or metadata.get("nas_format") != str(FORMAT):
+    if metadata.get("program") != NAME:
         raise UserError(f"{path} is not a model of this program: its metadata name no architecture")
     try:
-        facts = json.loads(metadata["facts"])
-        architecture = Architecture.from_json(json.loads(metadata["architecture"]), space)
-    except (UserError, ValueError, KeyError, RecursionError) as error:
-        raise UserError(f"{path}: {error}") from None
-    if not isinstance(facts, dict):
-        raise UserError(f"{path} is not a model of this program: its facts are damaged")
-    return Checkpoint(architecture=architecture, weights=weights, facts=facts)
+        content = {name: json.loads(metadata[name]) for name in ("architecture", "facts")}
+        return {"format": int(metadata["nas_format"]), "weights": weights, "training": {}, **content}
+    except (ValueError, KeyError, RecursionError) as error:
+        raise UserError(f"{path} is not a model of this program: its metadata are damaged ({error})") from None

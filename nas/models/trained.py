@@ -1,4 +1,4 @@
-"""A trained model for a command that judges it: its checkpoint, and the test images that it has to classify."""
+"""A trained model and its test images, for the commands that evaluate it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from search_spaces.base import SearchSpace
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A checkpoint that was read, and the file it was read from."""
+    """A checkpoint, and the file that it was read from."""
 
     path: Path
     checkpoint: Checkpoint
 
     @classmethod
     def read(cls, path: Path, space: SearchSpace[Any] | None = None) -> TrainedModel:
-        """Of a run directory or a file.
+        """The model of a run directory or of a checkpoint file.
 
         :param space: the model's search space, where it is none of this program's.
         :raises UserError: there is none, or it cannot be read.
@@ -54,7 +54,7 @@ class TrainedModel:
         return digest.hexdigest()[:16]
 
     def facts(self) -> dict[str, Any]:
-        """What a result says about the model: file, fingerprint, architecture, size, training."""
+        """The description of the model in a result: file, fingerprint, architecture, size, training."""
         architecture, cost = self.checkpoint.architecture, self.checkpoint.architecture.cost()
         return {
             "checkpoint": str(self.path),
@@ -69,9 +69,9 @@ class TrainedModel:
 def images_for(
     model: TrainedModel, name: str | None, *, data_dir: str, download: bool, image_size: int | None
 ) -> ImageData:
-    """The data set called ``name``, by default the one that the model was trained on, at the size it was trained at.
+    """The data set called ``name``, by default the one that the model was trained on, then at the size of the training.
 
-    :raises UserError: none is known, or its classes or images are not those of the model.
+    :raises UserError: no name is known, or its classes or images are not those of the model.
     """
     architecture = model.checkpoint.architecture
     height, width = architecture.image_size

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nas.attacking.settings import Member, make_attack
+from nas.attacking.base import Attack
+from nas.attacking.registry import get_attack
 
 
-def only_member(name: str, **options: Any) -> Member:
+def only_member(name: str, **options: Any) -> Attack:
     """The one member of an attack that has no others."""
-    (member,) = make_attack(name, **{"classes": 10, **options}).members
+    (member,) = get_attack(name, **{"classes": 10, **options}).members
     return member

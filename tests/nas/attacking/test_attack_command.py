@@ -19,6 +19,8 @@ import pytest
 import torch
 
 from nas.attack import main
+from nas.attacking.config import AttackConfig
+from nas.errors import UserError
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint
 from tests.nas import commands
@@ -225,6 +227,18 @@ def test_checkpoints_that_cannot_be_attacked(
 
 def test_neither_run_nor_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected --run RUN or --checkpoint FILE, got neither" in slip(capsys)
+
+
+def test_a_norm_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(UserError, match="--norm must be Linf or L2, got inf"):
+        AttackConfig(run="run", norm="inf")  # type: ignore[arg-type]
+
+
+def test_options_in_an_attack_s_name(run: Path) -> None:
+    words = ["--attack", "pgd(steps=3, step_size=0.01)", "--samples", "8", "--quiet"]
+    assert main(["--run", "run", *words]) == 0
+    (row,) = result_of(run)["attacks"]
+    assert row["attack"] == "pgd(step_size=0.01, steps=3)" and row["settings"][0]["step_size"] == 0.01
 
 
 def test_help_needs_no_torch() -> None:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.attacking import attacks
-from nas.attacking.evaluation import Evaluator, evaluate, wilson_interval
+import nas
+from nas.attacking import crafting
+from nas.attacking.attacks.pgd import PGD
+from nas.attacking.base import Attack
+from nas.attacking.evaluation import evaluate
+from nas.attacking.evaluator import Evaluator
+from nas.attacking.registry import get_attack
+from nas.attacking.results import wilson_interval
 from nas.attacking.samples import SampleStore
-from nas.attacking.settings import Member, make_attack
-from tests.nas.trained_networks import sample_images
+from nas.errors import UserError
+from search_spaces.cells.folding import FoldingNetwork
+from tests.nas.attacking.test_conformance import Noise
+from tests.nas.trained_networks import sample_images, trained_checkpoint
 
 
 def test_only_what_is_still_correct_is_attacked(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     attacked: list[tuple[str, int]] = []
-    original = attacks.adversarial
+    original = crafting.adversarial
 
-    def spy(model: nn.Module, images: Tensor, labels: Tensor, member: Member, seed: int) -> Tensor:
-        attacked.append((member.name, len(images)))
-        return original(model, images, labels, member, seed)
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, seed: int) -> Tensor:
+        attacked.append((attack.name, len(images)))
+        return original(model, images, labels, attack, seed)
 
-    monkeypatch.setattr("nas.attacking.evaluation.adversarial", spy)
+    monkeypatch.setattr("nas.attacking.evaluator.adversarial", spy)
     images, labels = sample_images(50)
     options = {"epsilon": 0.03, "batch": 50, "checks": False, "autoattack_steps": 10}
     result = evaluate(network, images, labels, ["natural", "autoattack"], **options)
@@ -49,9 +59,9 @@ def test_the_worst_case_is_taken_per_sample(network: nn.Module) -> None:
 def test_a_cascade_begins_with_what_is_known(network: nn.Module) -> None:
     images, labels = sample_images(20)
     evaluator = Evaluator(network, images, labels)
-    alone = evaluator.run(make_attack("apgd-ce", classes=10))
+    alone = evaluator.run(get_attack("apgd-ce", classes=10))
     known = len(evaluator.store._found)
-    evaluator.run(make_attack("autoattack", classes=10, autoattack_steps=10))
+    evaluator.run(get_attack("autoattack", classes=10, autoattack_steps=10))
     assert len(evaluator.store._found) == known + 3 and alone.seconds > 0
 
 
@@ -84,9 +94,89 @@ def test_wilson_intervals() -> None:
         ({"labels": torch.full((4,), 10)}, "labels must be below the model's 10 classes, got 10"),
         ({"attacks": ["pdg-20"]}, "unknown attack 'pdg-20'"),
         ({"batch": 0}, "batch must be at least 1"),
+        ({"attacks": ["pgd-7", PGD(steps=7)]}, "each under a name of its own, got PGD-7, PGD-7"),
+        ({"attacks": []}, "expected at least one attack"),
+        ({"attacks": [Noise(norm="L2")]}, "Noise attacks in L2 with epsilon 0.0313725, expected the evaluation's Linf"),
+        ({"attacks": [Noise(epsilon=0.1)]}, "expected the evaluation's Linf with 0.0313725"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, network: nn.Module) -> None:
     given: dict[str, Any] = {"images": torch.zeros(4, 3, 8, 8), "labels": torch.zeros(4, dtype=torch.int64), **change}
     with pytest.raises(ValueError, match=message):
         evaluate(network, **given)
+
+
+def test_an_attack_given_as_an_object(network: nn.Module) -> None:
+    images, labels = sample_images(60)
+    store = SampleStore()
+    still, strong = (
+        evaluate(network, images, labels, ["natural", each], epsilon=0.3, store=store, checks=False)
+        for each in (Noise(share=0.0, epsilon=0.3), Noise(share=1.0, epsilon=0.3))
+    )
+    assert strong.accuracy("Noise") < still.accuracy("Noise") == still.accuracy("natural")
+    settings = strong.to_json()["attacks"][1]["settings"]
+    method = f"{Noise.__module__}.Noise"
+    assert settings == [{"name": "Noise", "method": method, "norm": "Linf", "epsilon": 0.3, "share": 1.0}]
+
+
+def test_settings_that_are_no_json_are_an_error(network: nn.Module) -> None:
+    attack = Noise()
+    attack.share = object()  # type: ignore[assignment]
+    with pytest.raises(UserError, match=r"settings\(\) of Noise must be plain values for JSON"):
+        evaluate(network, *sample_images(4), [attack])
+
+
+class NanFor(nn.Module):
+    """Returns NaN for images that ``wrong`` marks."""
+
+    def __init__(self, inner: nn.Module, wrong: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.inner, self.wrong = inner, wrong
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(images)
+        return logits.masked_fill(self.wrong(images).view(-1, 1), math.nan)
+
+
+def test_logits_that_are_not_finite_are_an_error(network: nn.Module) -> None:
+    images, labels = sample_images(30)
+
+    def is_one(seen: Tensor) -> Tensor:
+        return (seen - images[21]).flatten(1).abs().amax(1) == 0
+
+    def is_changed(seen: Tensor) -> Tensor:
+        return (seen[:, None] - images[None]).flatten(2).abs().amax(2).amin(1) > 0.03
+
+    with pytest.raises(UserError, match=r"finite logits, got nan, nan, nan, nan, ... for image 21 \(natural\)"):
+        evaluate(NanFor(network, is_one), images, labels, ["pgd-7"], batch=8)
+    right = (network(images).argmax(1) == labels).nonzero()
+    with pytest.raises(UserError, match=rf"finite logits, got nan, .* for image {int(right[0])} \(FGSM\)"):
+        evaluate(NanFor(network, is_changed), images, labels, ["natural", "fgsm"], batch=8)
+
+
+def test_batch_norms_are_folded_once_for_an_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folded: list[int] = []
+    original = FoldingNetwork.folded
+
+    def counted(self: FoldingNetwork) -> Any:
+        folded.append(1)
+        return original(self)
+
+    monkeypatch.setattr(FoldingNetwork, "folded", counted)
+    model = nas.load(trained_checkpoint(tmp_path / "model.pt", epochs=1))
+    images, labels = sample_images(20)
+    result = evaluate(model, images, labels, ["pgd-20"], epsilon=0.02, checks=False)
+    assert len(folded) == 4  # once to count classes, for the natural images, for PGD and for what it returns
+    plain = evaluate(nn.Sequential(copied_unfolded(model)), images, labels, ["pgd-20"], epsilon=0.02, checks=False)
+    assert torch.equal(result.results[0].correct, plain.results[0].correct) and len(folded) == 4
+
+
+def copied_unfolded(model: nn.Module) -> nn.Module:
+    """The same function by the modules as they stand."""
+
+    class Unfolded(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = model(images)
+            return logits
+
+    return Unfolded()

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import nas.attacking.settings
+from nas.attacking.attacks.apgd import APGD
+from nas.attacking.attacks.square import Square
 from nas.attacking.evaluation import evaluate
+from tests.nas.attacking.conftest import set_default
 from tests.nas.trained_networks import sample_images, small_network
 
 
@@ -21,8 +23,8 @@ def network() -> nn.Module:
 
 @pytest.fixture(autouse=True)
 def _few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nas.attacking.settings, "REFERENCE_QUERIES", 300)
-    monkeypatch.setattr(nas.attacking.settings, "REFERENCE_STEPS", 20)
+    set_default(monkeypatch, Square, "queries", 300)
+    set_default(monkeypatch, APGD, "steps", 20)
 
 
 class Seen(nn.Module):
@@ -108,3 +110,7 @@ def test_more_steps_weaker(network: nn.Module) -> None:
 
     found = signs(Tired(), "pgd-20", "pgd-100")
     assert any(sign.startswith("PGD-100 (") and "is weaker than PGD-20" in sign for sign in found), found
+
+
+def test_other_settings_with_as_many_steps_are_no_sign(network: nn.Module) -> None:
+    assert signs(network, "pgd-20", "pgd(steps=20, step_size=0.0001)", "pgd-20(step_size=0.0002)") == []

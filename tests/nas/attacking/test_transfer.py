@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from nas.attacking.settings import make_attack
-from nas.attacking.transfer import transfer_matrix
+from nas.attacking.evaluation import evaluate
+from nas.attacking.registry import get_attack
+from nas.attacking.transfer import TransferConfig, transfer_matrix
+from nas.errors import UserError
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint
 from nas.transfer import main
@@ -31,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_matrix_is_counted_image_by_image() -> None:
     models = {"one": small_network(), "two": small_network(epochs=3)}
     images, labels = sample_images(30)
-    attack = make_attack("fgsm", classes=10, epsilon=0.1)
+    attack = get_attack("fgsm", classes=10, epsilon=0.1)
     natural, matrix = transfer_matrix(models, images, labels, attack, batch=7)
     for name, model in models.items():
         assert natural[name] == int((model(images).argmax(1) == labels).sum())
@@ -42,6 +46,31 @@ def test_the_matrix_is_counted_image_by_image() -> None:
         for judge, other in models.items():
             assert matrix[name][judge] == int((other(changed).argmax(1) == labels).sum())
     assert matrix["one"]["one"] < matrix["one"]["two"] < natural["two"]
+
+
+def test_logits_that_are_not_finite_are_an_error() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.full((len(images), 10), math.inf)
+
+    models = {"one": small_network(epochs=1), "two": Broken()}
+    message = r"for image 0 \(PGD-2 on one, classified by two\)"
+    with pytest.raises(UserError, match=message):
+        transfer_matrix(models, *sample_images(4), get_attack("pgd-2", classes=10))
+
+
+def test_a_cascade_counts_what_all_of_its_members_turn() -> None:
+    model = small_network()
+    images, labels = sample_images(30)
+    attack = get_attack("autoattack(steps=3)", classes=10, epsilon=0.03)
+    _, matrix = transfer_matrix({"one": model}, images, labels, attack)
+    result = evaluate(model, images, labels, ["autoattack(steps=3)"], epsilon=0.03, checks=False)
+    assert matrix["one"]["one"] == int(result.results[0].correct.sum())
+
+
+def test_a_norm_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(UserError, match="--norm must be Linf or L2, got inf"):
+        TransferConfig(model=("a=a.pt", "b=b.pt"), norm="inf")  # type: ignore[arg-type]
 
 
 def test_table_and_files(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.nas.images.test_data import make_folder
 
 from nas.errors import UserError
 from nas.images import data as data_module
 from nas.images.data import load_data
+from tests.nas.images.test_data import make_folder
 
 
 @pytest.fixture

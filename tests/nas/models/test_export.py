@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import nas
 from nas.errors import UserError
 from nas.export import main
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint, read_checkpoint
+from nas.models.exporting import use_plain_convolutions
+from search_spaces.cells.operations import DepthwiseConv, PointwiseConv
 from tests.nas.trained_networks import DIGITS, sample_images, trained_checkpoint
 
 STANDARD = {
@@ -58,6 +61,24 @@ def test_onnx_is_plain_and_takes_any_number_of_images(
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         torch.testing.assert_close(torch.from_numpy(logits), nas.load(trained)(images), rtol=1e-3, atol=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_convolutions_become_plain_ones_with_the_same_values() -> None:
+    class Doubled(nn.Conv2d):
+        """Not marked as a plain convolution, since it is none."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    torch.manual_seed(0)
+    fast = [PointwiseConv(4, 6), DepthwiseConv(6, 5), DepthwiseConv(6, 3, stride=2, dilation=2)]
+    model = nn.Sequential(nn.Sequential(*fast), Doubled(6, 2, 1))
+    images = torch.rand(2, 4, 9, 9)
+    expected = model(images)
+    use_plain_convolutions(model)
+    assert [type(each) for each in model[0]] == [nn.Conv2d] * 3 and type(model[1]) is Doubled
+    assert all(plain.weight is own.weight for plain, own in zip(model[0], fast, strict=True))
+    torch.testing.assert_close(model(images), expected)
 
 
 def test_torch_export(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +182,7 @@ def test_a_truncated_safetensors_file_is_refused(share: float, trained: Path, tm
 def test_foreign_safetensors_files_are_refused(tmp_path: Path) -> None:
     header = json.dumps({"__metadata__": {"program": "nas-robust", "nas_format": "1", "architecture": "{}"}}).encode()
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(UserError, match=r"a\.safetensors: "):
+    with pytest.raises(UserError, match=r"a\.safetensors is not a model of this program: its metadata are damaged"):
         nas.load(tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
     with pytest.raises(UserError, match="is not a model of this program"):

@@ -14,17 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.attacking import attacks
-from nas.attacking.attacks import adversarial, targeted_dlr_loss
+from nas.attacking.attacks.apgd import targeted_dlr_loss
+from nas.attacking.attacks.pgd import PGD
+from nas.attacking.crafting import adversarial
 from nas.attacking.evaluation import evaluate
 from nas.errors import AttackFailed
 from tests.nas.attacking.members import only_member
 from tests.nas.trained_networks import sample_images, small_network
 
 EVERY = ["fgsm", "pgd-7", "apgd-ce", "apgd-t", "fab", "fab-t", "square", "cw"]
-
-
-# The settings of each attack
 
 
 # What comes back
@@ -60,7 +58,7 @@ def test_every_attack_stays_in_the_ball_and_turns_samples(name: str, norm: Any, 
 def test_an_attack_that_breaks_its_rules_is_an_error(
     broken: Callable[[Tensor], Tensor], message: str, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(attacks._METHODS, "pgd", lambda model, images, *rest: broken(images))
+    monkeypatch.setattr(PGD, "run", lambda self, model, images, *rest: broken(images))
     with pytest.raises(AttackFailed, match=message):
         adversarial(network, *sample_images(2), only_member("pgd-7", epsilon=0.1), 0)
 
@@ -122,7 +120,7 @@ def test_what_is_no_number_is_a_failure(network: nn.Module, monkeypatch: pytest.
     images, labels = sample_images(3)
     returned = images.clone()
     returned[1, 0, 0, 0] = math.nan
-    monkeypatch.setitem(attacks._METHODS, "pgd", lambda *given: returned)
+    monkeypatch.setattr(PGD, "run", lambda *given: returned)
     assert torch.equal(adversarial(network, images, labels, only_member("pgd-7"), 0), images)
 
 
@@ -188,6 +186,3 @@ def test_attacks_run_inside_inference_mode(network: nn.Module) -> None:
     with torch.inference_mode():
         inside = evaluate(network, images.clone(), labels, ["pgd-7"], checks=False)
     assert torch.equal(outside.results[0].correct, inside.results[0].correct)
-
-
-# What is counted

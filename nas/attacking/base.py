@@ -1,0 +1,116 @@
+"""The contract of an attack. Importing this imports no torch."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from nas.cli import bounds
+from nas.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Norm = Literal["Linf", "L2"]
+NORMS: tuple[str, ...] = get_args(Norm)
+DEFAULT_EPSILON = 8 / 255
+PGD_STEPS_PER_RADIUS = 4  # a step of 2/255 at epsilon 8/255 (Madry et al., ICLR 2018)
+
+
+def check_norm(norm: Any) -> None:
+    """:raises UserError: ``norm`` is neither Linf nor L2."""
+    bounds.word("norm", norm, NORMS)
+
+
+def radius(epsilon: str | float, norm: Norm) -> float:
+    """``epsilon`` as a number; it may be written as ``8/255``.
+
+    :raises UserError: it is no number, is negative, or is above 1 in Linf, where images in [0, 1] cannot move so far.
+    """
+    value = bounds.fraction("epsilon", epsilon)
+    bounds.number("epsilon", value, 0, 1 if norm == "Linf" else math.inf, shown=epsilon)
+    return value
+
+
+@dataclass(kw_only=True, eq=False)
+class Attack(ABC):
+    """A way to change images so that a model misclassifies them.
+
+    A subclass defines :meth:`run`. It may be a dataclass, whose fields are then its options, or an ordinary class.
+    :func:`~nas.attacking.evaluation.evaluate` takes an object of it; in ``nas.attacking.registry.ATTACKS`` it has a
+    name. :func:`nas.testing.attacks.check_attack` tests what is promised here.
+
+    :param norm: in which the distance of a changed image is measured: ``Linf`` (the largest change of a pixel) or
+        ``L2``. :param epsilon: the largest distance allowed, in pixel units of [0, 1].
+    :raises UserError: there is no such norm or epsilon.
+    """
+
+    #: names the attack in stored results; empty: the class's module and name
+    method: ClassVar[str] = ""
+
+    norm: Norm = "Linf"
+    epsilon: float = DEFAULT_EPSILON
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+        self.epsilon = radius(self.epsilon, self.norm)
+
+    @property
+    def name(self) -> str:
+        """Under which results are shown. By default the name of the class."""
+        return type(self).__name__
+
+    @property
+    def note(self) -> str:
+        """What a reader of the result must know about this attack; empty if nothing."""
+        return ""
+
+    @property
+    def members(self) -> tuple[Attack, ...]:
+        """The attacks that are run one after the other, each on the images still classified correctly.
+
+        One attack is its own only member; natural accuracy has none.
+        """
+        return (self,)
+
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on besides model, images and seed, as plain values for JSON.
+
+        Results are stored under these settings. By default they are the object's attributes.
+        """
+        method = self.method or f"{type(self).__module__}.{type(self).__qualname__}"
+        return {"method": method, "norm": self.norm, "epsilon": self.epsilon, **vars(self)}
+
+    @abstractmethod
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """The changed images, ``(N, C, H, W)``; where the attack finds nothing, any image of the ball will do.
+
+        Meanwhile the model is in eval mode, its parameters are frozen, gradients are enabled, and the global generators
+        of torch, numpy and Python are seeded. The caller (:func:`nas.attacking.crafting.adversarial`) sees to that,
+        restores it afterwards, and checks distances and pixels. It does not call an attack of epsilon 0.
+
+        :param model: images -> logits ``(N, classes)``. :param images: ``(N, C, H, W)`` in [0, 1], a copy, all of them
+            classified correctly. :param labels: ``(N,)``, int64. :param seed: the result must depend on nothing else.
+        """
+
+
+def check_counts(attack: Attack, *names: str) -> None:
+    """:raises UserError: one of these attributes is no whole number from 1."""
+    for name in names:
+        value = getattr(attack, name)
+        if type(value) is not int or value < 1:
+            raise UserError(f"{name} of {attack.name} must be a whole number from 1, got {value!r:.60}")
+
+
+def step_length(attack: Attack, step_size: float | None) -> float:
+    """``step_size``; a quarter of the attack's epsilon where none is given.
+
+    :raises UserError: it is no number above 0.
+    """
+    if step_size is None:
+        return attack.epsilon / PGD_STEPS_PER_RADIUS
+    value = bounds.fraction("step_size", step_size)
+    bounds.positive("step_size", value)
+    return value
