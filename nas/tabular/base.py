@@ -118,7 +118,10 @@ class Table:
         return self._by_key.get(key) or tuple(self._by_id[id] for id in self.isomorphic.get(key, ()))
 
     def measured(self, key: str, metric: str) -> float | None:
-        """The accuracy of a canonical key in percent, the mean over the entries of :meth:`find`; None without entries."""
+        """The accuracy of a canonical key in percent: the mean over the entries of :meth:`find`, None without entries.
+
+        :raises UserError: unknown metric.
+        """
         column, entries = self.column(metric), self.find(key)
         if len(entries) < 2:
             return entries[0].values[column] if entries else None
