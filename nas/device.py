@@ -1,4 +1,4 @@
-"""Where torch computes."""
+"""The device and the number of threads that torch uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from nas.errors import UserError
 
 
 def torch_device(name: str) -> str:
-    """The torch device of ``--device``, checked to be there."""
+    """The torch device that ``--device`` names; ``auto`` is ``cuda`` if a GPU is available, else ``cpu``.
+
+    :raises UserError: not a device name, or no such device.
+    """
     import torch
 
     if name == "auto":
@@ -23,10 +26,12 @@ def torch_device(name: str) -> str:
 
 
 def worker_device(name: str, gpus: float | None) -> str:
-    """The torch device of Ray's workers, which see the GPUs that they reserved as ``cuda``; this machine may have none.
+    """The torch device that Ray's workers use.
 
-    :param gpus: reserved by each; None: not given.
-    :raises UserError: the options contradict each other.
+    A worker sees the GPUs that it has reserved as ``cuda``. This machine need not have a GPU itself.
+
+    :param gpus: number of GPUs that each worker reserves; None: not given.
+    :raises UserError: ``name`` is not possible for workers.
     """
     if name.startswith("cuda:"):
         raise UserError(f"--device must be cpu, cuda or auto with --executor ray, got '{name}'")
@@ -38,13 +43,13 @@ def worker_device(name: str, gpus: float | None) -> str:
 
 
 def worker_gpus(device: str, given: float | None) -> float:
-    """How many GPUs each of Ray's workers reserves: what is given, else one where it computes on one."""
+    """Number of GPUs that each of Ray's workers reserves: ``given``, else 1 if ``device`` is ``cuda`` and 0 if not."""
     return float(device == "cuda") if given is None else given
 
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Inside, torch's operations use so many threads."""
+    """A context in which each torch operation uses ``count`` threads (None: as before); on exit it is restored."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Errors that a command tells in one line: what is the user's to mend (exit code 2), and what stopped the work (1)."""
+"""Errors that a command prints in one line: those the user can correct (exit code 2), and those that stop work (1)."""
 
 from __future__ import annotations
 
@@ -11,36 +11,39 @@ T = TypeVar("T")
 
 
 class UserError(ValueError):
-    """What was wrong, what was got, what was expected, in one line."""
+    """An error that the user can correct: one line that says what is wrong, what was got, and what was expected."""
 
 
 class Stopped(RuntimeError):
-    """Work that cannot go on, and why, in one line; what was finished is kept."""
+    """Work cannot continue; one line says why. Results that were finished before are kept."""
 
 
 class SearchStopped(Stopped):
-    """A search that cannot go on."""
+    """A search cannot continue."""
 
 
 class TrainingStopped(Stopped):
-    """A training that cannot go on."""
+    """A training cannot continue."""
 
 
 class AttackFailed(Stopped):
-    """An attack gave back what no attack may."""
+    """An attack returned images outside of the epsilon ball or of [0, 1]."""
 
 
 class ExportFailed(Stopped):
-    """A file does not compute what its model does."""
+    """An exported file does not compute the same as its model."""
 
 
 def unknown(kind: str, got: str, valid: Iterable[str]) -> UserError:
-    """The error for a name that does not exist, with the nearest valid names first."""
+    """The error for an unknown name; the message lists the valid names, the most similar first."""
     return UserError(unknown_name(kind, got, valid))
 
 
 def as_user_error(make: Callable[[], T]) -> T:
-    """``make()``; what it finds wrong with an option is the user's to mend."""
+    """The result of ``make()``.
+
+    :raises UserError: ``make`` raised a ValueError; the message is the same, in one line.
+    """
     try:
         return make()
     except UserError:

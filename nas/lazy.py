@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are asked for, so that importing the package costs nothing."""
+"""Lazy imports: a package imports the module of a public name on first use, so importing the package is fast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's ``__getattr__``. :param homes: the module of each public name."""
+    """A module-level ``__getattr__`` for ``package`` (PEP 562). :param homes: the module of each public name."""
 
     def get(name: str) -> Any:
         if name not in homes:

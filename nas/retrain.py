@@ -1,4 +1,4 @@
-"""``python -m nas.retrain``: the best cells of a search trained side by side, and the best of them to the end.
+"""``python -m nas.retrain``: trains the best cells of a search; only the most robust are trained to the last epoch.
 
 From Python::
 
@@ -26,10 +26,10 @@ from nas.retraining.config import RetrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What is shown, and whether to go on."""
+    """Options for what is printed, and whether to resume."""
 
     resume: str | None = option(
-        None, "go on with the retraining of --run, or of the run given here; options not given are its own", const=""
+        None, "resume the retraining of --run, or of the run given here; options not given keep their values", const=""
     )
     space: str | None = option(None, "search space of the run, where it is your own: module:Class, which is imported")
     quiet: bool = option(False, "no progress and no table: print the best cell's run directory only")
@@ -43,7 +43,7 @@ def _stored(run: Path) -> dict[str, Any]:
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+    """Run the command with its arguments and return the exit code; errors are raised."""
     from nas.cli.options import parse_resumable
     from nas.spaces import named_space
 
@@ -60,7 +60,7 @@ def command(argv: Sequence[str]) -> int:
     if path is not None and Path(config.run or "") != path:
         if any(word.partition("=")[0] == "--run" for word in argv):
             raise UserError(f"--resume {path} and --run {config.run} name two runs, expected one")
-        config = dataclasses.replace(config, run=str(path))  # it was moved
+        config = dataclasses.replace(config, run=str(path))  # the run directory was moved since
     from nas.retraining.output import RetrainProgress, print_result
     from nas.retraining.retrainer import Retrainer
     from nas.training.progress import plan
@@ -68,7 +68,7 @@ def command(argv: Sequence[str]) -> int:
     retrainer = Retrainer(config, resume=path is not None, space=space)
     show = not (output.quiet or output.json)
     title = plan(retrainer.contenders[0].config, f"{len(retrainer.contenders)} cells")
-    with contextlib.redirect_stdout(sys.stderr):  # Ray prints on its own
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints messages of its own to stdout
         with RetrainProgress(config.epochs, show=show, title=title) as bars:
             result = retrainer.run(bars.update)
     if output.json:
@@ -81,7 +81,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 (no cell could be trained), 2 (a user's slip) or 130 (interrupted)."""
+    """Run the command; the exit code is 0, 1 (no cell could be trained), 2 (wrong usage) or 130 (interrupted)."""
     from nas.cli.options import run_command
 
     return run_command(command, argv)

@@ -1,4 +1,4 @@
-"""``python -m nas.train``: from a cell to an adversarially trained classifier.
+"""``python -m nas.train``: trains a cell or a hand-crafted network adversarially.
 
 From Python::
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where a training's output goes."""
+    """Options for the output of a training: its directory, and what is printed."""
 
     out: str | None = option(
         None, "run directory, whose folder train is written (default: that of --run, else runs/train-NAME)"
     )
     resume: str | None = option(
-        None, "go on with the training in --out, or in the directory given here; options not given are its own",
+        None, "resume the training in --out, or in the directory given here; options not given keep their values",
         const="",
     )  # fmt: skip
     quiet: bool = option(False, "no progress: print the path of the best model only")
@@ -47,7 +47,7 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _parse(argv: Sequence[str]) -> tuple[TrainConfig, OutputOptions]:
-    """Options from the command line; those of a resumed training are its own unless given."""
+    """The options of the command line; for a resumed training, options not given have their stored values."""
     from nas.cli.options import parse_resumable
 
     config, output, path = parse_resumable(
@@ -63,7 +63,10 @@ def _parse(argv: Sequence[str]) -> tuple[TrainConfig, OutputOptions]:
 
 
 def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
-    """The command's work after the name of the program. :param space: of the cell, where ``argv`` names none."""
+    """Run the command with its arguments and return the exit code; errors are raised.
+
+    :param space: the search space of the cell, where ``argv`` names none.
+    """
     from nas.spaces import named_space
 
     argv, named = named_space(argv)
@@ -88,7 +91,7 @@ def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 (the training stopped), 2 (a user's slip) or 130 (interrupted)."""
+    """Run the command; the exit code is 0, 1 (the training stopped), 2 (wrong usage) or 130 (interrupted)."""
     from nas.cli.options import run_command
 
     return run_command(command, argv)

@@ -1,4 +1,4 @@
-"""The contract of an executor: where scorers run."""
+"""The contract of an executor, which runs a scorer over candidates."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ G = TypeVar("G")
 
 
 class Executor(ABC):
-    """Runs a scorer over candidates, as often as it is asked to, until it is closed; also a context manager."""
+    """Runs a scorer over candidates. :meth:`run` may be called repeatedly until :meth:`close`; a context manager."""
 
     def open(self, scorer: CandidateScorer[Any]) -> None:
-        """Gets ready for ``scorer``, which may take seconds; :meth:`run` does it where nobody has.
+        """Prepare to run ``scorer``, which may take seconds. If it was not called, :meth:`run` does the same.
 
-        :raises UserError: there is nowhere to run.
+        :raises UserError: no machine is available to run on.
         """
         return
 
     @abstractmethod
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
-        """Finished trials in any order, one for each candidate."""
+        """One finished trial for each candidate, in any order."""
 
     def facts(self) -> dict[str, Any]:
-        """Where scores are computed, for the manifest."""
+        """A description of where scores are computed, for the manifest."""
         return {"name": type(self).__name__}
 
     def status(self) -> str:
-        """What goes on at the moment, for the eye; empty where there is nothing to say."""
+        """The current state in a few words, for the progress display; empty if there is nothing to report."""
         return ""
 
     def close(self) -> None:
-        """Ends whatever runs in other processes."""
+        """Stop all processes that the executor started."""
         return
 
     def __enter__(self) -> Executor:

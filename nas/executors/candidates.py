@@ -1,4 +1,4 @@
-"""What is scored, and what scores it. Importing this module imports no torch."""
+"""Candidates, and the contract of the scorers that turn them into trials. Importing this module imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ G = TypeVar("G")
 
 @dataclass(frozen=True)
 class Candidate(Generic[G]):
-    """What is to be scored: its place in the history, its canonical key, its genotype as proposed."""
+    """A cell to be scored: its number in the search history, its canonical key, and its genotype as proposed."""
 
     id: int
     key: str
@@ -23,15 +23,16 @@ class Candidate(Generic[G]):
 
 
 def candidate_seed(run_seed: int, key: str) -> int:
-    """What a candidate's weights are drawn from: a function of the run's seed and the canonical key, in [0, 2^63)."""
+    """The seed of a candidate's weights, in [0, 2^63); a function of the run's seed and the canonical key only."""
     digest = hashlib.sha256(f"{run_seed}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 class CandidateScorer(Protocol[G]):
-    """From a candidate to a finished trial, which depends on the canonical key and on the scorer's own options.
+    """Turns a candidate into a finished trial, whose scores depend only on the canonical key and the scorer's options.
 
-    :param spec: the networks whose parameters and MACs are given. :param seed: the run's.
+    ``space`` is the search space, ``spec`` the size of the networks whose parameters and MACs a trial states, ``seed``
+    the seed of the run.
     """
 
     space: SearchSpace[G]
@@ -40,11 +41,11 @@ class CandidateScorer(Protocol[G]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The scores of a trial with status ok."""
+        """The names of the scores that a trial with status ok has."""
 
     @property
     def parallel(self) -> bool:
-        """Whether several threads may score a candidate each."""
+        """Whether several threads may call the scorer at the same time, each with its own candidate."""
 
     def __call__(self, candidate: Candidate[G]) -> Trial[G]:
         """The finished trial, of status ok or failed."""

@@ -1,4 +1,4 @@
-"""The contract between what supervises workers and what runs them."""
+"""The contract between a supervisor, which hands out work, and a crew, which starts, watches and stops the workers."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from searchers.base import Trial
 
 @dataclass(eq=False)
 class Worker:
-    """One process that scores. It has a chunk while it is busy; ``node`` is known once it is ready."""
+    """One worker process. ``chunk`` is empty unless it is busy; ``node``, the id of its machine, is set when ready."""
 
     handle: Any
-    pending: Any  # what the crew waits for: the worker to be ready, or its chunk to be done
+    pending: Any  # future that the crew waits for: that the worker is ready, or that its chunk is finished
     ready: bool = False
     node: str = ""
     chunk: list[Candidate[Any]] = field(default_factory=list)
-    deadline: float = float("inf")  # of the chunk, on the monotonic clock
+    deadline: float = float("inf")  # time.monotonic() at which the chunk is overdue
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker waits for its first chunk."""
+    """The worker has started and can take its first chunk."""
 
     worker: Worker
 
 
 @dataclass(frozen=True)
 class Done:
-    """The worker has finished its chunk."""
+    """The worker has finished its chunk; ``trials`` are its results."""
 
     worker: Worker
     trials: Sequence[Trial[Any]]
@@ -40,7 +40,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Raised:
-    """The worker lives, but a Python exception that no scorer catches kept it from its chunk."""
+    """The worker is alive, but an exception that the scorer did not catch ended its chunk."""
 
     worker: Worker
     reason: str
@@ -48,7 +48,7 @@ class Raised:
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker is gone. ``blame``: what it was at may be the cause."""
+    """The worker has died or was lost. ``blame``: whether the candidates that it was scoring may be the cause."""
 
     worker: Worker
     reason: str
@@ -59,39 +59,39 @@ Event: TypeAlias = Ready | Done | Raised | Lost
 
 
 class Crew(ABC):
-    """Workers, and the machines they run on."""
+    """Starts, watches and stops workers, and knows the machines that they run on."""
 
     @abstractmethod
     def open(self, scorer: CandidateScorer[Any]) -> None:
-        """Workers hired from now on score with ``scorer``; the first call may take seconds.
+        """Workers started from now on use ``scorer``; the first call may take seconds.
 
-        :raises UserError: there are no such machines, or none can hold a worker.
+        :raises UserError: no machines can be reached, or none has room for a worker.
         """
 
     @abstractmethod
     def capacity(self) -> int:
-        """How many workers there should be at most; it changes as machines come and go."""
+        """The largest number of workers to have at present; it changes when machines join or leave the cluster."""
 
     @abstractmethod
     def hire(self) -> Worker:
-        """Starts a worker; an event says when it is ready."""
+        """Start a worker; :meth:`wait` returns a :class:`Ready` event for it later."""
 
     @abstractmethod
     def assign(self, worker: Worker, chunk: list[Candidate[Any]]) -> None:
-        """Gives a ready worker its next chunk."""
+        """Give a ready worker its next chunk."""
 
     @abstractmethod
     def wait(self, workers: Collection[Worker], seconds: float) -> list[Event]:
-        """What has happened to these workers; after ``seconds`` nothing may have."""
+        """Wait for events of these workers and return them; an empty list if there is none within ``seconds``."""
 
     @abstractmethod
     def dismiss(self, worker: Worker) -> None:
-        """Ends a worker at once, whatever it is doing."""
+        """Stop a worker at once, even if it is busy."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of the machines."""
+        """A description of the machines, for the manifest."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends everything that :meth:`open` started."""
+        """Stop everything that :meth:`open` started."""

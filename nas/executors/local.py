@@ -1,7 +1,8 @@
-"""Scoring in this process: each thread scores a candidate of its own.
+"""Scoring in this process with several threads, each of which scores its own candidate.
 
-Networks this small leave several threads inside one operation mostly waiting for each other. Candidates share nothing,
-so threads over candidates scale, and a score does not depend on how many there are: every operation runs on one thread.
+The networks are so small that several threads inside one torch operation would mostly wait for each other. Candidates
+share no data, so running candidates in parallel scales with the number of threads. Every torch operation uses one
+thread, so scores do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ G = TypeVar("G")
 
 
 class LocalExecutor(Executor):
-    """:param threads: candidates scored at a time; by default one per core, on an accelerator always one."""
+    """Scores candidates in threads of this process.
+
+    :param threads: number of candidates scored at the same time, by default one per available core. A scorer that is
+        not ``parallel``, such as one on an accelerator, always gets one candidate at a time.
+    """
 
     def __init__(self, threads: int | None = None):
         self.threads = threads if threads is not None else available_cores()
@@ -42,7 +47,7 @@ class LocalExecutor(Executor):
                 try:
                     for future in as_completed(futures):
                         yield future.result()
-                finally:  # the caller stopped, or Ctrl-C: what has not begun is dropped
+                finally:  # if the caller stops early or presses Ctrl-C, candidates not yet started are cancelled
                     pool.shutdown(wait=False, cancel_futures=True)
 
     def facts(self) -> dict[str, Any]:
@@ -50,7 +55,7 @@ class LocalExecutor(Executor):
 
 
 def available_cores() -> int:
-    """Cores this process may run on."""
+    """Number of CPU cores that this process may run on."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on every platform
@@ -59,10 +64,10 @@ def available_cores() -> int:
 
 @contextmanager
 def settled_objects() -> Iterator[None]:
-    """Inside, Python's collector leaves alone what exists already.
+    """A context in which Python's garbage collector ignores all objects that existed on entry.
 
-    Every pass through a network makes enough objects to start it, and it would walk all of torch's each time: 15 to
-    20 % of a pass over a single image, where the cost of the calls is all there is.
+    Every pass through a network creates enough objects to trigger the collector, which would then traverse all of
+    torch's objects again. That costs 15 to 20 % of a pass over a single image, whose time is spent on call overhead.
     """
     gc.freeze()
     try:

@@ -1,8 +1,8 @@
-"""Workers as Ray actors, on the cores and GPUs of one machine or of a cluster. The one scoring module that knows ray.
+"""Workers as Ray actors, on the CPU cores and GPUs of one machine or a cluster. The only scoring module that uses ray.
 
-Ray restarts and retries nothing by itself here. The scorer, with its batch, travels once, through the object store.
-Without an address a private cluster is started on this machine and stopped at the end; a cluster that the caller has
-joined already is left as it is.
+Ray's own restarts and retries are switched off. The scorer, with its batch of images, is sent once, through Ray's
+object store. Without an address, a private cluster is started on this machine and stopped at the end. If the caller has
+connected to a cluster already, that connection is used and left open.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
 from searchers.base import Trial
 
-#: how old the list of machines may be
+#: seconds for which the list of machines is reused before it is fetched again
 NODES_SECONDS = 5.0
-#: for a cluster's address to answer
+#: seconds to wait for a connection to a cluster's address
 REACH_SECONDS = 20.0
 #: bytes of the private cluster's object store, which holds one scorer
 OBJECT_STORE = 128 * 2**20
 
 
 class RayCrew(Crew):
-    """:param address: of a cluster; None: ``RAY_ADDRESS``, or a private cluster on this machine.
+    """Workers as Ray actors.
 
-    :param workers: actors; None: as many as the machines hold. :param cpus, gpus: reserved by each; GPUs may be
-        fractions, of whose memory an actor then takes its share only.
+    :param address: address of a cluster; None: that in ``RAY_ADDRESS``, else a private cluster on this machine.
+    :param workers: number of actors; None: as many as the machines have room for.
+    :param cpus, gpus: what each actor reserves. With a fraction of a GPU, an actor uses at most that share of its
+        memory.
     """
 
     def __init__(self, address: str | None, workers: int | None, cpus: float, gpus: float):
@@ -56,12 +58,12 @@ class RayCrew(Crew):
         )(ScoringActor)
 
     def connect(self, object_store: int = OBJECT_STORE) -> None:
-        """Joins the cluster, or starts a private one with an object store of so many bytes.
+        """Connect to the cluster, or start a private one with an object store of ``object_store`` bytes.
 
-        :raises UserError: there is none, or the private one has no room for a worker.
+        :raises UserError: no cluster can be reached or started, or the private one has no room for a worker.
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of workers without a GPU
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns for workers without GPU
         import ray
 
         if ray.is_initialized():
@@ -98,7 +100,7 @@ class RayCrew(Crew):
         return self._room(nodes) if self.workers is None else self.workers
 
     def _alive(self, seconds: float = NODES_SECONDS) -> list[dict[str, Any]]:
-        """The machines of the cluster, as known for at most so long."""
+        """The machines of the cluster that are alive, from a list that is at most ``seconds`` old."""
         asked, nodes = self._nodes
         if time.monotonic() - asked >= seconds:
             nodes = [node for node in self._ray.nodes() if node["Alive"]]
@@ -175,7 +177,7 @@ class RayCrew(Crew):
 
 
 class ScoringActor:
-    """A worker process: the scorer, and one thread that scores."""
+    """The code of a worker process: holds the scorer and scores chunks on one thread."""
 
     def __init__(self, scorer: CandidateScorer[Any], gpus: float):
         from nas.device import torch_threads
@@ -194,21 +196,21 @@ class ScoringActor:
         self._scorer = scorer
 
     def ready(self) -> str:
-        """The id of the machine."""
+        """The id of the worker's machine; returns once the worker has started."""
         import ray
 
         node: str = ray.get_runtime_context().get_node_id()
         return node
 
     def score(self, chunk: list[Candidate[Any]]) -> list[Trial[Any]]:
-        """A trial for each candidate."""
+        """One trial for each candidate, in order."""
         return [self._scorer(candidate) for candidate in chunk]
 
 
 def reach(address: str) -> None:
-    """Ray itself tries for minutes.
+    """Check that ``host:port`` accepts connections, since Ray itself would retry for minutes.
 
-    :raises OSError: nobody listens at ``host:port``; other forms of an address are not looked at.
+    :raises OSError: it accepts none within ``REACH_SECONDS``. Addresses of another form are not checked.
     """
     host, _, port = address.rpartition(":")
     if host and "/" not in host and port.isdecimal():
@@ -217,19 +219,19 @@ def reach(address: str) -> None:
 
 @contextmanager
 def same_signal_handlers() -> Iterator[None]:
-    """Inside, somebody may take SIGTERM over; afterwards it is handled as before."""
+    """A context that restores the SIGTERM handler on exit, since starting Ray replaces it."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
         try:
             signal.signal(signal.SIGTERM, before)
-        except ValueError:  # not the main thread
+        except ValueError:  # signal handlers can be set in the main thread only
             pass
 
 
 def _cause_of_death(error: Exception) -> str:
-    """Ray's reason in one line."""
+    """The reason that Ray gives for the death of a worker, in one line."""
     name = type(error).__name__
     if name == "OutOfMemoryError":
         return "worker out of memory: Ray ended it to keep its machine alive"

@@ -1,4 +1,4 @@
-"""One candidate after another in this process, for scorers that have nothing to compute."""
+"""Scores one candidate after another in this process, for scorers that only look scores up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ G = TypeVar("G")
 
 
 class SerialExecutor(Executor):
-    """Trials in the order of the candidates."""
+    """Scores candidates one after the other; trials come in the order of the candidates."""
 
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         return map(scorer, candidates)

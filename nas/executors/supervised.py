@@ -1,8 +1,8 @@
-"""Candidates scored by a crew of workers of which any may die, hang or come late.
+"""Scores candidates with a crew of workers, any of which may die, hang, or join late.
 
-The supervisor owns every retry. A worker counts once it has said that it is ready; a lost or overdue one is replaced
-and what it was at is handed out again (:mod:`nas.executors.workload`). Which worker scores a candidate, and when,
-changes nothing in its trial.
+All retries are made here, none by the crew. A worker gets work once it has reported that it is ready. A worker that is
+lost or overdue is replaced, and its candidates are handed out again (:mod:`nas.executors.workload`). The scores of a
+trial do not depend on which worker computes them, or when.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from searchers.base import Trial
 
 G = TypeVar("G")
 
-#: seconds without a single ready worker after which a search stops; a cloud machine takes minutes to start
+#: seconds without any ready worker after which a search stops; a cloud machine may take minutes to start
 START_SECONDS = 600.0
-#: workers lost in a row while they start, with none ready, after which the fault is in what they start with
+#: a search stops when so many workers in a row have died while starting and none is ready: others would die as well
 FAILED_STARTS = 3
+#: longest wait for events, after which new workers are started if machines have joined
 POLL_SECONDS = 1.0
 
 
 class SupervisedExecutor(Executor):
-    """Each candidate is scored once, or fails with its reason after two workers were lost on it alone.
+    """Scores each candidate once. A candidate that has lost two workers while scored alone becomes a failed trial.
 
-    :param chunk_seconds: work handed to a worker at a time. :param candidate_timeout: seconds a candidate may take.
+    :param chunk_seconds: seconds of work that a worker is given at a time.
+    :param candidate_timeout: seconds that a candidate may take.
     """
 
     def __init__(self, crew: Crew, *, chunk_seconds: float = 0.2, candidate_timeout: float = 600.0):
@@ -52,7 +54,7 @@ class SupervisedExecutor(Executor):
             self._scorer = scorer
 
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
-        """Trials as they are finished.
+        """Trials in the order in which they are finished.
 
         :raises SearchStopped: no worker can be started.
         """
@@ -71,10 +73,10 @@ class SupervisedExecutor(Executor):
         finally:
             self.retries += work.retries
             work.retries = 0
-            self._dismiss(*(each for each in self._workers if each.chunk))  # the caller stopped
+            self._dismiss(*(each for each in self._workers if each.chunk))  # still busy: the caller stopped early
 
     def status(self) -> str:
-        """Workers alive, candidates in flight, losses and retries, for the eye."""
+        """Numbers of ready workers, candidates in flight, lost workers and retries, for the progress display."""
         if self._scorer is None:
             return ""
         ready = sum(worker.ready for worker in tuple(self._workers))
@@ -84,11 +86,11 @@ class SupervisedExecutor(Executor):
         return ", ".join(words)
 
     def facts(self) -> dict[str, Any]:
-        """Where the scores were computed."""
+        """A description of where scores were computed, with the numbers of lost workers and retries."""
         return {**self.crew.facts(), "workers_lost": self.lost, "retries": self.retries + self._work.retries}
 
     def close(self) -> None:
-        """Ends all workers."""
+        """Stop all workers."""
         self._workers.clear()
         self._scorer = None
         self.crew.close()
@@ -110,7 +112,7 @@ class SupervisedExecutor(Executor):
             if worker.ready and not worker.chunk and work.waiting:
                 chunk = work.take(self._size.of(work.waiting, len(self._workers)))
                 worker.chunk = chunk
-                worker.deadline = time.monotonic() + self.candidate_timeout  # several that need longer come back alone
+                worker.deadline = time.monotonic() + self.candidate_timeout  # of the chunk; retries are one by one
                 self.crew.assign(worker, chunk)
 
     def _patience(self) -> float:

@@ -1,8 +1,9 @@
-"""What is left of a step, and what to do with candidates whose worker was lost.
+"""The candidates of a search step that are not finished, and what happens to those whose worker was lost.
 
-A chunk that is lost with its worker comes back as single candidates: each is scored alone next, so that only the one at
-fault can lose a worker again. After two losses alone it is given up. Losses that are no candidate's fault (a node left)
-do not count, up to ten.
+If a worker is lost with a chunk, the candidates of the chunk are next handed out one by one, so that only the candidate
+at fault can cost another worker. A candidate that has lost two workers while it was handed out alone is given up.
+Losses that no candidate can have caused (a machine left the cluster) do not count, but a candidate is also given up
+after ten losses of any kind.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from nas.executors.candidates import Candidate
 G = TypeVar("G")
 
 ATTEMPTS_ALONE = 2
-#: of any kind, blame or not: nothing is tried for ever
+#: losses of any kind, caused by a candidate or not, after which a candidate is given up
 ATTEMPTS = 10
 
 
 class Workload(Generic[G]):
-    """Candidates to be handed out in chunks, each until it is finished or given up."""
+    """Hands out candidates in chunks, and again after a loss, until each is finished or given up."""
 
     def __init__(self, candidates: Sequence[Candidate[G]]):
         self._fresh = deque(candidates)
@@ -34,21 +35,21 @@ class Workload(Generic[G]):
 
     @property
     def waiting(self) -> int:
-        """Candidates that nobody is scoring."""
+        """Number of candidates to be handed out."""
         return len(self._fresh) + len(self._suspects)
 
     @property
     def in_flight(self) -> int:
-        """Candidates that are being scored."""
+        """Number of candidates that workers are scoring."""
         return len(self._out)
 
     @property
     def done(self) -> bool:
-        """Whether nothing waits and nothing is being scored."""
+        """Whether all candidates are finished or given up."""
         return not self.waiting and not self._out
 
     def take(self, size: int) -> list[Candidate[G]]:
-        """Up to ``size`` candidates that wait; one that was lost before comes alone."""
+        """The next chunk of up to ``size`` waiting candidates; one that was lost before comes first, and alone."""
         if self._suspects:
             chunk = [self._suspects.popleft()]
         else:
@@ -57,13 +58,13 @@ class Workload(Generic[G]):
         return chunk
 
     def finish(self, id: int) -> None:
-        """The candidate of that number has its trial."""
+        """Record that the candidate with this number has its trial."""
         self._out.remove(id)
 
     def lost(self, chunk: Sequence[Candidate[G]], *, blame: bool) -> list[Candidate[G]]:
-        """Takes back a chunk without result; gives those of it that are given up.
+        """Take back a chunk that has no result, and return the candidates of it that are given up.
 
-        :param blame: whether a candidate may have caused it.
+        :param blame: whether a candidate of the chunk may have caused the loss.
         """
         given_up = []
         for candidate in chunk:
@@ -80,9 +81,9 @@ class Workload(Generic[G]):
 
 
 class ChunkSize:
-    """How many candidates make up ``seconds`` of work, going by those finished so far."""
+    """Estimates how many candidates make up ``seconds`` of work, from the times of finished chunks."""
 
-    #: weight of the latest chunk in the running mean
+    #: weight of the latest chunk in the exponential moving average
     WEIGHT = 0.3
 
     def __init__(self, seconds: float):
@@ -90,13 +91,13 @@ class ChunkSize:
         self._seconds_each: float | None = None
 
     def learn(self, count: int, seconds: float) -> None:
-        """``count`` candidates took a worker ``seconds``."""
+        """Record that a worker took ``seconds`` for ``count`` candidates."""
         each = seconds / count
         before = each if self._seconds_each is None else self._seconds_each
         self._seconds_each = (1 - self.WEIGHT) * before + self.WEIGHT * each
 
     def of(self, waiting: int, workers: int) -> int:
-        """The size of the next chunk; near the end small enough that no worker stands idle."""
+        """The size of the next chunk; 1 before any time is known, and near the end small enough to keep all busy."""
         if self._seconds_each is None:
             return 1
         wanted = self.seconds / max(self._seconds_each, 1e-6)

@@ -1,4 +1,4 @@
-"""Random crops and flips of a batch at once, where the images lie."""
+"""Random crops and horizontal flips of a whole batch at once, on the device that holds the images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PADDING = 4  # pixels on each side, as in all CIFAR protocols since He et al. (C
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """A crop of the image's own size from the image padded with black, then a mirror image of every second one."""
+    """Random crop of the original size from the image padded with black, and horizontal flip with probability 1/2."""
 
     crop: bool = True
     flip: bool = True
@@ -21,7 +21,7 @@ class Augmentation:
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """uint8 ``(N, H, W, C)`` -> float32 ``(N, C, H, W)`` in [0, 1], in channels_last layout.
 
-        :param generator: on the CPU, so that every device draws the same crops.
+        :param generator: a CPU generator, so that the crops and flips do not depend on the device of the images.
         """
         n, h, w, _ = images.shape
         rows, columns = torch.arange(h).expand(n, h), torch.arange(w).expand(n, w)

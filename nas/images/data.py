@@ -1,8 +1,9 @@
-"""Data sets in memory, and the labelled batches that proxies look at.
+"""Data sets in memory, and the labelled batches on which proxies score networks.
 
 Images are uint8 ``(N, C, H, W)`` in 0..255; nothing is normalised here. ``digits`` comes with scikit-learn;
-``cifar10``, ``cifar100``, ``svhn`` through torchvision; ``folder:PATH`` is any ``PATH/{train,test}/<class>/<image>``.
-Resizing is Pillow's bilinear filter, which also averages when it shrinks.
+``cifar10``, ``cifar100``, ``svhn`` are read through torchvision; ``folder:PATH`` is any folder with files
+``PATH/{train,test}/<class>/<image>``. Images are resized with Pillow's bilinear filter, which averages over source
+pixels when it makes an image smaller.
 """
 
 from __future__ import annotations
@@ -28,18 +29,23 @@ from nas.errors import UserError, unknown
 from nas.images.torchvision_data import TORCHVISION_CLASSES, read_torchvision
 
 DATASETS = ("digits", *TORCHVISION_CLASSES, "folder:PATH")
-DIGITS_SIZE = 32  # the resolution the search spaces are built for; the originals have 8x8 pixels
+DIGITS_SIZE = 32  # the image size for which the search spaces are designed; the original digits have 8x8 pixels
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 LAYOUT = "train/<class>/<image> and test/<class>/<image>"
-CHUNK = 64  # images a thread decodes at a time
-THREADS = min(os.cpu_count() or 1, 4)  # decoding small images mostly holds the interpreter lock: more do not help
+CHUNK = 64  # images that a thread decodes in one task
+THREADS = min(os.cpu_count() or 1, 4)  # more threads do not help: decoding small images mostly holds Python's lock
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSplit:
-    """Labelled images: ``images`` uint8 ``(N, C, H, W)`` in 0..255, ``labels`` int64 ``(N,)`` into ``classes``."""
+    """Labelled images.
+
+    ``images`` are uint8 ``(N, C, H, W)`` in 0..255; ``labels`` are int64 ``(N,)``, indices into ``classes``.
+
+    :raises ValueError: types, shapes or labels are not as stated.
+    """
 
     images: Tensor
     labels: Tensor
@@ -59,7 +65,7 @@ class ImageSplit:
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A data set whose splits are read on first use, each once; ``load`` takes ``train`` or ``test``."""
+    """A data set. Each split is read once, when it is first used; ``load`` takes the name ``train`` or ``test``."""
 
     name: str
     classes: tuple[str, ...]
@@ -81,10 +87,10 @@ def load_data(
 ) -> ImageData:
     """The data set called ``name``, one of ``DATASETS``.
 
-    :param data_dir: where the files of the torchvision data sets are or go, by default ``data``.
-    :param download: fetch absent files of the torchvision data sets.
-    :param image_size: height and width in pixels that every image is resized to; by default 32 for ``digits``, else
-        the images' own.
+    :param data_dir: folder with the files of the torchvision data sets, or to download them to; by default ``data``.
+    :param download: download the files of a torchvision data set if they are absent.
+    :param image_size: height and width in pixels to which every image is resized. Default: 32 for ``digits``; images
+        of other data sets keep their size.
     :raises UserError: unknown name; files absent or not in the expected layout.
     """
     if image_size is not None and image_size < 1:
@@ -102,9 +108,9 @@ def load_data(
 
 
 def fingerprint(split: ImageSplit) -> str:
-    """16 hexadecimal digits of the SHA-256 over pixels, labels and class names; equal on every machine.
+    """First 16 hexadecimal digits of the SHA-256 of pixels, labels and class names; does not depend on the machine.
 
-    JPEG files may decode to slightly different pixels, hence another fingerprint, with another JPEG library.
+    Exception: another JPEG library may decode JPEG files to slightly different pixels, so the fingerprint differs.
     """
     header = json.dumps({"shape": list(split.images.shape), "classes": list(split.classes)})
     digest = hashlib.sha256(header.encode())
@@ -114,10 +120,10 @@ def fingerprint(split: ImageSplit) -> str:
 
 
 def probe_batch(split: ImageSplit, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """``n`` different images, float32 ``(n, C, H, W)`` in [0, 1], and their labels ``(n,)``, drawn class-balanced.
+    """``n`` distinct images, float32 ``(n, C, H, W)`` in [0, 1], and their labels ``(n,)``, drawn class-balanced.
 
-    The classes take turns in an order drawn from ``seed``, so each gets ``n // K`` or ``n // K + 1`` images, and the
-    batch of a smaller ``n`` is the beginning of this one.
+    The K classes take turns, one image each, in an order drawn from ``seed``. Each class therefore has ``n // K`` or
+    ``n // K + 1`` images, and with the same seed the batch for a smaller ``n`` is a prefix of the batch for a larger.
 
     :raises UserError: ``n`` below 1, ``seed`` below 0, or too few images of a class.
     """
@@ -126,7 +132,7 @@ def probe_batch(split: ImageSplit, n: int, seed: int) -> tuple[Tensor, Tensor]:
     if seed < 0:
         raise UserError(f"seed must be at least 0, got {seed}")
     classes, pools = _pools(split, seed)
-    limits = [len(pool) * len(pools) + turn for turn, pool in enumerate(pools)]  # the n at which a class is used up
+    limits = [len(pool) * len(pools) + turn for turn, pool in enumerate(pools)]  # largest n before a class runs out
     scarce = int(np.argmin(limits))
     if n > limits[scarce]:
         need = n // len(pools) + (scarce < n % len(pools))
@@ -139,12 +145,12 @@ def probe_batch(split: ImageSplit, n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def balanced_order(split: ImageSplit, seed: int) -> Tensor:
-    """All images ``(N,)`` in the order of :func:`probe_batch`: the classes take turns, those with images left."""
+    """Indices of all images ``(N,)`` in the order of :func:`probe_batch`; a class without images left is skipped."""
     return _in_turns(_pools(split, seed)[1])
 
 
 def _pools(split: ImageSplit, seed: int) -> tuple[Sequence[int], list[npt.NDArray[np.int64]]]:
-    """The classes in the order of their turns, drawn from ``seed``, and the images of each in the order drawn."""
+    """The classes in a random order, and for each of them the indices of its images in a random order."""
     rng = np.random.default_rng(seed)
     labels = split.labels.cpu().numpy()
     classes = rng.permutation(len(split.classes)).tolist()
@@ -157,7 +163,7 @@ def _in_turns(pools: Sequence[npt.NDArray[np.int64]]) -> Tensor:
 
 
 def _digits_split(classes: tuple[str, ...], image_size: int, part: str) -> ImageSplit:
-    """The 1,797 digits of scikit-learn; the last fifth of every class, in the file's order, is the test part."""
+    """The 1,797 digits of scikit-learn; the last fifth of each class, in the file's order, is the test split."""
     from sklearn.datasets import load_digits  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     digits = load_digits()
@@ -179,12 +185,12 @@ def _torchvision_data(name: str, data_dir: Path, download: bool, image_size: int
             images = np.ascontiguousarray(np.stack(resized).transpose(0, 3, 1, 2))
         return ImageSplit(torch.from_numpy(images), torch.from_numpy(labels), classes)
 
-    test = read("test")  # the smaller part shows at once whether the files are there, and names the classes
+    test = read("test")  # the smaller split: shows early whether the files exist, and gives the class names
     return ImageData(name, test.classes, lambda part: test if part == "test" else read(part))
 
 
 def _resize(pixels: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.uint8]:
-    """One image ``(H, W)`` or ``(H, W, 3)`` in ``image_size`` x ``image_size`` pixels."""
+    """One image ``(H, W)`` or ``(H, W, 3)``, resized to ``image_size`` x ``image_size`` pixels."""
     return np.asarray(Image.fromarray(pixels).resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
@@ -197,7 +203,7 @@ def _folder_data(name: str, image_size: int | None) -> ImageData:
     if len(classes) < 2:
         got = f"only '{classes[0]}'" if classes else "none"
         raise UserError(f"'{root / 'train'}' must hold a folder for each of at least 2 classes, got {got}")
-    if (root / "test").is_dir():  # absent, it is missed on first use: a search needs only the training images
+    if (root / "test").is_dir():  # if absent, it is an error only when used: a search needs only the training images
         _check_same_classes(root, classes)
     return ImageData(name, classes, partial(_folder_split, root, classes, image_size))
 
@@ -218,7 +224,7 @@ def _folder_split(root: Path, classes: tuple[str, ...], image_size: int | None, 
 
 
 def _check_same_classes(root: Path, classes: tuple[str, ...]) -> None:
-    """:raises UserError: the test folder is absent or has other classes than ``classes``, those of the train folder."""
+    """:raises UserError: the test folder is absent, or its classes are not ``classes``, those of the train folder."""
     test = _class_names(root / "test")
     only_train = ", ".join(f"'{name}'" for name in classes if name not in test)
     only_test = ", ".join(f"'{name}'" for name in test if name not in classes)
@@ -234,7 +240,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
-    """The entries of ``folder`` that are not hidden, by name."""
+    """The entries of ``folder`` that are not hidden, sorted by name."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
@@ -243,14 +249,14 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _read_images(paths: Sequence[str], image_size: int | None) -> Tensor:
-    """All images as uint8 ``(N, 3, H, W)``; the error is that of the first wrong file, however threads interleave."""
+    """All images as uint8 ``(N, 3, H, W)``; of several wrong files, the first in ``paths`` is always reported."""
     width, height = first_size = _read_image(paths[0], image_size).size
     images = torch.empty((len(paths), 3, height, width), dtype=torch.uint8)
     out_NCHW = images.numpy()
 
     def fill(start: int) -> None:
         chunk = paths[start : start + CHUNK]
-        column = Image.new("RGB", (width, height * len(chunk)))  # one array for all of them: a fifth of the time saved
+        column = Image.new("RGB", (width, height * len(chunk)))  # one image for the chunk: a fifth of the time saved
         for row, path in enumerate(chunk):
             image = _read_image(path, image_size)
             if image.size != first_size:
@@ -282,7 +288,7 @@ def _read_image(path: str, image_size: int | None) -> Image.Image:
         raise UserError(f"cannot read image '{path}': {cause}; expected an intact image file") from error
     if image.mode.startswith(("I", "F")):
         raise UserError(f"image '{path}' has pixels of mode '{image.mode}', expected 8 bits a channel")
-    if image.mode == "P":  # by way of RGBA, as Pillow warns when a transparent palette loses its transparency
+    if image.mode == "P":  # first to RGBA: Pillow warns if a palette with transparency is converted to RGB directly
         image = image.convert("RGBA")
     if image.mode != "RGB":
         image = image.convert("RGB")

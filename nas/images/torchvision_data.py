@@ -1,6 +1,7 @@
-"""CIFAR-10, CIFAR-100 and SVHN through torchvision; the only module that imports it, and only when one is asked for.
+"""CIFAR-10, CIFAR-100 and SVHN, read through torchvision.
 
-A torchvision wheel for another torch fails while it is imported, so nothing else may depend on it.
+Only this module imports torchvision, and only when one of these data sets is read: a torchvision that was built for
+another torch fails on import, and nothing else should fail because of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TORCHVISION_CLASSES = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SV
 def read_torchvision(
     name: str, part: str, data_dir: Path, download: bool
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...]]:
-    """Images ``(N, 3, 32, 32)`` in 0..255, labels ``(N,)`` and class names of one part, ``train`` or ``test``.
+    """Images ``(N, 3, 32, 32)`` in 0..255, labels ``(N,)`` and class names of the split ``part``, train or test.
 
     :raises UserError: torchvision cannot be imported; the files are absent or damaged; the download failed.
     """
@@ -45,7 +46,7 @@ def read_torchvision(
 def _import_datasets(name: str) -> Any:
     try:
         from torchvision import datasets  # type: ignore[import-untyped, import-not-found, unused-ignore]
-    except (ImportError, RuntimeError, OSError, AttributeError) as error:  # a mismatch shows as any of the four
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:  # a version mismatch may raise any of them
         cause = str(error).partition("\n")[0]
         raise UserError(
             f"data set '{name}' needs torchvision, whose import failed ({cause}); expected the torchvision release "

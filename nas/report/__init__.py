@@ -1,8 +1,8 @@
-"""A run as one HTML page: what was found, how it was found, and how sure one can be of it.
+"""The report of a run as one HTML page: the best cell, the course of the search, and how reliable the result is.
 
-``write_report(run)`` reads a run directory and writes ``report.html`` into it: one file that needs no network and no
-script. The same from the command line: ``python -m nas.report RUN``. matplotlib and jinja2 are imported when a page is
-written, never before.
+``write_report(run)`` reads a run directory and writes ``report.html`` into it: a single file without scripts that needs
+no network. The command ``python -m nas.report RUN`` does the same. matplotlib and jinja2 are imported only when a page
+is written.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ PAGE_NAME = "report.html"
 
 
 def write_report(run: Path) -> Path:
-    """Writes ``run/report.html`` from what the run directory holds, and returns its path.
+    """Write ``run/report.html`` from the files of the run directory, and return its path.
 
-    A run without any scored candidate, or one that is still running, gets a page too.
+    A page is also written for a run that is still in progress or has no scored candidate.
 
-    :raises nas.errors.UserError: the directory is no run, or one of its files cannot be read.
+    :raises nas.errors.UserError: the directory is not a run directory, or one of its files cannot be read.
     """
     from nas.runs.reader import read_run
 
@@ -31,6 +31,6 @@ def write_report(run: Path) -> Path:
     except ModuleNotFoundError as error:
         raise UserError(f"the report needs {error.name}, which is not installed: pip install {error.name}") from None
     path = run / PAGE_NAME
-    # A name read from JSON may hold half a surrogate pair, which UTF-8 has no bytes for: written as a reference.
+    # A name read from JSON may contain an unpaired surrogate, which UTF-8 cannot encode: written as "&#...;" instead.
     path.write_text(render(record), encoding="utf-8", errors="xmlcharrefreplace")
     return path

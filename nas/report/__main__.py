@@ -12,7 +12,7 @@ from nas.report import write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code: 0, or 2 after one line on stderr that says what is wrong with the run."""
+    """Run the command. The exit code is 0, or 2 after one line on stderr that says what is wrong with the run."""
     parser = argparse.ArgumentParser(prog="python -m nas.report", description="Writes a run as one HTML page.")
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory, with manifest.json and trials.jsonl")
     try:

@@ -1,6 +1,7 @@
-"""The charts of a page as inline SVG, by matplotlib's objects (no pyplot, so no state is left behind).
+"""The charts of a page as inline SVG, drawn with matplotlib's objects (not with pyplot, which keeps global state).
 
-Lines and words carry stand-in colours, replaced by the template's CSS variables: one picture serves light and dark.
+Lines and text are drawn in placeholder colours, which are then replaced by the template's CSS variables, so that the
+same SVG fits the light and the dark theme.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from nas.report.ranking import OperationShare, Ranked, VisibleRange, best_so_far
 from nas.runs.reader import ScoredBy
 from searchers.base import Trial
 
-# Stand-ins, each used for nothing else -> the CSS variable that the finished picture names.
+# Placeholder colours, which occur nowhere else in a picture, and the CSS variables that replace them.
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
 POINT, BEST, BAD, BAND = "#050505", "#060606", "#070707", "#080808"
 VARIABLES = {
@@ -31,20 +32,20 @@ VARIABLES = {
 }  # fmt: skip
 
 SIZE = (4.2, 3.1)  # inches; at 72 units an inch about the width of a phone
-MANY_POINTS = 5000  # from here on drawn smaller, and not one by one
-MANY_COLOUR = "#4c84c4"  # as pixels, whose colour cannot follow the page; reads on light and on dark
+MANY_POINTS = 5000  # above this, points are drawn smaller and as one pixel image
+MANY_COLOUR = "#4c84c4"  # of points in a pixel image, which CSS cannot colour; visible on light and dark background
 
 
 def plain(text: str, length: int = 28) -> str:
-    """A name as matplotlib can set it: printable ASCII of bounded length."""
+    """A name that matplotlib can draw: printable ASCII of at most ``length`` characters."""
     text = "".join(each if each.isascii() and each.isprintable() else "?" for each in text)
     return text if len(text) <= length else f"{text[: length - 2]}.."
 
 
 def progress(trials: Sequence[Trial[str]], scored: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
-    """Every score in the order of proposal, the best so far, and at the foot the candidates without a score.
+    """Every score in the order of proposal, the best score so far, and at the bottom the candidates without a score.
 
-    :param scored: the trials with a finite score, in id order; :param best: the id of the best cell.
+    :param scored: the trials with a finite score, sorted by id. :param best: the id of the best cell.
     """
     figure, axes = _axes("candidate, in the order of proposal", _score_axis(proxy))
     ids, scores = [trial.id for trial in scored], [trial.scores[proxy.name] for trial in scored]
@@ -64,7 +65,7 @@ def progress(trials: Sequence[Trial[str]], scored: Sequence[Ranked], proxy: Scor
 
 
 def scatter(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
-    """Score against parameters; at least one candidate must have its parameters recorded."""
+    """Score against number of parameters, which must be recorded for at least one candidate."""
     known = [trial for trial in ranked if trial.params]
     unit, word = (1e6, "millions") if max(trial.params for trial in known) >= 1e6 else (1e3, "thousands")
     figure, axes = _axes(f"parameters, {word}", _score_axis(proxy))
@@ -76,7 +77,7 @@ def scatter(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
 
 
 def histogram(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
-    """How the scores are spread, and where the best cell stands."""
+    """The distribution of the scores, with the score of the best cell marked."""
     figure, axes = _axes(_score_axis(proxy), "candidates")
     scores = np.array([trial.scores[proxy.name] for trial in ranked])
     shown = visible_range(scores.tolist(), proxy.sign)
@@ -98,7 +99,7 @@ def histogram(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
 
 
 def operations(shares: Sequence[OperationShare]) -> str:
-    """Per operation its share of the edges: among the best, among all, and what chance would make of the former."""
+    """Each operation's share of all edges: among the best candidates, among all, and the range expected by chance."""
     figure, axes = _axes("share of edges, percent", "", height=1.1 + 0.32 * len(shares))
     y = np.arange(len(shares))[::-1]
     low, high = (np.array([100 * getattr(share, name) for share in shares]) for name in ("low", "high"))
@@ -144,7 +145,7 @@ def _mark_best(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
 
 
 def _show(axes: Axes, shown: VisibleRange, foot: float) -> None:
-    """Sets the score axis; ``foot`` is the share of it left free below, for marks."""
+    """Set the range of the score axis; ``foot`` is the share of it that is left free at the bottom for marks."""
     low, high = shown.low, shown.high
     if shown.logarithmic:
         axes.set_yscale("log")
@@ -154,14 +155,17 @@ def _show(axes: Axes, shown: VisibleRange, foot: float) -> None:
 
 
 def _svg(figure: Figure, axes: Axes, description: str) -> str:
-    """The picture for a page that holds others: no size, no font, no metadata, no style, identifiers of its own."""
+    """The figure as SVG that can be inlined in a page with other figures.
+
+    Size, fonts, metadata and style sheets are removed, and its ids get a prefix that is unique in the page.
+    """
     if axes.get_legend_handles_labels()[1]:
         axes.legend(
             loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, labelcolor=MUTED, fontsize=9,
             handletextpad=0.3, columnspacing=1.0, borderaxespad=0.2,
         )  # fmt: skip
     buffer = StringIO()
-    # Words as text, so that they can be read and searched; a fixed salt, so that equal runs give equal pages.
+    # Text is kept as text, so that it can be searched and copied. A fixed salt: equal runs give equal pages.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = buffer.getvalue()

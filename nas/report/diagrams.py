@@ -1,8 +1,8 @@
-"""Cells as diagrams: named vertices and labelled links, whatever notation the genotype is written in.
+"""Cells as diagrams: named vertices and labelled links, independent of the notation of the genotype.
 
-Read are the notations of :mod:`search_spaces.cells.notation` (named cells) and NAS-Bench-201's
-``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (one cell with one input; Dong and Yang, ICLR 2020,
-https://arxiv.org/abs/2001.00326). Any other text has no diagram, and the page shows the text alone.
+Two kinds of notation are understood: those of :mod:`search_spaces.cells.notation` (named cells) and that of
+NAS-Bench-201, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (one cell with one input; Dong and Yang, ICLR 2020,
+https://arxiv.org/abs/2001.00326). For any other text there is no diagram, and the page shows only the text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from search_spaces.cells.genotype import INPUTS, Cell, GenotypeError
 from search_spaces.cells.notation import format_compact, parse_stack
 
-#: Operation kinds in the order of the legend: kind -> (its title, a pattern of the names it covers).
+#: Kinds of operations in the order of the legend; each has a title and a pattern for the names of its operations.
 KINDS = {
     "separable": ("separable convolution", re.compile(r"sep_conv_\dx\d")),
     "dilated": ("dilated convolution", re.compile(r"dil_conv_\dx\d")),
@@ -34,7 +34,10 @@ def kind_of(operation: str) -> str:
 
 @dataclass(frozen=True)
 class Link:
-    """From one vertex to a later one. ``operation`` is empty where the tensor passes as it is, ``times`` times."""
+    """A link from one vertex to a later one.
+
+    ``operation`` is empty if the tensor is passed on unchanged; ``times`` says how often it is then concatenated.
+    """
 
     source: int
     target: int
@@ -43,13 +46,13 @@ class Link:
 
     @property
     def label(self) -> str:
-        """What is written on the link."""
+        """The text on the link; it may be empty."""
         return self.operation or (f"\N{MULTIPLICATION SIGN}{self.times}" if self.times > 1 else "")
 
 
 @dataclass(frozen=True)
 class Diagram:
-    """One cell. Vertices are numbered so that links run upwards; the last vertex is the output."""
+    """One cell. Every link goes from a vertex with a lower number to one with a higher; the last one is the output."""
 
     title: str
     vertices: tuple[str, ...]
@@ -57,12 +60,12 @@ class Diagram:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """The operations on its links."""
+        """The operations on the links of the cell."""
         return tuple(link.operation for link in self.links if link.operation)
 
 
 def diagrams(genotype: str) -> tuple[Diagram, ...]:
-    """The different cells of a genotype, each once; empty for a text in no known notation."""
+    """The diagrams of a genotype's cells, one for each different cell; empty for a text in no known notation."""
     try:
         cells = parse_stack(genotype).named_cells()
     except GenotypeError:
@@ -105,10 +108,14 @@ def _nasbench201(text: str) -> tuple[Diagram, ...]:
 
 
 def short_lines(genotype: str, length: int = 64) -> tuple[str, ...]:
-    """For a table: the compact notation, a line a cell; NAS-Bench-201's, a line a node; else a text's beginning."""
+    """A genotype in short lines, for a table.
+
+    The compact notation has one line per cell, that of NAS-Bench-201 one line per node; of any other text, the first
+    ``length`` characters are shown.
+    """
     try:
         return tuple(format_compact(parse_stack(genotype)).split("/"))
-    except (GenotypeError, KeyError):  # no cells; or an operation without a short name
+    except (GenotypeError, KeyError):  # another notation, or an operation without a short name
         if _nasbench201(genotype) and len(genotype) <= 4 * length:
             return tuple(genotype.strip().split("+"))
         return (genotype if len(genotype) <= length else f"{genotype[: length - 1]}\N{HORIZONTAL ELLIPSIS}",)

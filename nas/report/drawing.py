@@ -1,4 +1,4 @@
-"""A diagram as shapes: rounded boxes for vertices and operations, curves between them. The template paints them."""
+"""A diagram as shapes: boxes for vertices and operations, curves between them. The template draws them as SVG."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nas.report.layout import PORT_PITCH, Hop, Layout
 
 # In pixels; the template sets operation labels in a monospaced font of 12 pixels.
 CHARACTER, LABEL_HEIGHT, LABEL_PADDING, LABEL_LENGTH = 7.3, 22.0, 16.0, 24
-PORT_GAP = 30.0  # from the labels of a vertex to it
+PORT_GAP = 30.0  # distance between a vertex and the labels of the links into it
 MARGIN = 6.0
 
 
 class Box(NamedTuple):
-    """A rounded rectangle with a word in it; ``x`` and ``y`` are its upper left corner."""
+    """A rounded rectangle with a label; ``x`` and ``y`` are its upper left corner, in pixels."""
 
     x: float
     y: float
@@ -26,7 +26,7 @@ class Box(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A cubic Bezier curve that leaves and arrives horizontally."""
+    """A cubic Bezier curve that is horizontal at both ends; coordinates in pixels."""
 
     x0: float
     y0: float
@@ -37,7 +37,7 @@ class Line(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The ``d`` of an SVG path."""
+        """The value of the attribute ``d`` of an SVG path."""
         bend = (self.x0 + self.x1) / 2
         start, end = f"{self.x0:.1f} {self.y0:.1f}", f"{self.x1:.1f} {self.y1:.1f}"
         return f"M{start}C{bend:.1f} {self.y0:.1f} {bend:.1f} {self.y1:.1f} {end}"
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawing:
-    """Shapes within ``(0, 0)`` and ``(width, height)``."""
+    """The shapes of a diagram; coordinates from ``(0, 0)`` to ``(width, height)``, in pixels."""
 
     title: str
     width: float
@@ -61,7 +61,7 @@ def draw(diagram: Diagram) -> Drawing:
 
 
 class _Pen:
-    """Draws layer by layer. ``left`` and ``right`` bound each layer; lines bend between them."""
+    """Draws a diagram layer by layer. ``left`` and ``right`` bound each layer; lines are curved only between layers."""
 
     def __init__(self, diagram: Diagram):
         self.diagram = diagram
@@ -81,7 +81,7 @@ class _Pen:
         self.lines: list[Line] = []
 
     def drawing(self) -> Drawing:
-        """All of it, moved so that everything lies within the margins."""
+        """The complete drawing, shifted so that all shapes are within the margins."""
         for d, layer in enumerate(self.layout.items):
             for item in layer:
                 y = self.layout.y[item] + MARGIN
@@ -97,7 +97,7 @@ class _Pen:
         return Drawing(self.diagram.title, self.right[-1] + MARGIN, height, *shapes)
 
     def _block(self, d: int, vertex: int, y: float) -> None:
-        """A vertex and, at its left, the labels of what enters it."""
+        """Draw a vertex and, to its left, the labels of the links into it."""
         name = self.diagram.vertices[vertex]
         width = _vertex_width(name)
         x = self.right[d] - width
@@ -127,7 +127,7 @@ class _Pen:
         self.lines.append(Line(self.right[d], y0, self.left[d + 1], y1, kind))
 
     def _gap(self, d: int) -> float:
-        """Wider where lines climb far, so that they do not run steep."""
+        """The gap after layer ``d``; the greater the largest vertical distance of its lines, so that none is steep."""
         climbs = [
             abs(self.layout.y[hop.start] - self.layout.y[hop.end] - self.layout.offset(hop))
             for hop in self.layout.hops[d]

@@ -1,9 +1,10 @@
-"""Which layer, order and height everything in a diagram gets, so that nothing that carries a word is ever crossed.
+"""Computes the layer, order and height of everything in a diagram, such that no line crosses a label.
 
-Layered drawing (Sugiyama, Tagawa and Toda 1981) with two changes that fit cells. A vertex is one block together with
-the labels of the links into it, one slot each, stacked at its left. And all links of a vertex share one lane through
-the layers they pass, since they carry the same tensor. Blocks and lanes of a layer are kept apart, and lines bend only
-between layers; hence no label meets another label, a vertex or a foreign line, whatever the cell.
+Layered graph drawing (Sugiyama, Tagawa and Toda 1981) with two changes for cells. First, a vertex forms one block with
+the labels of the links into it, which are stacked to its left, one slot each. Second, all links out of a vertex share
+one lane through the layers that they pass, since they carry the same tensor. The blocks and lanes of a layer do not
+overlap, and lines are curved only between layers. Therefore, in any cell, no label overlaps another label, a vertex, or
+the line of another link.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from scipy.optimize import isotonic_regression
 from nas.report.diagrams import Diagram, Link
 
 # In pixels.
-SLOT_PITCH = 29.0  # from one label of a block to the next
-PORT_PITCH = 9.0  # from one line to the next where they enter a vertex
+SLOT_PITCH = 29.0  # distance between the labels of a block
+PORT_PITCH = 9.0  # distance between lines where they enter a vertex
 VERTEX_HEIGHT = 34.0
-SPACING = 20.0  # least vertical distance between neighbours of a layer
-SWEEPS = 12
+SPACING = 20.0  # least vertical distance between neighbours in a layer
+SWEEPS = 12  # passes over all layers to reduce crossings; not in pixels
 
 
 class Item(NamedTuple):
-    """What stands in a layer: a vertex, or the lane of a vertex of an earlier layer."""
+    """An element of a layer: a vertex, or the lane of a vertex of an earlier layer."""
 
     vertex: int
     layer: int
@@ -32,7 +33,10 @@ class Item(NamedTuple):
 
 
 class Hop(NamedTuple):
-    """From an item to one of the next layer; ``link`` is its number in the diagram, None where a lane goes on."""
+    """A line from an item to an item of the next layer.
+
+    ``link`` is the index of its link in the diagram, or None if the hop only continues a lane.
+    """
 
     start: Item
     end: Item
@@ -40,7 +44,11 @@ class Hop(NamedTuple):
 
 
 class Layout:
-    """``items`` per layer, from top to bottom; ``hops`` from each layer to the next; ``y``, the middle of each item."""
+    """The layout of a diagram.
+
+    ``items`` has the items of each layer from top to bottom, ``hops`` the hops from each layer to the next, and ``y``
+    the vertical centre of each item in pixels.
+    """
 
     def __init__(self, diagram: Diagram):
         self.depth = _depths(diagram)
@@ -73,24 +81,24 @@ class Layout:
         return sorted(hops, key=lambda hop: self.items[d].index(hop.start))
 
     def vertex_height(self, vertex: int) -> float:
-        """The height of the vertex itself, with a port for each link into it."""
+        """The height of the vertex without labels, in pixels, large enough for the ends of all links into it."""
         return max(VERTEX_HEIGHT, PORT_PITCH * len(self.slots(vertex)) + 7)
 
     def size(self, item: Item) -> float:
-        """The height of an item, labels included."""
+        """The height of an item with its labels, in pixels."""
         if item.lane:
             return 0.0
         return max(self.vertex_height(item.vertex), self.pitch[item.vertex] * len(self.slots(item.vertex)))
 
     def offset(self, hop: Hop) -> float:
-        """Where a hop arrives, relative to the middle of the item it arrives at."""
+        """Vertical position of the end of a hop, relative to the centre of the item at which it ends, in pixels."""
         if hop.end.lane:
             return 0.0
         slots = self.slots(hop.end.vertex)
         return self.pitch[hop.end.vertex] * (slots.index(hop) - (len(slots) - 1) / 2)
 
     def crossings(self) -> int:
-        """How many pairs of hops cross."""
+        """Number of pairs of hops that cross."""
         total = 0
         for d, hops in enumerate(self.hops):
             starts, ends = ({item: i for i, item in enumerate(layer)} for layer in self.items[d : d + 2])
@@ -99,7 +107,11 @@ class Layout:
         return total
 
     def _order(self, links: tuple[Link, ...]) -> None:
-        """Few crossings: sweeps of barycenters to and fro, after each swaps of neighbours; the best order stays."""
+        """Order the items of each layer such that few hops cross.
+
+        Sweeps over the layers, alternately forwards and backwards, sort each layer by barycentres; after each sweep,
+        neighbours are swapped if that removes crossings. The best order of all sweeps is kept.
+        """
         for hops in self.hops:
             hops.sort(key=lambda hop: "" if hop.link is None else links[hop.link].operation)
         best = (self.crossings(), [list(layer) for layer in self.items])
@@ -132,7 +144,10 @@ class Layout:
                     layer[i : i + 2] = layer[i + 1], layer[i]
 
     def _heights(self) -> dict[Item, float]:
-        """As level with its neighbours as order and spacing allow: layer by layer a least-squares fit, to and fro."""
+        """The vertical centre of each item: as close to that of its neighbours as order and spacing allow.
+
+        Each layer in turn is fitted by least squares, in sweeps forwards and backwards over the layers.
+        """
         size = {item: self.size(item) for layer in self.items for item in layer}
         y = {item: 60.0 * i for layer in self.items for i, item in enumerate(layer)}
         offsets = {hop: self.offset(hop) for hops in self.hops for hop in hops}
@@ -149,7 +164,7 @@ class Layout:
 
 
 def _depths(diagram: Diagram) -> list[int]:
-    """The layer of each vertex: after all it reads; the output after everything, read or not."""
+    """The layer of each vertex: after all vertices that it has links from. The output comes after all others."""
     depth = [0] * len(diagram.vertices)
     for link in sorted(diagram.links, key=lambda link: link.target):
         depth[link.target] = max(depth[link.target], depth[link.source] + 1)
@@ -158,7 +173,7 @@ def _depths(diagram: Diagram) -> list[int]:
 
 
 def _level(item: Item, y: dict[Item, float], offsets: dict[Hop, float]) -> float:
-    """The mean height of what ``item`` is joined to; that lanes run straight counts most."""
+    """The weighted mean of the heights of the hops' other ends; lanes have a greater weight, to keep them straight."""
     total = weights = 0.0
     for hop, offset in offsets.items():
         if item in (hop.start, hop.end):

@@ -1,4 +1,4 @@
-"""The page put together: what the template is told, section by section."""
+"""Renders the page of a run: computes the values that the template shows, section by section."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from proxies.spelling import base_name, image_options
 from search_spaces.cells.notation import SHORT_NAMES
 from searchers.base import Trial
 
-CHARTED = 3  # proxies that get charts; all are in the tables
-LISTED = 10
-FEWEST_FOR_OPERATIONS = 20  # candidates; below, a tenth of them is one cell
-REASONS = 12
-ROBUST = ("robust", "robust_released")  # what is told of their images by options of the search
-ROBUST_IMAGES = ("ntk_images", "curvature_images")
-MAX_LINKS = 80  # of a cell that is drawn
+CHARTED = 3  # number of proxies with charts; the tables show all proxies
+LISTED = 10  # number of candidates in the list of the best
+FEWEST_FOR_OPERATIONS = 20  # candidates needed to compare operations; with fewer, the best tenth is a single cell
+REASONS = 12  # number of reasons in the table of failures
+ROBUST = ("robust", "robust_released")  # proxies whose numbers of images are options of the search
+ROBUST_IMAGES = ("ntk_images", "curvature_images")  # those options
+MAX_LINKS = 80  # a cell with more links is not drawn
 
 SIZES: tuple[tuple[str, Callable[[Ranked], int]], ...] = (
     ("parameters", lambda trial: trial.params),
@@ -34,7 +34,7 @@ SIZES: tuple[tuple[str, Callable[[Ranked], int]], ...] = (
 
 
 def render(record: RunRecord) -> str:
-    """The page of a run as HTML."""
+    """The HTML text of a run's page."""
     ranked = ranking(record.trials, record.proxies)
     best = record.best or (ranked[0] if ranked else None)
     drawings = _drawings(best)
@@ -88,14 +88,17 @@ def _environment() -> jinja2.Environment:
 
 
 def _table(record: RunRecord) -> dict[str, str]:
-    """What the page says of the table that the run was scored by; empty where proxies scored it."""
+    """Facts about the table from which the run's scores were looked up; empty if the scores are from proxies."""
     table = record.section("table")
     names = ("metric", "description", "source") if table else ()
     return {name: str(table.get(name, "not recorded")) for name in names}
 
 
 def _images(record: RunRecord) -> str:
-    """How many images the scores are from, where the run says so: ``ntk 50, curvature 8``; with names if of several."""
+    """The numbers of images that the scores were computed on, as far as recorded: ``ntk 50, curvature 8``.
+
+    If the run has several proxies, each is preceded by the name of its proxy.
+    """
     told = {proxy.name: counts for proxy in record.proxies if (counts := _image_counts(record, proxy.name))}
     if len(record.proxies) == 1:
         return "".join(told.values())
@@ -105,7 +108,7 @@ def _images(record: RunRecord) -> str:
 def _image_counts(record: RunRecord, proxy: str) -> str:
     try:
         counts = dict(image_options(proxy))
-    except ValueError:  # a name of somebody's own
+    except ValueError:  # the name of a user's own proxy
         return ""
     if base_name(proxy) in ROBUST:
         configured = record.section("configuration")
@@ -114,7 +117,7 @@ def _image_counts(record: RunRecord, proxy: str) -> str:
 
 
 def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> list[str]:
-    """What the reader must know before anything else."""
+    """Warnings at the top of the page, such as that the run is incomplete."""
     notes = []
     state = {
         "running": "This search had not ended when the page was written: all figures are of the candidates so far.",
@@ -131,12 +134,12 @@ def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
         if not proxy.recorded:
             notes.append(f"The run does not record which direction of {proxy.name} is better; higher is assumed.")
         if proxy.relative:
-            notes.append(f"{proxy.name} compares the candidates of this run: among others they have another score.")
+            notes.append(f"{proxy.name} compares the candidates of this run: in another run the scores would differ.")
     return notes
 
 
 def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> list[tuple[str, str, str]]:
-    """The figures at the head: what, how much, and a word on it."""
+    """The key figures at the top of the page: name, value and explanation of each."""
     facts = []
     if best is not None:
         for proxy in record.proxies[:CHARTED]:
@@ -149,9 +152,9 @@ def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     facts.append(("candidates", f"{len(record.trials):,}", f"{ok:,} scored, {len(ranked):,} of them distinct"))
     seconds = wording.finite(record.manifest.get("seconds"))
     facts.append(("wall time", "not recorded" if seconds is None else wording.duration(seconds), "start to end"))
-    if not record.section("table"):  # looking up costs nothing
+    if not record.section("table"):  # looking scores up in a table takes no time worth showing
         days, unit = wording.search_cost(record)
-        facts.append((f"search, {unit}", days, "wall times of the candidates added up, each on one thread"))
+        facts.append((f"search, {unit}", days, "sum of the candidates' wall times, each on one thread"))
     return facts
 
 
@@ -170,10 +173,10 @@ def _drawings(best: Trial[str] | None) -> list[Any]:
 
 
 def _panel(record: RunRecord, ranked: list[Ranked], proxy: ScoredBy, best: Trial[str] | None) -> dict[str, Any]:
-    """The charts of one proxy. They are markup by our own hand; every word in them is escaped there."""
+    """The charts of one proxy, with remarks. They are marked as safe HTML, since charts.py escapes all text in them."""
     scored = [trial for trial in record.trials if is_ranked(trial, record.proxies)]
     chosen = -1 if best is None else best.id
-    if not any(trial.id == chosen for trial in ranked):  # a repeat of it was recorded in its place
+    if not any(trial.id == chosen for trial in ranked):  # the ranking holds another trial of the same cell
         chosen = next((trial.id for trial in ranked if best is not None and trial.key == best.key), -1)
     pictures = [charts.progress(record.trials, scored, proxy, chosen)]
     if any(trial.params for trial in ranked):
@@ -200,7 +203,7 @@ def _sizes(ranked: list[Ranked], proxies: tuple[ScoredBy, ...]) -> list[dict[str
 
 
 def _operations(ranked: list[Ranked]) -> dict[str, Any] | None:
-    """Operations among the best tenth and among all; None where the genotypes are in no known notation."""
+    """Shares of operations in the best tenth and in all candidates; None if a genotype is in no known notation."""
     if len(ranked) < FEWEST_FOR_OPERATIONS:
         return {"fewest": FEWEST_FOR_OPERATIONS}
     chosen = [[name for cell in diagrams(trial.genotype) for name in cell.operations] for trial in ranked]
@@ -218,7 +221,10 @@ def _operations(ranked: list[Ranked]) -> dict[str, Any] | None:
 
 
 def _failures(record: RunRecord) -> list[dict[str, Any]]:
-    """Candidates without a usable score, by reason, the most frequent first; reasons that differ in numbers are one."""
+    """Candidates without a usable score, grouped by reason, the most frequent first.
+
+    Reasons that differ only in numbers are one group.
+    """
     groups: dict[tuple[str, str], list[Trial[str]]] = {}
     for trial in record.trials:
         if not is_ranked(trial, record.proxies):
@@ -239,7 +245,7 @@ def _failures(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def _tables(record: RunRecord) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What the run was made of, as tables of names and values."""
+    """Configuration, data, versions and hardware of the run, as tables of names and values."""
     manifest = record.manifest
     times = {
         "command": manifest.get("command"),

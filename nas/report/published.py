@@ -1,9 +1,9 @@
-"""Published figures that a run's scores are set beside.
+"""Published correlations of proxies with robust accuracy, which a page shows next to the scores of a run.
 
-Kendall's tau between an untrained network's score and the PGD robust accuracy it reaches after adversarial training,
-on the 223 DARTS cells of Tiny-RobustBench (16 channels, 8 layers, CIFAR-10, PGD-7 training at epsilon 8/255). From the
-logs of Feng et al., "Zero-cost Proxy for Adversarial Robustness Evaluation" (ICLR 2025,
-https://github.com/fyqsama/ZCP); the baselines, which no proxy is needed for, are recomputed from the records.
+Kendall's tau between the score of an untrained network and its PGD robust accuracy after adversarial training, on the
+223 DARTS cells of Tiny-RobustBench (16 channels, 8 layers, CIFAR-10, PGD-7 training at epsilon 8/255). The values are
+from the logs of Feng et al., "Zero-cost Proxy for Adversarial Robustness Evaluation" (ICLR 2025,
+https://github.com/fyqsama/ZCP); those of the baselines, which need no proxy, are recomputed from the records.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ CELLS = 223
 HALF_WIDTH = 0.09
 
 
-#: What docs/results/correlation-tiny-robustbench.md has of ``robust``, the paper's formula, and of the count beside it.
+#: This project's own results in docs/results/correlation-tiny-robustbench.md: tau of ``robust`` (the paper's formula)
+#: and of the parameter count, on ``cells`` of the 223 cells.
 OWN = {"tau": "+0.420", "cells": "110", "params": "+0.428"}
 
 
 @dataclass(frozen=True)
 class PublishedTau:
-    """``name`` is the proxy's name in a run; ``baseline`` marks what needs no proxy.
+    """The published tau of one score.
 
-    ``kin`` is a proxy of the same idea whose own figure is not published.
+    ``name`` is the name of the proxy in a run; ``baseline`` marks a property of the cell that needs no proxy; ``kin``
+    is the name of a related proxy whose own tau is not published.
     """
 
     name: str
@@ -36,7 +38,7 @@ class PublishedTau:
 
     @property
     def pairs_right(self) -> int:
-        """Of 100 pairs of cells, how many the score puts in the right order (ties aside)."""
+        """Out of 100 pairs of cells, the number that the score puts in the right order (without ties)."""
         return round(50 * (1 + self.tau))
 
 

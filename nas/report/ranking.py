@@ -1,6 +1,7 @@
-"""What the numbers of a run say: the order of its candidates, and how much of a score is size.
+"""Statistics of a run: the ranking of its candidates, the correlation of scores with size, and the operations used.
 
-Everything here is about distinct candidates: a key proposed twice (its score was reused) counts once.
+All statistics are over distinct candidates: if a canonical key was proposed twice (and its score reused), it counts
+once.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from nas.runs.reader import ScoredBy
 from searchers.base import Trial
 from searchers.objectives import RankSum, rank
 
-RESAMPLES = 1000  # of a bootstrap; fewer for long runs, where each costs more and the interval is narrow
-LOG_RATIO = 1000.0
-TOP = 0.1  # the share of candidates whose operations are set beside those of all
+RESAMPLES = 1000  # bootstrap resamples; fewer for long runs, where a resample costs more and the interval is narrow
+LOG_RATIO = 1000.0  # ratio of largest to smallest score above which the axis is logarithmic
+TOP = 0.1  # share of best candidates whose operations are compared with those of all
 
 Ranked = Trial[str]
 
@@ -34,16 +35,17 @@ def is_ranked(trial: Trial[str], proxies: Sequence[ScoredBy]) -> bool:
 
 
 def ranking(trials: Sequence[Trial[str]], proxies: Sequence[ScoredBy]) -> list[Ranked]:
-    """The distinct candidates with a finite score from every proxy, best first, as the search itself ranks them.
+    """The distinct candidates with a finite score from every proxy, best first, in the same order as in the search.
 
-    Several proxies: by the mean of the candidate's ranks. Equal candidates stand in the order of proposal.
+    With several proxies, candidates are ordered by the mean of their ranks. Candidates of equal rank are in the order
+    of proposal.
     """
     usable = [trial for trial in trials if is_ranked(trial, proxies)]
     return rank(usable, RankSum({proxy.name: proxy.direction for proxy in proxies}), len(usable)) if usable else []
 
 
 def best_so_far(scores: Sequence[float], sign: int) -> np.ndarray:
-    """The running best of scores in the order of proposal."""
+    """For each score, in the order of proposal, the best score up to then; ``sign`` is -1 if lower is better."""
     return sign * np.maximum.accumulate(sign * np.asarray(scores, dtype=float))
 
 
@@ -58,9 +60,10 @@ class Correlation:
 
 
 def correlate(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Correlation | None:
-    """Kendall's tau of two equally long sequences; None where it is not defined (a constant side, under 3 pairs).
+    """Kendall's tau of two sequences of equal length; None if it is undefined (one is constant) or under 3 pairs.
 
-    The interval resamples candidates with replacement. A resample with a constant side has no tau and is left out.
+    The interval is from resampling candidates with replacement. A resample in which one side is constant has no tau and
+    is left out.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -72,9 +75,10 @@ def correlate(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Corre
 
 
 def _weighted_taus(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Tau-b of ``x`` and ``y`` ``(N,)`` for each row of ``weights`` ``(R, N)``: how often a resample holds a candidate.
+    """Tau-b of ``x`` and ``y`` ``(N,)`` in each resample, ``(R,)`` or fewer, without those in which it is undefined.
 
-    Sums over pairs are matrix products, 256 candidates at a time, not a loop over resamples.
+    :param weights: how often each resample contains each candidate, ``(R, N)``. Sums over pairs are computed as matrix
+        products, 256 candidates at a time, not in a loop over resamples.
     """
     agreeing, x_differs, y_differs = np.zeros((3, len(weights)))
     for start in range(0, len(x), 256):
@@ -87,9 +91,10 @@ def _weighted_taus(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndar
 
 
 def size_correlation(ranked: Sequence[Ranked], proxy: ScoredBy, size: Callable[[Ranked], int]) -> Correlation | None:
-    """Tau between goodness and ``size`` (params, MACs), over candidates whose size is recorded.
+    """Tau between the score and ``size`` (params or MACs), over the candidates whose size is recorded.
 
-    The score's direction is taken out: a positive tau always means that larger candidates are judged better.
+    The sign of a score for which lower is better is inverted, so a positive tau always means that larger candidates are
+    judged better.
     """
     known = [trial for trial in ranked if size(trial) > 0]
     return correlate([proxy.sign * trial.scores[proxy.name] for trial in known], [size(trial) for trial in known])
@@ -97,9 +102,9 @@ def size_correlation(ranked: Sequence[Ranked], proxy: ScoredBy, size: Callable[[
 
 @dataclass(frozen=True)
 class OperationShare:
-    """How often an operation is chosen, as a share of edges.
+    """The share of edges that have an operation, among the best candidates (``top``) and among all (``all``).
 
-    ``low`` and ``high`` bound what 95 % of equally many candidates, drawn blindly, would show in place of ``top``.
+    ``low`` and ``high`` bound the share, with 95 % probability, in as many candidates drawn at random.
     """
 
     operation: str
@@ -110,9 +115,9 @@ class OperationShare:
 
 
 def operation_shares(operations: Sequence[Sequence[str]], top: int, *, seed: int = 0) -> list[OperationShare]:
-    """Shares among the first ``top`` candidates and among all, the most frequent overall first.
+    """The share of each operation in the first ``top`` candidates and in all; most frequent operation first.
 
-    :param operations: per candidate, best first, the operations on its edges.
+    :param operations: for each candidate, best first, the operations on its edges.
     """
     names = [name for name, _ in Counter(name for each in operations for name in each).most_common()]
     counts = np.array([[list(each).count(name) for name in names] for each in operations], dtype=float)  # (N, names)
@@ -132,7 +137,7 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class VisibleRange:
-    """What a chart of scores shows; ``outside`` counts the candidates beyond it, all of them bad."""
+    """The range of scores that a chart shows; ``outside`` is the number of (bad) candidates outside of it."""
 
     low: float
     high: float
@@ -141,13 +146,15 @@ class VisibleRange:
 
     @property
     def flat(self) -> bool:
-        """Whether all of it is one value, up to rounding."""
+        """Whether the range is a single value, up to rounding."""
         return self.high - self.low <= 1e-9 * max(abs(self.low), abs(self.high))
 
 
 def visible_range(scores: Sequence[float], sign: int) -> VisibleRange:
-    """All good scores; bad ones down to ten interquartile ranges from the quartile: a few hopeless candidates would
-    otherwise press all the others into one line. Positive scores that span a factor over 1,000 are shown as logarithms.
+    """The range that a chart shows: all good scores, and bad ones up to ten interquartile ranges from the quartile.
+
+    Without this limit, a few very bad candidates would compress all others into a line. If all scores are positive and
+    span a factor of more than 1,000, the axis is logarithmic.
     """
     values = np.asarray(scores, dtype=float)
     logarithmic = bool(values.min() > 0 and values.max() / values.min() > LOG_RATIO)
@@ -156,6 +163,6 @@ def visible_range(scores: Sequence[float], sign: int) -> VisibleRange:
     floor = float(goodness.min())
     if upper > lower:
         floor = max(floor, lower - 10 * (upper - lower))
-    worst = min(range(len(values)), key=lambda i: (goodness[i] < floor, goodness[i]))  # of those that are shown
+    worst = min(range(len(values)), key=lambda i: (goodness[i] < floor, goodness[i]))  # worst one shown
     ends = float(values[worst]), float(values[goodness.argmax()])
     return VisibleRange(min(ends), max(ends), logarithmic, int((goodness < floor).sum()))

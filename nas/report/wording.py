@@ -1,4 +1,4 @@
-"""Numbers and findings as a reader wants them: with units, rounded, and with what they mean."""
+"""Formats numbers and findings for readers: rounded, with units, and with an explanation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_A_DAY = 86_400
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that say something: ``24 min 47 s``."""
+    """A time in its two largest units, such as ``24 min 47 s``; below a minute in seconds."""
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     whole = round(seconds)
@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(count: int) -> str:
-    """A large count with three digits: ``3.43 M``; 0 means that it was not recorded."""
+    """A count with three significant digits and a unit, such as ``3.43 M``; 0 means that it was not recorded."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= 0.9995 * size:
             return f"{count / size:#.3g}".rstrip(".") + f"\N{NO-BREAK SPACE}{unit}"
@@ -34,18 +34,18 @@ def amount(count: int) -> str:
 
 
 def score(value: float) -> str:
-    """A score with five digits; with four and an exponent where it is huge or tiny."""
+    """A score with five significant digits, or, if it is very large or small, with four and an exponent."""
     text = f"{value:#.5g}".rstrip(".") if value == 0 or 1e-4 <= abs(value) < 1e6 else f"{value:.3e}".replace("e+", "e")
     return text.replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float) -> str:
-    """A correlation with its sign."""
+    """A correlation with its sign and two decimals."""
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def setting(value: Any) -> str:
-    """A value of the configuration."""
+    """A value of the configuration as text."""
     if value is None:
         return "none"
     if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
@@ -54,7 +54,7 @@ def setting(value: Any) -> str:
 
 
 def command(record: RunRecord) -> str:
-    """The shell command that repeats the run; settings of none or false are the defaults."""
+    """The shell command that repeats the run; settings that are None or false are defaults and are left out."""
     words = ["python", "-m", f"nas.{record.manifest.get('command', 'search')}"]
     for name, value in record.section("configuration").items():
         for each in value if isinstance(value, list) else [value]:
@@ -67,7 +67,7 @@ def command(record: RunRecord) -> str:
 
 
 def search_cost(record: RunRecord) -> tuple[str, str]:
-    """The scoring time of all candidates together, in days, and of what: ``("0.0172", "GPU-days")``."""
+    """The sum of the scoring times of all candidates in days, and its unit: ``("0.0172", "GPU-days")``."""
     seconds = sum(trial.seconds for trial in record.trials)
     days = seconds / SECONDS_A_DAY
     text = f"{days:#.3g}" if days >= 1e-3 else f"{days:.5f}"
@@ -80,7 +80,7 @@ def _processor(record: RunRecord) -> str:
 
 
 def size_finding(correlation: Correlation | None, size: str) -> str:
-    """What a correlation between score and size says, in one sentence."""
+    """The meaning of a correlation between score and size, in a sentence or two."""
     if correlation is None:
         return f"Not defined: too few candidates, or all of equal score or equal {size}."
     pairs = round(50 * (1 + abs(correlation.tau)))
@@ -92,6 +92,6 @@ def size_finding(correlation: Correlation | None, size: str) -> str:
 
 
 def finite(value: Any) -> float | None:
-    """A number of the manifest, or None where it holds none."""
+    """A value of the manifest as a float, or None if it is not a finite number of at least 0."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     return float(value) if usable else None

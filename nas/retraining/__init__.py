@@ -1,4 +1,4 @@
-"""The best cells of a search, trained side by side; those that fall behind are stopped early.
+"""Trains the best cells of a search in competition; cells with lower robust accuracy are stopped early.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The configuration of a retraining: that of a training, and how the cells compete."""
+"""The configuration of a retraining: the options of a training, and those of the competition between the cells."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nas.training.config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainConfig(TrainConfig):
-    """What a retraining is; the training options are those of :class:`~nas.training.config.TrainConfig`.
+    """All settings of a retraining; the training options are those of :class:`~nas.training.config.TrainConfig`.
 
-    Fields marked ``free`` may change when it is resumed, the executor included.
+    Fields marked ``free``, among them the executor, may change when a retraining is resumed.
     """
 
     run: str | None = option(None, "run directory of the search whose best cells are trained", free=True)
     cell: str | None = field(init=False, default=None)
     model: str | None = field(init=False, default=None)
     space: str | None = field(init=False, default=None)
-    top: int = option(5, "how many cells")
-    reduction_factor: float = option(3.0, "at each cut about one cell in so many goes on")
+    top: int = option(5, "number of best cells to train")
+    reduction_factor: float = option(3.0, "factor by which each cut reduces the number of cells: 3 keeps about a third")
     grace_epochs: int = option(None, "epochs before the first cut (default: --epochs / the factor squared, rounded up)")
     executor: Literal["ray", "local"] = option(
         "ray", "ray: trials of Ray Tune under ASHA; local: the same cuts in this process, one cell after the other",
@@ -60,25 +60,25 @@ class RetrainConfig(TrainConfig):
         if self.method == "none":
             raise UserError("--method none has no use here: cells compete by robust accuracy")
         if self.validation == 0:
-            raise UserError("--validation must be above 0, got 0: its images tell which cells go on")
+            raise UserError("--validation must be above 0, got 0: cells are compared on the images held out")
         if self.workers is not None:
             bounds.whole("workers", self.workers)
         check_executor(self)
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """The epochs after which cells are cut, the last one left out."""
+        """The epochs after which cells are compared and cut (ASHA's rungs), without the last epoch."""
         rungs: list[int] = []
         while (epoch := math.ceil(self.grace_epochs * self.reduction_factor ** len(rungs))) < self.epochs:
             rungs.append(epoch)
         return tuple(rungs)
 
     def for_cell(self, space: str, genotype: str) -> TrainConfig:
-        """The training of one cell."""
+        """The training configuration of one cell."""
         names = {each.name for each in dataclasses.fields(TrainConfig)} - {"run", "cell", "model", "space"}
         return TrainConfig(cell=genotype, space=space, **{name: getattr(self, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
+        """JSON values by field name, in the form that the manifest stores and ``--config`` reads."""
         given = {each.name for each in dataclasses.fields(self) if each.init}
         return {name: value for name, value in super().to_json().items() if name in given}

@@ -1,7 +1,7 @@
 """Successive halving (Jamieson and Talwalkar, AISTATS 2016; ASHA: Li et al., MLSys 2020, https://arxiv.org/abs/1810.05934).
 
-All cells train to the first rung, of which the best go on to the next, and so on to the last epoch. What each cell has
-done lies in its own directory, so cells go on wherever they were left, under whichever executor.
+All cells are trained to the first rung; the best of them are trained to the second rung, and so on to the last epoch.
+The state of each cell's training is in the cell's own directory, so a retraining can be resumed with any executor.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nas.training.directory import holds_training
 from nas.training.trainer import Trainer
 from search_spaces.base import SearchSpace
 
-#: what cells compete by: robust accuracy on images held out of training
+#: the metric by which cells are compared: robust accuracy on images held out of training
 METRIC = "validation_robust_accuracy"
 FAILED = "failed.json"
 
-#: called with the number of a cell and the record of an epoch that it has finished
+#: function that is called with the number of a cell and the record of an epoch that it has finished
 Watch = Callable[[int, Epoch], None]
 
 
@@ -43,13 +43,13 @@ class Contender:
     space: SearchSpace[Any] | None = None
 
     def trainer(self, images: ImageSplit | None = None) -> Trainer:
-        """The training, or what is left of it."""
+        """The training of the cell, resumed if it was started before."""
         return Trainer(self.config, out=self.out, resume=holds_training(self.out), images=images, space=self.space)
 
     def train(self, images: ImageSplit, until: int, watch: Callable[[Epoch], None]) -> bool:
-        """Train to the end of epoch ``until``; False, with the reason on disk, where that cannot be done.
+        """Train to the end of epoch ``until``. If that fails, write the reason to disk and return False.
 
-        :param watch: called with every epoch's record, those of before included.
+        :param watch: called with the record of every epoch, including those finished before.
         :raises UserError: the reason cannot be written.
         """
         (self.out / FAILED).unlink(missing_ok=True)
@@ -57,7 +57,7 @@ class Contender:
             self.trainer(images).run(watch, until=until)
         except (Stopped, UserError) as error:
             self.fail(str(error))
-        except Exception as error:  # of this cell; the others go on
+        except Exception as error:  # only this cell fails; the others are still trained
             self.fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
             if self.config.device.startswith("cuda"):
                 torch.cuda.empty_cache()
@@ -66,7 +66,7 @@ class Contender:
         return False
 
     def fail(self, reason: str) -> None:
-        """Keep the reason why the cell goes no further.
+        """Write to disk the reason why the cell's training failed.
 
         :raises UserError: it cannot be written.
         """
@@ -77,29 +77,36 @@ class Contender:
             raise UserError(f"{self.out / FAILED} cannot be written: {error.strerror or error}") from None
 
     def failure(self) -> str | None:
-        """Why the cell went no further, where it failed."""
+        """The reason why the cell's training failed; None if it did not fail."""
         failed = read_json(self.out / FAILED)
         return None if failed is None else str(failed.get("error"))
 
     def history(self) -> list[Epoch]:
-        """The epochs that a training would go on after."""
+        """The records of the epochs in the last checkpoint, after which a training resumes."""
         last = self.out / TRAIN / LAST
         try:
             history = read_checkpoint(last, self.space).facts["history"] if last.exists() else []
             return [{**epoch, METRIC: float(epoch[METRIC])} for epoch in history]
         except (UserError, KeyError, TypeError):
-            return []  # training says what is wrong with it
+            return []  # the checkpoint is damaged: resuming the training will report how
 
 
 def survivors(accuracies: Sequence[float], factor: float) -> list[bool]:
-    """Which go on: those from the quantile 1 - 1 / ``factor`` up, where ASHA cuts; at least the best."""
+    """Which cells are trained further: those at or above the quantile 1 - 1 / ``factor``, as in ASHA.
+
+    The best cell always is.
+    """
     return [bool(each >= np.percentile(accuracies, 100 * (1 - 1 / factor))) for each in accuracies]
 
 
 def halve(
     contenders: Sequence[Contender], rungs: Sequence[int], epochs: int, factor: float, images: ImageSplit, watch: Watch
 ) -> None:
-    """Train and cut in this process. Which cells go on depends on nothing but what each has reached at the rung."""
+    """Train and cut the cells in this process, one after the other.
+
+    Which cells are trained further depends only on the accuracies that the cells have at the rung. A cell whose
+    training fails is left out.
+    """
     racing = list(contenders)
     for until in (*rungs, epochs):
         reached: list[tuple[Contender, float]] = []

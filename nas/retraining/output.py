@@ -1,4 +1,4 @@
-"""What a user sees of a retraining: a bar for each cell, and the table of what they have reached."""
+"""Terminal output of a retraining: a progress bar for each cell, and the table of results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nas.retraining.retrainer import RetrainResult
 
 
 class RetrainProgress(Bars):
-    """A bar for each cell: epochs, and robust validation accuracy after the last one."""
+    """A progress bar for each cell: epochs, and robust and clean validation accuracy after the latest epoch."""
 
     def __init__(self, epochs: int, *, show: bool, title: str = ""):
         super().__init__(
@@ -27,7 +27,7 @@ class RetrainProgress(Bars):
         self._tasks: dict[int, TaskID] = {}
 
     def update(self, number: int, epoch: dict[str, Any]) -> None:
-        """The cell has finished an epoch; the first call shows the bars."""
+        """Show that cell ``number`` has finished an epoch; the first call shows the bars."""
         self.start()
         if number not in self._tasks:
             self._tasks[number] = self.progress.add_task(f"cell {number}", total=self._epochs, figures="")
@@ -36,7 +36,7 @@ class RetrainProgress(Bars):
 
 
 def print_result(result: RetrainResult, proxies: list[str]) -> None:
-    """The cells, best first, and where the best one lies."""
+    """Print the table of cells, best first, and the run directory of the best one."""
     table = Table(
         title="cells by robust accuracy on images held out of training, at the best epoch of each", title_justify="left"
     )

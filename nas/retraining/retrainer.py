@@ -1,4 +1,4 @@
-"""A retraining from its configuration to the table of what the cells have reached."""
+"""Runs a retraining from its configuration to the results of the cells in ``retrain.json``."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainResult:
-    """What a retraining left: ``cells`` are the records of ``retrain.json``, best first."""
+    """The result of a retraining: ``cells`` are the records of ``retrain.json``, best first."""
 
     path: Path
     cells: list[dict[str, Any]]
 
     @property
     def best(self) -> dict[str, Any]:
-        """The cell with the greatest robust validation accuracy of those that trained to the end."""
+        """The record of the cell with the highest robust validation accuracy among those trained to the last epoch."""
         return self.cells[0]
 
 
 class Retrainer:
     """One retraining, in the folder ``retrain`` of a search's run directory: ``cell-1`` is the search's best cell.
 
-    :param resume: go on with the one that lies there.
-    :param space: the search space of the run, where it is none of this program's.
-    :raises UserError: an option that cannot be, in one line.
+    :param resume: resume the retraining in that folder.
+    :param space: the search space of the run, where it is not one of this program's.
+    :raises UserError: an option is not valid, or the run has no cells to train.
     """
 
     def __init__(self, config: RetrainConfig, *, resume: bool = False, space: SearchSpace[Any] | None = None):
@@ -78,16 +78,17 @@ class Retrainer:
         return Contender(number=cell["number"], config=resolved(config, self.space), out=out, space=self.space)
 
     def run(self, watch: Watch | None = None) -> RetrainResult:
-        """Train, cut, and write ``retrain.json``; what is finished is on disk at every moment.
+        """Train and cut the cells, and write ``retrain.json``. Each epoch is written to disk as soon as it is finished.
 
-        :param watch: called with a cell's number and the record of each epoch it has finished.
-        :raises Stopped: no cell could be trained to the end.
-        :raises KeyboardInterrupt: with a message that says how to go on.
+        :param watch: called with a cell's number and the record of each epoch that it has finished.
+        :raises UserError: the directory holds another retraining, or files cannot be read or written.
+        :raises Stopped: no cell could be trained to the last epoch.
+        :raises KeyboardInterrupt: the user interrupted the retraining; the message says how to resume.
         """
         config = self.config
         watch = watch or (lambda number, epoch: None)
         images = training_images(self.contenders[0].config)
-        held_out(images, config.images, config.validation, config.seed)  # a slip is told once, not by each cell
+        held_out(images, config.images, config.validation, config.seed)  # report wrong options once, not for each cell
         kind = (
             images.classes,
             (images.images.shape[2], images.images.shape[3]),
@@ -112,7 +113,7 @@ class Retrainer:
     def _run(self, images: ImageSplit, compete: Callable[[], None]) -> RetrainResult:
         config = self.config
         try:
-            self._check_path()  # once more: nobody else can write now
+            self._check_path()  # checked again under the lock, since another process may have written before it
             manifest = {
                 "command": "retrain",
                 "format": FORMAT,
@@ -144,7 +145,7 @@ class Retrainer:
         }  # fmt: skip
 
     def _check_path(self) -> None:
-        """Refuse a directory that holds another retraining."""
+        """:raises UserError: the directory holds another retraining than the one to start or resume."""
         if not self.resume:
             if (self.path / MANIFEST).exists():
                 raise UserError(
@@ -173,9 +174,9 @@ def read_retraining(run: Path) -> dict[str, Any]:
 
 
 def best_cells(run: Path, top: int) -> list[dict[str, Any]]:
-    """The ``top`` cells that the search in ``run`` ranks best; fewer where it has fewer.
+    """Records of the ``top`` cells that the search in ``run`` ranks best, or of all if it has fewer.
 
-    :raises UserError: it has none.
+    :raises UserError: the run has no cell with a score.
     """
     record = read_run(run)
     space = record.manifest["configuration"].get("space")
@@ -192,5 +193,5 @@ def best_cells(run: Path, top: int) -> list[dict[str, Any]]:
 
 
 def _merit(cell: dict[str, Any]) -> tuple[bool, int, float]:
-    """Cells that trained to the end first, then those that got further."""
+    """Sort key: first whether the cell was trained to the last epoch, then number of epochs, then robust accuracy."""
     return cell["status"] == "finished", cell["epochs"], cell["best"][METRIC] if cell["best"] else -1.0

@@ -1,11 +1,12 @@
-"""Cells as trials of Ray Tune under ASHA. The one module of retraining that knows ray.
+"""Trains cells as trials of Ray Tune under the ASHA scheduler. The only module of retraining that uses ray.
 
-A trial trains in the cell's own directory, where every epoch is stored whole, so one that is started again, by Tune
-after a worker's death or by a later process, goes on after the last finished epoch and reports the earlier ones again.
+A trial trains in its cell's own directory, where each finished epoch is stored. If a trial is started again, by Tune
+after its worker has died or by a later process, it resumes after the last finished epoch and reports the earlier epochs
+to Tune again.
 
-Those directories are all that a retraining goes on from. ``Tuner.restore`` of Ray 2.60 would not do: it forgets what
-the scheduler has seen, so that cells are no longer compared with those that ended before; it cannot go on from a state
-that was being written when the driver was killed; and that state is pickled. What Tune keeps is removed at the end.
+A retraining is resumed from these directories only. ``Tuner.restore`` of Ray 2.60 is not suitable: it loses the results
+that the scheduler has seen, so cells would no longer be compared with cells that ended before; it fails if the driver
+was killed while it wrote its state; and that state is a pickle. Tune's own files are deleted at the end.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints a table even when it is asked not to
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the cells have files of their own
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # this program handles Ctrl-C itself
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray's new output prints a table even with verbose=0
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # each cell's training writes its own files
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
@@ -32,21 +33,21 @@ from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, Contender, Watch
 from nas.training.course import Epoch
 
-#: Tune's own files, in the directory of the retraining
+#: folder of Tune's own files, in the directory of the retraining
 SCRATCH = "ray"
-#: marks, in its directory, a cell that was cut
+#: file in the directory of a cell which marks that the cell was cut
 CUT = "cut"
-#: how often a trial whose worker died is started again
+#: number of times that a trial is started again after its worker has died
 RETRIES = 2
-#: bytes of a private cluster's object store besides the images
+#: size in bytes of a private cluster's object store, in addition to that of the images
 ROOM = 128 * 2**20
 
 
 class Trials:
-    """The contenders as trials; also a context manager, which joins the cluster or starts a private one.
+    """The contenders as trials of Ray Tune. A context manager: on entry it joins a cluster or starts a private one.
 
     :param path: directory of the retraining, on storage that all machines of the cluster mount.
-    :raises UserError: there is no cluster, or no room in a private one.
+    :raises UserError: (on entry) no cluster can be reached, or a private one has no room for a worker.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Trials:
         self._crew.close()
 
     def run(self) -> None:
-        """Train, several at a time, all that were not trained to the end and not cut before."""
+        """Train in parallel all cells that have not been trained to the last epoch and have not been cut."""
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         logging.getLogger("ray.tune.execution.insufficient_resources_manager").setLevel(logging.WARNING)
         histories = {number: each.history() for number, each in self.contenders.items()}
@@ -89,7 +90,7 @@ class Trials:
         finally:
             shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         for result in (results[index] for index in range(len(results))):
-            if result.error is not None:  # worker after worker died
+            if result.error is not None:  # the worker died, and again in each retry
                 self.contenders[(result.config or {})["number"]].fail(" ".join(str(result.error).split())[-300:])
 
     def _tuner(self, numbers: list[int], ended: dict[int, list[Epoch]]) -> tune.Tuner:
@@ -118,14 +119,14 @@ class Trials:
         )  # fmt: skip
 
     def ended(self, number: int, epoch: int) -> None:
-        """A trial has ended, perhaps before the last epoch."""
+        """Called when a trial has ended after ``epoch`` epochs; one that ended early without a failure was cut."""
         contender = self.contenders[number]
         if epoch < self.config.epochs and contender.failure() is None:
             (contender.out / CUT).touch()
 
 
 def know(scheduler: ASHAScheduler, ended: dict[int, list[Epoch]]) -> None:
-    """Tell a new scheduler what cells have reached that are not trained any more."""
+    """Enter the accuracies of cells that have ended into a new scheduler, so that it compares other cells with them."""
     for bracket in scheduler._brackets:
         for milestone, recorded in bracket._rungs:
             for number, history in ended.items():
@@ -135,7 +136,11 @@ def know(scheduler: ASHAScheduler, ended: dict[int, list[Epoch]]) -> None:
 
 
 class _Told(tune.Callback):
-    """Tells of epochs. Tune pickles its callbacks, and a progress bar cannot be: hence the class attribute."""
+    """Passes finished epochs on to :class:`Trials`.
+
+    ``trials`` is an attribute of the class, not of the object: Tune pickles its callbacks, and a progress bar cannot be
+    pickled.
+    """
 
     trials: ClassVar[Trials]
 
@@ -149,7 +154,7 @@ class _Told(tune.Callback):
 def _trial(
     choice: dict[str, int], contenders: dict[int, Contender], images: ImageSplit, epochs: int, gpus: float
 ) -> None:
-    """What a worker does."""
+    """The function that Tune runs in a worker: trains one cell and reports each epoch."""
     contender = contenders[choice["number"]]
     if not contender.out.parent.is_dir():
         raise UserError(f"{contender.out.parent} is not there: the run must lie on storage that all machines mount")

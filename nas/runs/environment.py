@@ -1,4 +1,4 @@
-"""What a result depends on besides its configuration: versions, hardware, commit."""
+"""What a result depends on besides its configuration: package versions, hardware, and the commit of this program."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("nas-robust", "torch", "numpy", "networkx", "scipy", "scikit-learn")
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """Python's and the packages' versions, by name; of ``more`` packages besides."""
+    """Versions of Python, ``PACKAGES`` and the packages ``more``, by name; packages not installed are left out."""
     found = {"python": platform.python_version()}
     for package in (*PACKAGES, *more):
         try:
@@ -24,7 +24,7 @@ def versions(more: Iterable[str] = ()) -> dict[str, str]:
 
 
 def hardware(device: str) -> dict[str, str]:
-    """Processor, cores, memory and, where one is used, the accelerator."""
+    """Processor, cores and memory of this machine and, if ``device`` is a CUDA device, the name of the accelerator."""
     found = {"machine": platform.machine(), "system": platform.system(), "cores": str(os.cpu_count())}
     try:
         cpu = Path("/proc/cpuinfo").read_text()
@@ -38,14 +38,14 @@ def hardware(device: str) -> dict[str, str]:
     if device.startswith("cuda"):
         import torch
 
-        if torch.cuda.is_available():  # or another machine's is used
+        if torch.cuda.is_available():  # otherwise the accelerators are on other machines of a cluster
             found["accelerator"] = torch.cuda.get_device_name(device)
     found["device"] = device
     return found
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that holds this file, with ``+`` if it was changed since; None outside a checkout."""
+    """The commit of the git checkout of this program, with ``+`` if tracked files were changed; None without one."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None

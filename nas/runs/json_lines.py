@@ -1,7 +1,7 @@
-"""Files of one JSON object a line, and the lock of the process that writes them.
+"""Files with one JSON object per line, and the lock of the process that writes them.
 
-A line is appended in one call and flushed at once, so the end of a process tears the last one at most; whoever goes on
-writing removes what is torn.
+A line is appended with one unbuffered write. If a process is killed, only the last line can therefore be incomplete;
+a process that goes on writing to the file removes it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ T = TypeVar("T")
 
 
 def locked(lock: Path, what: str) -> filelock.BaseFileLock:
-    """The lock ``lock``, taken, in a directory that is made where it is missing; released however the process ends.
+    """Acquire the lock file ``lock``, whose directory is created if needed, and return the lock.
 
-    :param what: is protected, as an error names it.
-    :raises UserError: another process holds it, or it cannot be made.
+    The operating system releases it when the process ends, even if it is killed.
+
+    :param what: what the lock protects, for the error message.
+    :raises UserError: another process holds the lock, or its file cannot be created.
     """
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +40,10 @@ def locked(lock: Path, what: str) -> filelock.BaseFileLock:
 
 
 class JsonLines:
-    """A file that grows by one object a line. :param wrong: what an error calls any other line: ``not a trial``."""
+    """A file with one JSON object per line, to which lines are appended.
+
+    :param wrong: what an error message calls a line that cannot be parsed, such as ``not a trial``.
+    """
 
     def __init__(self, path: Path, wrong: str):
         self.path = path
@@ -47,27 +52,27 @@ class JsonLines:
         self._file: Any = None
 
     def append(self, value: dict[str, Any]) -> None:
-        """Add a line; it survives the end of this process at any later moment.
+        """Append a line. On return it has been handed to the operating system, so it is kept if this process is killed.
 
-        :raises UserError: it cannot be written.
+        :raises UserError: the file cannot be written.
         """
         line = memoryview((json.dumps(value) + "\n").encode())
         try:
             if self._file is None:
                 self._file = open(self.path, "ab", buffering=0)
-            while line:  # one call, unless the disk is full: then the rest says so
+            while line:  # one write, unless the disk is full: then the next write raises the error
                 line = line[self._file.write(line) :]
         except OSError as error:
             raise UserError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def close(self) -> None:
-        """To be called when nothing more is appended."""
+        """Close the file; call it after the last line is appended."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def count(self) -> int:
-        """Complete lines, without reading what they hold."""
+        """Number of complete lines; they are not parsed."""
         file = self._opened()
         if file is None:
             return 0
@@ -75,13 +80,13 @@ class JsonLines:
             return sum(block.count(b"\n") for block in iter(partial(file.read, 2**20), b""))
 
     def read(self, parse: Callable[[Any], T], *, repair: bool = True) -> Iterator[tuple[int, T]]:
-        """Line number, from 1, and ``parse`` of its object; nothing where there is no file.
+        """For each line its number, from 1, and the result of ``parse`` for its object; nothing if there is no file.
 
-        :param parse: raises ValueError, KeyError or TypeError where the object is no such record.
-        :param repair: remove a torn last line from the file, which is passed over otherwise.
-        :raises UserError: the file cannot be read, or a line is no record.
+        :param parse: raises ValueError, KeyError or TypeError if the object is not a valid record.
+        :param repair: remove an incomplete last line from the file; otherwise it is left there and skipped.
+        :raises UserError: the file cannot be read, or a line is not a valid record.
         """
-        file, whole = self._opened(), 0  # bytes of the lines that are complete
+        file, whole = self._opened(), 0  # ``whole``: length in bytes of the complete lines read so far
         self.torn = False
         if file is None:
             return

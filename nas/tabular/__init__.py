@@ -1,7 +1,7 @@
-"""Measured accuracies of trained cells, published by others: ground truth that a search can be run on.
+"""Tabular benchmarks: published accuracies of trained cells, on which a search can run without training anything.
 
 ``load_table(name, directory)`` reads the published files; nothing is downloaded, extracted or executed.
-Accuracies are in percent, 0 to 100, in every table, rounded to 0.0001 (the published fractions are single precision).
+In every table accuracies are in percent, 0 to 100, rounded to 0.0001 (the published fractions are single precision).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A table that can be loaded: the name of its search space, and what reads it from a directory."""
+    """A table that can be loaded: the name of its search space, and the function that reads it from a directory."""
 
     space: str
     load: Callable[[Path], Table]
@@ -43,7 +43,7 @@ def _nas_bench_201_r(directory: Path) -> Table:
     return load_standard(directory)
 
 
-#: name -> its loader, which imports what it needs; a new table is one row
+#: the tables by name; a loader imports its module when it is called; a new table needs one row here
 TABLES = {
     "nas_robbench_201": Benchmark("nasbench201", _nas_robbench_201),
     "nas_bench_201_r": Benchmark("nasbench201", _nas_bench_201_r),
@@ -52,9 +52,9 @@ TABLES = {
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The row of :data:`TABLES`.
+    """The entry of :data:`TABLES` for ``name``.
 
-    :raises UserError: unknown name; the message lists the nearest.
+    :raises UserError: unknown name; the message lists the most similar valid names first.
     """
     if name not in TABLES:
         raise unknown("table", name, TABLES)
@@ -62,8 +62,8 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def load_table(name: str, directory: str | Path) -> Table:
-    """The table ``name`` from its published files, in ``directory/name`` or in ``directory``.
+    """The table ``name``, read from its published files in ``directory/name`` or in ``directory``.
 
-    :raises UserError: unknown name; a file that is missing, cut off or altered.
+    :raises UserError: unknown name; a file is missing, truncated or altered.
     """
     return find_benchmark(name).load(Path(directory).expanduser())

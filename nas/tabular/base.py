@@ -13,11 +13,12 @@ import numpy as np
 from nas.errors import UserError, unknown
 from search_spaces.base import NetworkSpec
 
-#: Decimals of an accuracy in percent that are kept. One image of 10,000 in one of three trainings is 0.0033; what the
-#: published single-precision fractions carry below 0.00001 is rounding, which would part cells that tie.
+#: Decimals to which accuracies in percent are rounded. The smallest real difference is 0.0033: one of 10,000 images in
+#: one of three trainings. The published single-precision fractions also have rounding errors below 0.00001, which would
+#: make cells of equal accuracy differ.
 DECIMALS = 4
 
-#: First part of a metric's name -> classes, and height and width of the images in pixels.
+#: From the first part of a metric's name to the number of classes, and the height and width of the images in pixels.
 _IMAGES = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet": (120, 16), "ImageNet16-120": (120, 16)}
 
 
@@ -25,8 +26,8 @@ _IMAGES = {"cifar10": (10, 32), "cifar100": (100, 32), "imagenet": (120, 16), "I
 class Entry:
     """One measured cell.
 
-    ``id`` is the table's own, ``genotype`` the field's text, ``key`` the canonical key in the table's space, ``values``
-    the accuracies in percent in the order of :attr:`Table.metrics`.
+    ``id`` is the table's own id of the cell, ``genotype`` its text in the notation of the search space, ``key`` its
+    canonical key in that space, and ``values`` are accuracies in percent, in the order of :attr:`Table.metrics`.
     """
 
     id: str
@@ -37,19 +38,20 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """A benchmark as far as its files are there.
+    """A tabular benchmark, or the part of it whose files are available.
 
-    :param name: as in :data:`nas.tabular.TABLES`. :param title: as its authors call it.
+    :param name: its key in :data:`nas.tabular.TABLES`. :param title: its name in the publication.
     :param space: name of the search space.
-    :param spec: the networks that were trained; :meth:`spec_for` has the classes and images of a metric's data set.
-    :param metrics: names such as ``cifar10/autoattack``: data set, then what was measured; higher is better.
-    :param entries: each measured cell once, in the order of their ids.
-    :param whole: how many entries the published table has. :param kind: what an entry is, in the plural.
-    :param training: how the networks were trained, in words. :param source: where the files are published.
-    :param sampled: whether the entries are a few random cells of a space that is far larger.
-    :param files: SHA-256 of what was read, by file name.
-    :param aliases: ids of cells that were not trained, being isomorphic to one that was -> the id of that one.
-    :param isomorphic: canonical keys of the cells in ``aliases`` -> the ids of the cells trained in their place.
+    :param spec: size of the trained networks; :meth:`spec_for` adds the classes and image size of a metric's data set.
+    :param metrics: names such as ``cifar10/autoattack``: the data set, then the measure; higher is better.
+    :param entries: each measured cell once, sorted by id.
+    :param whole: number of entries in the complete published table. :param kind: plural noun for its entries.
+    :param training: how the networks were trained, as a phrase. :param source: address where the files are published.
+    :param sampled: whether the entries are only a small random sample of the space.
+    :param files: SHA-256 of the files that were read, by file name.
+    :param aliases: for a cell that was not trained because it is isomorphic to a trained one: from its id to the id of
+        the trained cell.
+    :param isomorphic: from the canonical keys of the cells in ``aliases`` to the ids of the cells trained instead.
     """
 
     name: str
@@ -76,46 +78,50 @@ class Table:
 
     @property
     def description(self) -> str:
-        """What the table is, how much of it is there, and how its networks were trained: one sentence."""
+        """One phrase: title, number of available entries, and how the networks were trained."""
         return f"{self.title}: holds {len(self.entries)} of {self.whole} {self.kind}, {self.training}"
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits of the SHA-256 over the files; equal on every machine."""
+        """First 16 hexadecimal digits of a SHA-256 over the checksums of the files; equal on every machine."""
         lines = "".join(f"{self.files[name]}  {name}\n" for name in sorted(self.files))
         return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
     def column(self, metric: str) -> int:
-        """The place of a metric in :attr:`Entry.values`.
+        """The index of a metric in :attr:`Entry.values`.
 
-        :raises UserError: unknown name; the message lists the nearest.
+        :raises UserError: unknown name; the message lists the most similar valid names first.
         """
         if metric not in self.metrics:
             raise unknown(f"metric of {self.name}", metric, self.metrics)
         return self.metrics.index(metric)
 
     def values(self, metric: str) -> np.ndarray:
-        """``(entries,)``, percent."""
+        """The accuracies of all entries, ``(entries,)``, in percent."""
         column = self.column(metric)
         return np.array([entry.values[column] for entry in self.entries])
 
     def entry(self, id: str) -> Entry:
-        """The entry of an id, also of a cell that is isomorphic to the one that was trained.
+        """The entry of the cell with this id; for a cell in ``aliases``, that of the isomorphic cell that was trained.
 
         :raises KeyError: the table holds no such cell.
         """
         return self._by_id[self.aliases.get(id, id)]
 
     def find(self, key: str) -> tuple[Entry, ...]:
-        """The entries that say what a canonical key is worth; none where the table does not hold it.
+        """The entries whose accuracies are those of a canonical key; empty if the table has none.
 
-        Those of its own cells; where none of them was trained, those of the cells that the benchmark takes for
-        isomorphic. Several where the benchmark trained cells apart that the space knows to be the same network.
+        These are the entries of trained cells with that key or, if there are none, of the cells that the benchmark
+        trained in their place as isomorphic. There are several if the benchmark trained cells separately that this
+        project's search space recognises as the same network.
         """
         return self._by_key.get(key) or tuple(self._by_id[id] for id in self.isomorphic.get(key, ()))
 
     def measured(self, key: str, metric: str) -> float | None:
-        """The accuracy of a canonical key in percent, the mean of what :meth:`find` has; None where it has nothing."""
+        """The accuracy of a canonical key in percent: the mean over the entries of :meth:`find`, None without entries.
+
+        :raises UserError: unknown metric.
+        """
         column, entries = self.column(metric), self.find(key)
         if len(entries) < 2:
             return entries[0].values[column] if entries else None
@@ -123,11 +129,14 @@ class Table:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """The distinct canonical keys that :meth:`find` finds something for."""
+        """The distinct canonical keys for which :meth:`find` has entries."""
         return tuple(dict.fromkeys((*self._by_key, *self.isomorphic)))
 
     def spec_for(self, metric: str) -> NetworkSpec:
-        """The networks that were trained on the metric's data set."""
+        """The size of the networks that were trained on the metric's data set, with its classes and image size.
+
+        :raises UserError: unknown metric.
+        """
         self.column(metric)
         classes, size = _IMAGES[metric.split("/")[0]]
         return dataclasses.replace(self.spec, classes=classes, image_size=(size, size))

@@ -1,4 +1,4 @@
-"""Published files: where they are looked for, and whether they are what was published."""
+"""Finds and reads the files of published tables, and checks that they are unaltered."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nas.errors import UserError
 
 
 def find_folder(directory: Path, names: Sequence[str], wanted: str, title: str, source: str) -> Path:
-    """The first of ``directory/name``, ... and ``directory`` itself with a file of the pattern ``wanted``.
+    """The first folder that has a file matching ``wanted``: ``directory/name`` for each name, then ``directory``.
 
-    :raises UserError: none has; with the address where the file is published.
+    :raises UserError: no folder has one; the message names ``source``, where the file is published.
     """
     folders = [*(directory / name for name in names), directory]
     for folder in folders:
@@ -25,7 +25,10 @@ def find_folder(directory: Path, names: Sequence[str], wanted: str, title: str, 
 
 
 def read_bytes(path: Path, title: str, source: str) -> bytes:
-    """:raises UserError: the file is missing or cannot be read; with the address where it is published."""
+    """The content of a file.
+
+    :raises UserError: it is missing or cannot be read; the message names ``source``, where it is published.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -34,15 +37,15 @@ def read_bytes(path: Path, title: str, source: str) -> bytes:
 
 
 def sha256(content: bytes) -> str:
-    """Over the content with Unix line endings and none at the end: editors and git change those, and nothing else."""
+    """SHA-256 of the content with Unix line endings and no outer white space, because editors and git change both."""
     return hashlib.sha256(content.replace(b"\r\n", b"\n").strip()).hexdigest()
 
 
 def check_sum(path: str | Path, content: bytes, published: Mapping[str, str]) -> str:
-    """The SHA-256 of a file's content.
+    """The SHA-256 of a file's content, compared with the published one.
 
-    :param published: those of published files by name; a file of another name passes.
-    :raises UserError: it is not the published one.
+    :param published: SHA-256 of published files by file name; a file with another name is not compared.
+    :raises UserError: the file differs from the published one.
     """
     found = sha256(content)
     expected = published.get(Path(path).name, found)
@@ -52,13 +55,13 @@ def check_sum(path: str | Path, content: bytes, published: Mapping[str, str]) ->
 
 
 def parse_json(path: str | Path, text: str | bytes) -> Any:
-    """A JSON value without names that stand twice.
+    """The value of a JSON text in which no object has a repeated name.
 
-    :raises UserError: it is cut off, or no JSON.
+    :raises UserError: the text is truncated, is not JSON, or repeats a name.
     """
     try:
         return json.loads(text, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a name twice
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, or a repeated name
         raise UserError(f"{path} is cut off or altered: {' '.join(str(error).split())[:120]}") from None
 
 

@@ -1,14 +1,15 @@
 """NAS-RobBench-201 and NAS-Bench-201-R: robust accuracies of the cells of NAS-Bench-201.
 
-NAS-RobBench-201 (Wu et al., ICLR 2024, https://arxiv.org/abs/2403.13134) trained them adversarially; NAS-Bench-201-R is
-the name there of the data set of Jung et al. (ICLR 2023, https://github.com/steffen-jung/robustness-dataset), whose
-networks saw no adversarial example in training: strong attacks leave them little, which says nothing of a proxy for
-robustness.
+NAS-RobBench-201 (Wu et al., ICLR 2024, https://arxiv.org/abs/2403.13134) trained the cells adversarially.
+NAS-Bench-201-R is that paper's name for the data set of Jung et al. (ICLR 2023,
+https://github.com/steffen-jung/robustness-dataset), whose networks were trained without adversarial examples. Their
+accuracy under strong attacks is low for all cells, so it says nothing about the quality of a proxy for robustness.
 
-Both are JavaScript assignments of a JSON value. ``ops.json``: six digits for each id, the operations of the edges 0-1,
-0-2, 1-2, 0-3, 1-3, 2-3. The accuracies: the names of the columns, and by id a row of fractions or the id of the
-isomorphic cell that was trained in its place. Isomorphic is meant here as the benchmark's program tells it
-(:func:`search_spaces.nasbench201.equivalence.published_key`), which every reference and every row is checked against.
+Each file is a JavaScript assignment of a JSON value. ``ops.json`` has six digits for each cell id: the operations on
+the edges 0-1, 0-2, 1-2, 0-3, 1-3, 2-3. The file of accuracies has the names of the columns and, for each cell id,
+either a row of fractions or the id of an isomorphic cell that was trained instead. "Isomorphic" has the meaning of the
+benchmark's own code (:func:`search_spaces.nasbench201.equivalence.published_key`); rows and references are checked
+against it.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ SOURCE = "https://tt2408.github.io/nasrobbench201hp"
 FOLDER = "nas_robbench_201"
 OPS = "ops.json"
 CELLS = len(OPERATIONS) ** len(EDGES)
-CLASSES = 6466  # cells that were trained: NAS-Bench-201's, up to isomorphism
+CLASSES = 6466  # number of trained cells: one of each class of isomorphic cells in NAS-Bench-201
 SPEC = NetworkSpec(channels=16, layers=15)  # five cells in each of three stages
 
-#: SHA-256 of published files, by :func:`nas.tabular.files.sha256`. That of the adversarially trained accuracies is not
-#: recorded here, so that file is checked by its structure alone.
+#: SHA-256 of published files, by :func:`nas.tabular.files.sha256`. That of NAS-RobBench-201's accuracies is not known
+#: here: of that file only the structure is checked.
 PUBLISHED = {
     OPS: "1797c0b1bd00d1769f18de3edd74a942ceb627f8f72315b7aa8eff06a28c7a5d",
     "acc.json": "1c8b7dfe4ed375843db5cdad99aa24df99f5aa377780ccdcb259007ab6317ed2",
@@ -65,7 +66,10 @@ class _Published:
 
 
 def load_adversarial(directory: Path) -> Table:
-    """NAS-RobBench-201; its 18 metrics are clean accuracy, FGSM and PGD at epsilon 3/255 and 8/255, and AutoAttack."""
+    """NAS-RobBench-201: for each of three data sets clean accuracy, FGSM and PGD at 3/255 and 8/255, and AutoAttack.
+
+    :raises UserError: a file is missing, truncated or altered.
+    """
     training = "adversarially trained (PGD-7, epsilon 8/255, 50 epochs)"
     title = "NAS-RobBench-201"
     return _load(
@@ -76,7 +80,9 @@ def load_adversarial(directory: Path) -> Table:
 def load_standard(directory: Path) -> Table:
     """NAS-Bench-201-R; 17 metrics: clean, APGD-CE, Square, FGSM, PGD, and common corruptions (not for ImageNet16-120).
 
-    The file does not say at which epsilon the attacks were run.
+    The file does not state the epsilon of the attacks.
+
+    :raises UserError: a file is missing, truncated or altered.
     """
     training = "trained without adversarial examples"
     return _load(_Published("nas_bench_201_r", "NAS-Bench-201-R", "acc.json", _STANDARD_COLUMNS, training), directory)
@@ -114,7 +120,7 @@ def _load(published: _Published, directory: Path) -> Table:
 
 
 def _assigned(path: Path, content: bytes, variable: str) -> Any:
-    """The value of ``variable=...``."""
+    """The JSON value that the file assigns to ``variable``."""
     match = re.fullmatch(rf"\s*{variable}\s*=\s*(.*?)\s*;?\s*", content.decode("utf-8", "replace"), re.DOTALL)
     if match is None:
         raise UserError(f"{path} does not begin with {variable}=, got {content[:20]!r}")
@@ -134,7 +140,7 @@ def _read_codes(path: Path, value: Any) -> Sequence[str]:
 
 
 def _read_accuracies(path: Path, value: Any, columns: tuple[str, ...]) -> tuple[Rows, dict[int, int]]:
-    """Percent by id of the trained cells, and for the other ids that of the cell trained in their place."""
+    """Accuracies in percent by id of a trained cell; and by id of any other cell, the id of the one trained instead."""
     if not isinstance(value, dict):
         raise UserError(f"{path} holds {type(value).__name__}, expected rows by id")
     if value.get("") != list(columns):
@@ -176,7 +182,7 @@ def _percent(path: Path, id: int, row: list[Any], columns: int) -> tuple[float, 
 
 
 def _check_classes(path: Path, cells: dict[int, EdgeGenotype], references: dict[int, int]) -> None:
-    """Refuse references between cells, and rows for several cells, that the benchmark's own program tells otherwise."""
+    """:raises UserError: a reference joins cells that are not isomorphic, or two isomorphic cells have a row each."""
     texts = {id: published_key(cell) for id, cell in cells.items()}
     trained: dict[str, int] = {}
     for id, text in texts.items():

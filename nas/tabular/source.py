@@ -1,4 +1,4 @@
-"""A table as what a search is scored by: nothing is built, no image is read."""
+"""Scores the candidates of a search by looking them up in a table; no network is built and no image is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ G = TypeVar("G")
 
 
 class TableScorer(Generic[G]):
-    """The measured accuracy of a candidate, percent; see :meth:`nas.tabular.base.Table.measured`."""
+    """Scores a candidate by its measured accuracy in percent; see :meth:`nas.tabular.base.Table.measured`."""
 
     parallel = False
 
@@ -53,7 +53,7 @@ class TableScorer(Generic[G]):
 
 
 class MeasuredCells(ScoreSource):
-    """One metric of a table; cells that the table does not hold are not proposed."""
+    """Scores from one metric of a table. Cells that the table does not hold are never proposed."""
 
     def __init__(self, config: SearchConfig, space: SearchSpace[Any]):
         assert config.table is not None
@@ -69,7 +69,7 @@ class MeasuredCells(ScoreSource):
         self.about = f"{self.metric} is in percent; {self.table.description}"
 
     def prepare(self) -> None:
-        """Compare the table with the rest of the configuration."""
+        """:raises UserError: the configuration does not fit the table."""
         config, table = self.config, self.table
         for name in ("channels", "layers"):
             given, measured = getattr(config, name), getattr(table.spec, name)
@@ -79,11 +79,11 @@ class MeasuredCells(ScoreSource):
             return
         if config.to_json().get("sampler") != "published":
             raise UserError(
-                f"{table.title} has {len(table.entries)} random cells of the space '{table.space}', which nothing meets"
-                " by chance: --searcher random --sampler published --seed 0 draws them"
+                f"{table.title} has only {len(table.entries)} random cells of the space '{table.space}', which a search"
+                " will not propose by chance: --searcher random --sampler published --seed 0 draws them"
             )
         if config.budget > len(table.keys):
-            raise UserError(f"--budget must be at most {len(table.keys)}, what the table holds, got {config.budget}")
+            raise UserError(f"--budget must be at most {len(table.keys)}, the cells of the table, got {config.budget}")
 
     def refusal(self, genotype: Any) -> str | None:
         held = self.table.measured(self.space.canonical(genotype), self.metric) is not None

@@ -1,9 +1,10 @@
 """Tiny-RobustBench: adversarially trained DARTS cells (Feng et al., ICLR 2025, https://github.com/fyqsama/ZCP).
 
-223 random cells, 16 channels, 8 layers, CIFAR-10: 105 epochs with PGD-7 (epsilon 8/255, step 0.01). Four JSON files of
-records, ``robust_bench_seed_*.json``, inside the published zcp.zip, which is read in place and never extracted. A
-record's ``seed`` is what the authors' program drew the cell from. Robust accuracy is that of the best epoch under PGD
-on the test images, as published: it is slightly optimistic, alike for all cells.
+223 random cells with 16 channels and 8 layers, trained on CIFAR-10 for 105 epochs with PGD-7 (epsilon 8/255, step
+0.01). The records are in four JSON files, ``robust_bench_seed_*.json``, inside the published zcp.zip, which is read in
+place and never extracted. The ``seed`` of a record is the seed from which the authors' code drew the cell. As
+published, robust accuracy is the highest over all epochs under PGD on the test images; this selection makes it
+slightly too high, in the same way for all cells.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ SOURCE = "https://github.com/fyqsama/ZCP (inside zcp.zip)"
 FOLDER = "tiny_robustbench"
 PATTERN, ARCHIVE = "robust_bench_seed_*.json", "zcp.zip"
 RECORDS = 223
-LARGEST_BYTES = 2**26  # of a file in the archive; the published ones have under 2**20
+LARGEST_BYTES = 2**26  # largest accepted size of a file in the archive; the published files have under 2**20 bytes
 SPEC = NetworkSpec(channels=16, layers=8)
 
-#: metric -> the record's field, and the curve over epochs that it is the best of
+#: for each metric: the field of a record, and the field with the curve over epochs whose maximum it must be
 METRICS = {
     "cifar10/pgd": ("max_test_top1_adv", "test_ep_top1_adv"),
     "cifar10/clean": ("max_test_top1_original", "test_ep_top1_original"),
 }
 
-#: SHA-256 of published files, by :func:`nas.tabular.files.sha256`; two of the four are not recorded here.
+#: SHA-256 of published files, by :func:`nas.tabular.files.sha256`; it is known for two of the four files only.
 PUBLISHED = {
     "robust_bench_seed_0_1000.json": "405f1687a88f5c49784275097320e088cd90b832442edb5d3904f9ce122104be",
     "robust_bench_seed_1000_2000.json": "19301d0acfabb082b5e0b17316d7f8e5314376cbcccadce07fa7e475569c9665",
@@ -45,7 +46,10 @@ PUBLISHED = {
 
 
 def load(directory: Path) -> Table:
-    """The records in ``directory/tiny_robustbench`` or ``directory``: of the JSON files, else of the archive."""
+    """The records in ``directory/tiny_robustbench`` or ``directory``, from the JSON files, else from the archive.
+
+    :raises UserError: a file is missing, truncated or altered.
+    """
     space = get_space("darts")
     entries: dict[int, Entry] = {}
     files: dict[str, str] = {}
@@ -78,7 +82,7 @@ def load(directory: Path) -> Table:
 
 
 def _contents(directory: Path) -> list[tuple[str, bytes]]:
-    """Path and content of the files with records."""
+    """Paths and contents of the files with records."""
     try:
         folder = find_folder(directory, (FOLDER,), PATTERN, TITLE, SOURCE)
     except UserError as error:
@@ -110,7 +114,7 @@ def _read_records(path: str, records: Any, space: SearchSpace[Any]) -> Iterator[
     for number, record in enumerate(records):
         try:
             yield _read_record(record, space)
-        except (KeyError, TypeError, ValueError) as error:  # of these, a genotype's errors are ValueErrors
+        except (KeyError, TypeError, ValueError) as error:  # an error in a genotype is a ValueError
             reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise UserError(f"{path}: record {number} is altered: {reason}") from None
 
@@ -124,13 +128,16 @@ def _read_record(record: Any, space: SearchSpace[Any]) -> tuple[int, Entry]:
         raise ValueError(f"width, depth, aux {size}, expected {(SPEC.channels, SPEC.layers, False)}")
     parts = net["genotype"]
     named = {name: parts[name] for name in ("normal", "normal_concat", "reduce")}
-    genotype = space.parse(json.dumps({**named, "reduce_concat": parts["reduce_concate"]}))  # so spelled in the file
+    genotype = space.parse(json.dumps({**named, "reduce_concat": parts["reduce_concate"]}))  # the file's spelling
     values = tuple(_accuracy(record, *fields) for fields in METRICS.values())
     return seed, Entry(str(seed), space.format(genotype), space.canonical(genotype), values)
 
 
 def _accuracy(record: Any, name: str, curve: str) -> float:
-    """A field of the record, percent; it must be the best of its curve."""
+    """The accuracy in a field of the record, in percent.
+
+    :raises ValueError: it is not a percentage, or not the maximum of its curve over the epochs.
+    """
     value = record[name]
     if type(value) not in (float, int) or not (math.isfinite(value) and 0 <= value <= 100):
         raise ValueError(f"{name} is {value!r:.40}, expected a number from 0 to 100")

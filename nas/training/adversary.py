@@ -1,15 +1,15 @@
-"""Projected gradient descent, the inner maximisation of adversarial training.
+"""Projected gradient descent (PGD), the inner maximisation of adversarial training.
 
-Madry et al., ICLR 2018 (https://arxiv.org/abs/1706.06083): from a random point of the ball around an image, ``steps``
-steps uphill on a loss, each projected back into the ball and into [0, 1]. One step from a random point is the FGSM of
-fast adversarial training (Wong et al., ICLR 2020).
+Madry et al., ICLR 2018 (https://arxiv.org/abs/1706.06083): start at a random point of the ball around an image and take
+``steps`` gradient ascent steps on a loss; after each step, project the result back into the ball and into [0, 1]. A
+single step from a random point is the FGSM of fast adversarial training (Wong et al., ICLR 2020).
 
-By default the images are crafted in eval mode, as TRADES and MART do and as Pang et al. (ICLR 2021) recommend: the
-network attacked is then the one that will be used. In train mode the batch's own statistics enter, and running
-statistics are put back afterwards: the attack leaves no trace in either mode.
+By default adversarial images are crafted in eval mode, as in TRADES and MART and as Pang et al. (ICLR 2021) recommend:
+the network under attack is then the one that is used after training. In train mode, batch norms use batch statistics,
+and their running statistics are restored after the attack. The attack leaves the model unchanged in both modes.
 
-Parameters take no gradients meanwhile, so nothing is kept for theirs, and in eval mode the batch norms of the project's
-networks are folded into the convolutions once for all steps.
+During the attack no parameter requires a gradient, so autograd saves nothing for parameter gradients. In eval mode the
+batch norms of the project's networks are folded into the convolutions once for all steps.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from search_spaces.cells.folding import FoldingNetwork
 #: logits ``(N, classes)`` -> the scalar that the adversary increases
 Objective = Callable[[Tensor], Tensor]
 
-_LEAST_NORM = 1e-10  # of a gradient that is divided by its norm, as torchattacks has it
+_LEAST_NORM = 1e-10  # keeps divisions by an L2 norm finite; the value that torchattacks uses
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD:
-    """The adversary of one training.
+    """The PGD attack that a training uses, with its settings.
 
-    :param epsilon: radius of the ball, in pixel units of [0, 1]; ``step_size`` likewise.
-    :param norm: ``Linf``: every pixel moves by at most epsilon; ``L2``: the image does.
-    :param mode: of the model while images are crafted.
+    :param epsilon: radius of the ball, in pixel units of [0, 1]; ``step_size`` is in the same units.
+    :param norm: ``Linf``: every pixel changes by at most epsilon; ``L2``: the L2 norm of an image's change is at most
+        epsilon.
+    :param mode: mode of the model while adversarial images are crafted.
     """
 
     epsilon: float
@@ -54,9 +55,10 @@ class PGD:
         start: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Adversarial images ``(N, C, H, W)`` in [0, 1], without a graph.
+        """Adversarial images ``(N, C, H, W)`` in [0, 1], detached from the autograd graph.
 
-        :param images: in [0, 1]. :param start: where to begin, by default :meth:`random_start` from ``generator``.
+        :param images: pixels in [0, 1]. :param start: the point to start from, by default :meth:`random_start` drawn
+            from ``generator``.
         """
         adversarial = self.random_start(images, generator) if start is None else start
         with undisturbed(model, self.mode):
@@ -67,7 +69,10 @@ class PGD:
         return adversarial.detach()
 
     def random_start(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A point of the ball around each image, in [0, 1]; in L2 of uniform length in a uniform direction."""
+        """A random point in the ball around each image, clamped to [0, 1].
+
+        Linf: uniform in the ball. L2: a uniform direction, with a length drawn uniformly from [0, epsilon].
+        """
         noise = torch.empty_like(images)
         if self.norm == "Linf":
             noise.uniform_(-self.epsilon, self.epsilon, generator=generator)
@@ -78,7 +83,7 @@ class PGD:
         return noise.add_(images).clamp_(0, 1)
 
     def _stepped(self, images: Tensor, adversarial: Tensor, gradient: Tensor) -> Tensor:
-        """One step uphill, and back into the ball and into [0, 1]."""
+        """One gradient ascent step, projected back into the ball and into [0, 1]."""
         if self.norm == "Linf":
             moved = adversarial.add(gradient.sign_(), alpha=self.step_size)
             return torch.clamp(moved, images - self.epsilon, images + self.epsilon).clamp_(0, 1)
@@ -88,17 +93,18 @@ class PGD:
 
 
 def logits_of(outputs: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """The logits of a network's outputs, without those of an auxiliary head; float32 at least."""
+    """The logits of the main head, without those of an auxiliary head; half-precision logits become float32."""
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 @contextmanager
 def undisturbed(model: nn.Module, mode: Literal["eval", "train"]) -> Iterator[None]:
-    """Inside, ``model`` is in ``mode`` and its parameters take no gradients; afterwards all is as it was before.
+    """A context in which ``model`` is in ``mode`` and no parameter requires a gradient; on exit both are restored.
 
-    In eval mode a network that can fold its batch norms into its convolutions does so once for all passes. Where the
-    parameters take no gradients beforehand, somebody outside has done so already.
+    In eval mode, a network that can fold its batch norms into its convolutions is folded once for all forward passes.
+    If no parameter requires a gradient on entry, an enclosing call has already folded the network, and it is not
+    folded again.
     """
     learned = [each for each in model.parameters() if each.requires_grad]
     modes = [(module, module.training) for module in model.modules()]
@@ -123,9 +129,10 @@ def undisturbed(model: nn.Module, mode: Literal["eval", "train"]) -> Iterator[No
 
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Inside, ``model`` has copies of its running statistics; afterwards it has its own again.
+    """A context in which ``model`` uses copies of its buffers (running statistics); on exit it has the originals again.
 
-    They are not overwritten, because graphs made before or inside may still need them.
+    The originals are exchanged for copies, not overwritten and restored, because autograd graphs recorded before or
+    inside the context may still need the buffers they were recorded with.
     """
     own = [(each._buffers, dict(each._buffers)) for each in model.modules() if each._buffers]
     try:

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """``average <- decay average + (1 - decay) weights`` after every step, running statistics of batch norms included.
+    """``average <- decay * average + (1 - decay) * weights`` after every step, for weights and running statistics.
 
-    The first steps count more, ``decay = min(decay, (1 + steps) / (10 + steps))``, so that the average forgets the
-    untrained weights.
+    The decay is smaller during the first steps, ``min(decay, (1 + steps) / (10 + steps))``, so that the initial,
+    untrained weights soon have no influence. Integer buffers are copied, not averaged.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -20,7 +20,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Takes in the weights of ``model`` after a step."""
+        """Update the average with the weights that ``model`` has after an optimiser step."""
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, value in model.state_dict().items():
@@ -31,7 +31,7 @@ class WeightAverage:
                 average.copy_(value)
 
     def load(self, weights: dict[str, Tensor], steps: int) -> None:
-        """Goes on from a stored average."""
+        """Restore a stored average and its number of ``steps``."""
         self.steps = steps
         for name, average in self.weights.items():
             average.copy_(weights[name])

@@ -1,4 +1,4 @@
-"""The configuration of a training: every option once, with its default, its help and its bounds."""
+"""The configuration of a training: each option is defined here once, with its default, help text and bounds."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from nas.errors import UserError, unknown
 from nas.models.names import CLASSIC_NAMES
 from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, PRESETS, STEPS, default_step_size, preset_values
 
-FRACTION = float | str  # a number, or a text such as 8/255
-EPOCHS = int | str | list[int]  # a number, several, or a text such as 100,150
-_CELL_OPTIONS = ("space", "channels", "layers", "auxiliary", "drop_path")  # a classic network has none of them
+FRACTION = float | str  # a number, or a string such as "8/255"
+EPOCHS = int | str | list[int]  # one epoch, several, or a string such as "100,150"
+_CELL_OPTIONS = ("space", "channels", "layers", "auxiliary", "drop_path")  # do not apply to a hand-crafted network
 _SOME = "(default: the preset's)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What a training is: with the version of the program and the hardware, all that its weights depend on.
+    """All settings of a training. Together with software versions and hardware they determine the trained weights.
 
-    What is not given (None) is filled in from the preset and from the rest. Fields marked ``free`` may change when a
-    training is resumed.
+    A field that is not given (None) is filled in from the preset and from the other fields. Fields marked ``free`` may
+    change when a training is resumed.
     """
 
     run: str | None = option(None, "train the best cell of the search in this run directory")
     cell: str | None = option(None, "train this cell: the name of a published one, Genotype(...) text or JSON")
     model: str | None = option(None, f"train a hand-crafted network: {', '.join(CLASSIC_NAMES)}")
     space: str | None = option(None, "search space, or module:Class of your own (default: that of --run, or darts)")
-    preset: Literal["quick", "tiny_robustbench", "table"] = option("quick", "protocol that fills in what is not given")
-    method: Literal["pgd", "trades", "mart", "fast", "none"] = option(None, f"what is minimised {_SOME}")
+    preset: Literal["quick", "tiny_robustbench", "table"] = option("quick", "protocol that gives the other defaults")
+    method: Literal["pgd", "trades", "mart", "fast", "none"] = option(None, f"training method {_SOME}")
     norm: Literal["Linf", "L2"] = option("Linf", "norm that bounds the perturbation")
     epsilon: float = option(
         None, "radius of the perturbation in [0, 1] pixels, such as 8/255 (the default; L2: 128/255)", accepts=FRACTION
@@ -43,30 +43,30 @@ class TrainConfig:
     step_size: float | None = option(
         None, "length of a step (default: the preset's, else 2.5 epsilon / steps; fast: 1.25 epsilon)", accepts=FRACTION
     )
-    attack_mode: Literal["eval", "train"] = option("eval", "mode of the batch norms while images are crafted")
+    attack_mode: Literal["eval", "train"] = option("eval", "mode of the model while adversarial images are crafted")
     trades_beta: float | None = option(None, "trades: weight of the divergence (default: 6)")
     mart_beta: float | None = option(None, "mart: weight of the divergence (default: 5)")
     gradient_alignment: float | None = option(None, "fast: weight of GradAlign's regulariser (default: 0)")
     epochs: int = option(None, f"passes over the training images {_SOME}")
-    batch_size: int = option(None, f"images a step {_SOME}")
+    batch_size: int = option(None, f"images per step {_SOME}")
     learning_rate: float = option(None, f"highest learning rate of SGD {_SOME}")
     momentum: float = option(None, f"momentum of SGD {_SOME}")
     weight_decay: float = option(None, f"weight decay of SGD {_SOME}")
-    schedule: Literal["multistep", "cosine", "one_cycle"] = option(None, f"course of the learning rate {_SOME}")
+    schedule: Literal["multistep", "cosine", "one_cycle"] = option(None, f"learning-rate schedule {_SOME}")
     milestones: tuple[int, ...] = option(
-        None, f"multistep: epochs from which on the rate is a tenth, such as 100,150 {_SOME}", accepts=EPOCHS
+        None, f"multistep: epochs after which the rate is divided by 10, such as 100,150 {_SOME}", accepts=EPOCHS
     )
     label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
     ema: float = option(0.0, "decay of the exponential average of the weights, such as 0.999; 0: no average")
     auxiliary: float = option(None, f"weight of an auxiliary head's loss; 0: no head {_SOME}")
-    drop_path: float = option(None, f"probability of dropping a path, reached linearly in the last epoch {_SOME}")
-    gradient_clip: float = option(None, f"largest L2 norm of a step's gradient; 0: any {_SOME}")
+    drop_path: float = option(None, f"probability of dropping a path, rising linearly from 0 over the epochs {_SOME}")
+    gradient_clip: float = option(None, f"clip the gradient to this L2 norm; 0: no clipping {_SOME}")
     validation: float = option(
-        None, f"training images held out to tell the best epoch: a number, or a share below 1 {_SOME}", accepts=FRACTION
+        None, f"training images held out to choose the best epoch: number, or share below 1 {_SOME}", accepts=FRACTION
     )
     validation_steps: int = option(5, "PGD steps of the robust validation accuracy")
     channels: int | None = option(None, f"channels of the first cell, where the space has any {_SOME}")
-    layers: int | None = option(None, "cells in the network (default: the preset's, or the next that the space has)")
+    layers: int | None = option(None, "cells in the network (default: the preset's, or the next depth the space has)")
     dataset: str = option(
         None,
         "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)"
@@ -75,10 +75,10 @@ class TrainConfig:
     data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept", free=True)
     download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
     image_size: int | None = option(None, "resize the images to this many pixels square")
-    images: int | None = option(None, "train on so many images only, class-balanced (default: all)")
+    images: int | None = option(None, "number of images to train on, class-balanced (default: all)")
     crop: bool = option(None, "random crops, true or false (default: true)")
     flip: bool = option(
-        None, "random mirror images, true or false (default: true for cifar10, cifar100, folders; digits have a side)"
+        None, "random horizontal flips, true or false (default: true for cifar10, cifar100, folder:PATH, else false)"
     )
     seed: int = option(0, "seed of weights, order, augmentation and noise")
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one", free=True)
@@ -109,7 +109,7 @@ class TrainConfig:
             raise unknown("preset", self.preset, PRESETS)
 
     def _fill_in_images(self) -> None:
-        """Where no images are named, those that the search in ``run`` has looked at."""
+        """Without ``dataset``, use the data set of the search in ``run``, or ``digits`` if there is no run."""
         if self.dataset is not None:
             return
         searched = {"dataset": "digits"}
@@ -124,7 +124,7 @@ class TrainConfig:
         self._set("dataset", str(searched["dataset"]))
 
     def _fill_in(self) -> None:
-        """What is not given: first the attack, which depends on several options, then the preset's values."""
+        """Fill in what is not given: first the attack, which depends on several options, then the preset's values."""
         preset = preset_values(self.preset, self.dataset)
         if self.model is not None:
             preset.update(channels=None, auxiliary=0.0, drop_path=0.0)
@@ -140,7 +140,7 @@ class TrainConfig:
         self._set("method", self.method or preset["method"])
         self._fill_in_attack(preset["step_size"] if own else None, preset["attack_steps"] if own else None)
         if self.schedule not in (None, preset["schedule"]) or self.epochs not in (None, preset["epochs"]):
-            preset.pop("milestones", None)  # they belong to the preset's epochs
+            preset.pop("milestones", None)  # they are meant for the preset's own schedule and number of epochs
         for name in ("crop", "flip"):
             default = name == "crop" or self.dataset.startswith(MIRRORED)
             self._set(name, default if getattr(self, name) is None else getattr(self, name))
@@ -173,7 +173,7 @@ class TrainConfig:
 
     def _fill_in_milestones(self) -> None:
         given = self.milestones
-        if self.schedule == "multistep" and given is None:  # where the usual protocols have theirs
+        if self.schedule == "multistep" and given is None:  # half and three quarters of the epochs, as is usual
             given = (
                 tuple(sorted({max(1, self.epochs // 2), max(1, 3 * self.epochs // 4)}))
                 if _is_whole(self.epochs)
@@ -218,7 +218,7 @@ class TrainConfig:
                 raise UserError(f"{flag(name)} must be {' or '.join(hint)}, got {getattr(self, name)!r:.60}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values by field name, as the manifest stores them and ``--config`` reads them."""
+        """JSON values by field name, in the form that the manifest stores and ``--config`` reads."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
         }
@@ -234,9 +234,9 @@ _CHOICES = {
 
 
 def epoch_numbers(given: Any) -> tuple[int, ...]:
-    """A number, several, or a text such as ``100,150``, as numbers in order; None as none.
+    """One epoch, several, or a string such as ``100,150``, as sorted integers; None gives an empty tuple.
 
-    :raises UserError: one of them is no whole number.
+    :raises UserError: a value is not a whole number.
     """
     parts = given.split(",") if isinstance(given, str) else [given] if _is_whole(given) else given or ()
     for part in parts if isinstance(parts, (list, tuple)) else [parts]:

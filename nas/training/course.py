@@ -1,4 +1,4 @@
-"""The epochs of a training, one after the other, and what is written after each."""
+"""The loop over the epochs of a training, and the files that are written after each epoch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from nas.training.images import TrainingImages
 from nas.training.learner import Learner, generator
 from nas.training.metrics import accuracy
 
-#: a record of one epoch, as metrics.jsonl holds it
+#: the record of one epoch: one line of metrics.jsonl
 Epoch = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a training left: ``best`` is the record of the best epoch, ``history`` all of them, in order."""
+    """The result of a training: ``best`` is the record of the best epoch, ``history`` the records of all, in order."""
 
     path: Path
     checkpoint: Path
@@ -37,7 +37,7 @@ class TrainResult:
 
 
 class Course:
-    """The epochs of a training, and what is written after each."""
+    """The loop over the epochs of a training: trains, measures accuracies, and writes records and checkpoints."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Course:
         watch: Callable[[Epoch], None] | None,
         watch_step: Callable[[float], None] | None,
     ) -> TrainResult:
-        """Train to the end of epoch ``until``, as :meth:`nas.training.trainer.Trainer.run` says."""
+        """Train to the end of epoch ``until``; arguments and errors as in :meth:`nas.training.trainer.Trainer.run`."""
         self._started, status = time.perf_counter() - self.manifest["seconds"], "paused"
         events = Events(self.directory.path, len(self.history))
         self.manifest["tensorboard"] = events.available
@@ -101,7 +101,7 @@ class Course:
         return TrainResult(path=self.path, checkpoint=self.directory.path / BEST, best=best, history=list(self.history))
 
     def _note(self, status: str) -> None:
-        """Bring the manifest up to date."""
+        """Write the manifest with this ``status`` and the current time, epochs and best epoch."""
         self.manifest.update(
             status=status, ended=None if status == "running" else now(),
             seconds=round(time.perf_counter() - self._started, 3),
@@ -121,7 +121,7 @@ class Course:
             "learning_rate": found.learning_rate,
         }
         if len(held):
-            noise = generator(self.config.seed, "validation", self.learner.device)  # the same start every time
+            noise = generator(self.config.seed, "validation", self.learner.device)  # same random starts in every epoch
             with self.learner.averaged() as model:
                 measured = accuracy(model, held, self.attack, noise)
             epoch |= {"validation_accuracy": measured.clean, "validation_robust_accuracy": measured.robust}
@@ -131,7 +131,11 @@ class Course:
         }
 
     def _store(self, epoch: Epoch) -> None:
-        """Metrics first, the checkpoint to go on from last: an epoch torn in between is done again, to the same end."""
+        """Write the metrics first and the last checkpoint at the end.
+
+        If the process ends in between, a resumed training repeats this epoch from the checkpoint of the epoch before,
+        with the same result.
+        """
         self.history.append(epoch)
         self.directory.append_metrics(epoch)
         facts = {
@@ -159,15 +163,18 @@ class Course:
 
 
 def best_epoch(history: Sequence[Epoch], config: TrainConfig) -> Epoch | None:
-    """The first epoch with the greatest accuracy; the last epoch where no images are held out; None of none."""
+    """The first epoch with the highest validation accuracy: robust, with ties decided by clean accuracy.
+
+    Without held-out images it is the last epoch; None if there are no epochs.
+    """
     if not history or config.validation == 0 or "validation_accuracy" not in history[-1]:
         return history[-1] if history else None
     names = ("validation_robust_accuracy", "validation_accuracy")
-    if config.method == "none":  # near 0 % robust, where the count of a few lucky images says nothing
+    if config.method == "none":  # robust accuracy is near 0 % then, so its differences are noise
         names = names[::-1]
     return max(history, key=lambda epoch: tuple(epoch[name] for name in names))
 
 
 def now() -> str:
-    """The time, as manifests state it."""
+    """The current UTC time in ISO format, to the second, as manifests record it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

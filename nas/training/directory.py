@@ -1,8 +1,8 @@
-"""What a training leaves behind in the ``train`` folder of a run directory, and goes on from.
+"""The files of a training, in the ``train`` folder of a run directory; a training is resumed from them.
 
-``config.json`` (configuration, architecture, versions, hardware, data fingerprint), ``metrics.jsonl`` (one epoch a
-line), ``best.pt``, ``last.pt``, TensorBoard events. One process at a time may write to it; the lock is released however
-that process ends.
+``config.json`` (configuration, architecture, versions, hardware, data fingerprint), ``metrics.jsonl`` (one epoch per
+line), the checkpoints ``best.pt`` and ``last.pt``, and TensorBoard events. Only one process at a time may write to the
+folder. Its lock is released when that process ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class TrainDirectory:
         self._lock.release()
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Replace ``config.json``, whole or not at all."""
+        """Replace ``config.json`` atomically."""
         self._writing(lambda: write_json(self.path / CONFIG, {"format": FORMAT, **manifest}), CONFIG)
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
-        """Replace ``metrics.jsonl`` by one line an epoch: a line too many, or torn, goes as well."""
+        """Replace ``metrics.jsonl`` by one line per epoch of ``history``; surplus or incomplete lines are removed."""
         lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
         self._writing(lambda: (self.path / METRICS).write_text(lines), METRICS)
 
     def append_metrics(self, epoch: dict[str, Any]) -> None:
-        """One more line in ``metrics.jsonl``."""
+        """Append a line to ``metrics.jsonl``."""
         self._metrics.append(epoch)
 
     def _writing(self, write: Any, name: str) -> None:
@@ -60,7 +60,7 @@ class TrainDirectory:
 
 
 def holds_training(run: Path) -> bool:
-    """Whether a training was begun in ``run``."""
+    """Whether a training was started in ``run``."""
     return (run / TRAIN / CONFIG).exists()
 
 

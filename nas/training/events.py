@@ -1,4 +1,4 @@
-"""Training curves as TensorBoard events; the one module that imports tensorboardX, and only while training."""
+"""Training curves as TensorBoard events. Only this module imports tensorboardX, and only when a training starts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ CURVES = ("loss", "train_accuracy", "learning_rate", "validation_accuracy", "val
 
 
 class Events:
-    """Writes into ``folder``; nothing where tensorboardX is not installed.
+    """Writes events into ``folder``; if tensorboardX is not installed, nothing is written.
 
-    :param done: epochs that stand there already; curves of a resumed training go on after them.
+    :param done: number of epochs already recorded there; the curves of a resumed training continue after them.
     """
 
     def __init__(self, folder: Path, done: int):
@@ -24,11 +24,11 @@ class Events:
 
     @property
     def available(self) -> bool:
-        """Whether anything is written."""
+        """Whether events are written, that is, tensorboardX is installed."""
         return self._writer is not None
 
     def add(self, epoch: dict[str, Any]) -> None:
-        """The curves' points of one epoch."""
+        """Write one point of each curve, for one epoch."""
         if self._writer is not None:
             for name in CURVES:
                 if name in epoch:
@@ -36,6 +36,6 @@ class Events:
             self._writer.flush()
 
     def close(self) -> None:
-        """What was added is on disk."""
+        """Close the file; everything added is then on disk."""
         if self._writer is not None:
             self._writer.close()

@@ -1,4 +1,4 @@
-"""The images of a training: which are trained on, which tell the best epoch, and in what order they come."""
+"""The images of a training: which are trained on, which are held out for validation, and in which order they come."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nas.images.data import ImageSplit, balanced_order
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """Images ``(N, H, W, C)``, uint8, and labels ``(N,)``, on the device that computes."""
+    """Images ``(N, H, W, C)``, uint8, and labels ``(N,)``, on the device that the training runs on."""
 
     images: Tensor
     labels: Tensor
 
     @classmethod
     def chosen(cls, split: ImageSplit, which: Tensor, device: str) -> TrainingImages:
-        """Those images of ``split``."""
+        """The images of ``split`` at the indices ``which``, copied to ``device``."""
         images = split.images[which].permute(0, 2, 3, 1).contiguous()
         return cls(images.to(device), split.labels[which].to(device))
 
@@ -33,30 +33,31 @@ class TrainingImages:
     def shuffled(
         self, size: int, augmentation: Augmentation, order: torch.Generator, noise: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in an order drawn from ``order``, in batches of ``size`` or one fewer, none of which is a rest.
+        """One pass over all images in an order drawn from ``order``, in batches of nearly equal size, at most ``size``.
 
-        Each is float32 ``(n, C, H, W)`` in [0, 1] and labels ``(n,)``; crops and flips are drawn from ``noise``.
+        Batch sizes differ by at most one image, so there is no small last batch. Each batch is float32 ``(n, C, H, W)``
+        in [0, 1] and labels ``(n,)``; crops and flips are drawn from ``noise``.
         """
         chosen = torch.randperm(len(self), generator=order).to(self.labels.device)
         for which in chosen.tensor_split(self.steps(size)):
             yield augmentation(self.images[which], noise), self.labels[which]
 
     def steps(self, size: int) -> int:
-        """Batches of a pass."""
+        """Number of batches in one pass."""
         return math.ceil(len(self) / size)
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images as they are, in batches."""
+        """All images in stored order, without augmentation, in batches of at most ``size``."""
         for start in range(0, len(self), size):
             yield to_pixels(self.images[start : start + size]), self.labels[start : start + size]
 
 
 def held_out(split: ImageSplit, images: int | None, validation: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Which images of ``split`` to train on and which to hold out, ``(N,)`` each, drawn class-balanced.
+    """Indices of the images of ``split`` to train on and of those to hold out, ``(N,)`` each, drawn class-balanced.
 
-    :param images: how many to train on, by default all that are left. :param validation: how many to hold out, or
-        which share of all.
-    :raises UserError: there are not as many, or a class is left without images to train on.
+    :param images: number of images to train on, by default all that are not held out.
+    :param validation: number of images to hold out, or below 1 the share of all images.
+    :raises UserError: there are too few images, or a class is left without images to train on.
     """
     total = len(split.labels)
     held = int(validation) if validation >= 1 else round(validation * total)
@@ -76,9 +77,9 @@ def held_out(split: ImageSplit, images: int | None, validation: float, seed: int
 
 
 def pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel of uint8 images ``(N, H, W, C)``, as pixels in [0, 1].
+    """Mean and standard deviation of each channel of uint8 images ``(N, H, W, C)``, in pixel units of [0, 1].
 
-    Sums are of whole numbers, so every machine finds the same. A channel that is the same everywhere has deviation 1.
+    Sums are integer sums, so the result is equal on every machine. A channel that is constant gets deviation 1.
     """
     pixels = images.flatten(0, 2).to(torch.int64)
     mean = (pixels.sum(0).double() / len(pixels)).tolist()

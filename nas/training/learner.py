@@ -1,4 +1,4 @@
-"""A model in training: one epoch at a time, each a function of the weights, the seed and the epoch's number."""
+"""A model in training. An epoch depends only on the state before it, the seed, and the number of the epoch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ from nas.training.images import TrainingImages
 from nas.training.losses import Adversarial, Fast, Mart, Method, Standard, Trades
 from nas.training.schedules import make_schedule
 
-#: steps between two looks at the losses, by device: a look waits for what an accelerator has not computed yet
+#: number of steps between two reads of the losses, by device; a read waits for all pending work of an accelerator
 LOOK_EVERY = {"cpu": 1, "cuda": 50}
 
 
 @dataclass(frozen=True)
 class EpochLoss:
-    """Of one epoch: mean loss, share of images ``accuracy`` in [0, 1] right as trained on, and the last rate."""
+    """One epoch's mean loss, training accuracy and last learning rate.
+
+    ``accuracy`` is the share, in [0, 1], of images classified correctly in the form they were trained on.
+    """
 
     loss: float
     accuracy: float
@@ -37,10 +40,10 @@ class EpochLoss:
 
 
 class Learner:
-    """A classifier, its optimiser, and what else an epoch changes.
+    """A classifier, its optimiser, and everything else that an epoch changes.
 
-    Everything random in an epoch comes from generators seeded by (seed, epoch, purpose), so the position is all that
-    is to be remembered of them.
+    All random numbers of an epoch come from generators seeded with (seed, epoch, purpose). A checkpoint therefore
+    stores the number of finished epochs and no generator state.
     """
 
     def __init__(self, config: TrainConfig, architecture: Architecture, device: str):
@@ -64,8 +67,8 @@ class Learner:
     def epoch(self, data: TrainingImages, watch: Callable[[float], None] | None = None) -> EpochLoss:
         """Trains for one epoch.
 
-        :param watch: called after each step with the share of the epoch that is done.
-        :raises TrainingStopped: a loss is not finite; the model is of no use then.
+        :param watch: called each time losses are read (see ``LOOK_EVERY``) with the finished share of the epoch.
+        :raises TrainingStopped: a loss is not finite; the weights are unusable then.
         """
         config, epoch = self.config, self.epochs_done
         self.model.train()
@@ -75,8 +78,8 @@ class Learner:
         steps = data.steps(config.batch_size)
         total, rate = 0.0, 0.0
         right = torch.zeros((), device=self.device, dtype=torch.int64)
-        unseen: list[Tensor] = []  # sums over a batch, since the last look
-        with seeded(config.seed, f"drop path {epoch}", self.device):  # it draws from the global generator
+        unseen: list[Tensor] = []  # loss of each batch, times its size, since losses were last read
+        with seeded(config.seed, f"drop path {epoch}", self.device):  # drop path draws from the global generator
             batches = data.shuffled(config.batch_size, self.augmentation, order, augmentation)
             for step, (images, labels) in enumerate(batches, start=1):
                 rate = self.schedule(epoch + (step - 0.5) / steps)
@@ -97,7 +100,10 @@ class Learner:
         return EpochLoss(total / len(data), float(right) / len(data), rate)
 
     def step(self, images: Tensor, labels: Tensor, noise: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
-        """One step at a learning rate; the loss before it, and the logits of the images trained on."""
+        """One optimiser step at learning rate ``rate``.
+
+        :return: the loss before the step, and the logits ``(N, classes)`` of the images trained on.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
@@ -119,7 +125,7 @@ class Learner:
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
-        """Inside, the model has the weights that count: the average where there is one."""
+        """A context in which the model has the weights to evaluate: the moving average if there is one."""
         if self.average is None:
             yield self.forward
             return
@@ -131,11 +137,11 @@ class Learner:
             self.model.load_state_dict(own)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that count, on the CPU."""
+        """Copies on the CPU of the weights to evaluate: the moving average if there is one, else the model's own."""
         return to_cpu(self.model.state_dict() if self.average is None else self.average.weights)
 
     def state(self) -> dict[str, Any]:
-        """What :meth:`load` goes on from, besides :meth:`weights`."""
+        """The training state that :meth:`load` needs besides :meth:`weights`: epochs done, momenta, moving average."""
         momenta = [self.optimizer.state[each].get("momentum_buffer") for each in self.model.parameters()]
         average = {} if self.average is None else {"steps": self.average.steps, "own": to_cpu(self.model.state_dict())}
         return {
@@ -145,9 +151,9 @@ class Learner:
         }
 
     def load(self, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Goes on from there.
+        """Restore what :meth:`weights` and :meth:`state` returned.
 
-        :raises UserError: they are of another network, or damaged.
+        :raises UserError: they belong to another network, or are damaged.
         """
         try:
             average, momenta, epochs = state["average"], state["momenta"], int(state["epochs"])
@@ -165,12 +171,12 @@ class Learner:
 
 
 def to_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies."""
+    """Copies of the weights on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def make_method(config: TrainConfig) -> Method:
-    """What the configuration minimises."""
+    """The training method of the configuration, with its adversary."""
     adversary = PGD(
         epsilon=config.epsilon, step_size=config.step_size or 0.0, steps=config.attack_steps or 0,
         norm=config.norm, mode=config.attack_mode,
@@ -187,18 +193,18 @@ def make_method(config: TrainConfig) -> Method:
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """A seed of 63 bits for one purpose."""
+    """A seed of 63 bits, derived from ``seed`` by a hash; each ``purpose`` has its own."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, device: torch.device | None = None) -> torch.Generator:
-    """A generator for one purpose."""
+    """A generator on ``device`` (default: the CPU) with the :func:`derived_seed` of a purpose."""
     return torch.Generator(device or "cpu").manual_seed(derived_seed(seed, purpose))
 
 
 @contextmanager
 def seeded(seed: int, purpose: str, device: torch.device) -> Iterator[None]:
-    """Inside, torch's global generators are seeded for ``purpose``; afterwards they are as before."""
+    """A context in which torch's global generators are seeded for ``purpose``; on exit their states are restored."""
     devices = range(torch.cuda.device_count()) if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derived_seed(seed, purpose))

@@ -1,8 +1,8 @@
-"""What adversarial training minimises, one class a method.
+"""The losses of adversarial training: one class per method.
 
 A method is called with a model in train mode, images ``(N, C, H, W)`` in [0, 1], labels ``(N,)`` and a generator for
-the adversary's noise, and returns the loss to differentiate. The cross-entropy of an auxiliary head joins with its
-weight, on the images whose cross-entropy the method has.
+the adversary's noise, and returns the loss to differentiate. If the network has an auxiliary head, its weighted
+cross-entropy is added, on the same images (clean or adversarial) as the method's own cross-entropy term.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from nas.training.adversary import PGD, buffers_kept, logits_of, undisturbed
 
-_START_DEVIATION = 0.001  # of the Gaussian start in the programs of TRADES and MART
+_START_DEVIATION = 0.001  # standard deviation of the Gaussian start, from the code of TRADES and MART
 
 
 @dataclass(frozen=True)
 class Step:
-    """``loss``, a scalar with its graph, and the ``logits`` ``(N, classes)``, without, of the images trained on."""
+    """``loss``: scalar with its autograd graph. ``logits``: of the images trained on, ``(N, classes)``, detached."""
 
     loss: Tensor
     logits: Tensor
@@ -30,7 +30,12 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """:param adversary: crafts the images. :param auxiliary: weight of the auxiliary head's cross-entropy."""
+    """A training method.
+
+    :param adversary: attack that crafts the adversarial images.
+    :param label_smoothing: share of each label that is spread over all classes.
+    :param auxiliary: weight of the auxiliary head's cross-entropy.
+    """
 
     adversary: PGD
     label_smoothing: float = 0.0
@@ -43,11 +48,11 @@ class Method(ABC):
         """The loss of one batch."""
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """With smoothed labels: a share of ``label_smoothing`` is spread over all classes."""
+        """Mean cross-entropy with smoothed labels: a share of ``label_smoothing`` is spread over all classes."""
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def on_auxiliary(self, outputs: Tensor | tuple[Tensor, Tensor], labels: Tensor) -> Tensor | float:
-        """The weighted cross-entropy of the auxiliary head, 0 where there is none."""
+        """The weighted cross-entropy of the auxiliary head; 0 if the network has none."""
         if not isinstance(outputs, tuple):
             return 0.0
         return self.auxiliary * self.cross_entropy(logits_of(outputs[1]), labels)
@@ -55,14 +60,17 @@ class Method(ABC):
     def crafted(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None, start: Tensor | None
     ) -> Tensor:
-        """Adversarial images that raise the plain cross-entropy, from ``start`` or a random point."""
+        """Adversarial images that maximise the cross-entropy without label smoothing.
+
+        :param start: the point to start from; None: a random point in the ball.
+        """
         objective = partial(F.cross_entropy, target=labels)
         return self.adversary(model, images, objective, start=start, generator=generator)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standard(Method):
-    """The cross-entropy of the images as they are."""
+    """Standard training: the cross-entropy of the clean images."""
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
@@ -88,11 +96,11 @@ class Adversarial(Method):
 class Fast(Adversarial):
     """FGSM from a random point (Wong et al., ICLR 2020, https://arxiv.org/abs/2001.03994).
 
-    ``gradient_alignment`` weights ``1 - mean cos(grad l(x), grad l(x + noise))``, noise uniform in the ball, against
-    catastrophic overfitting (GradAlign, Andriushchenko and Flammarion, NeurIPS 2020,
-    https://arxiv.org/abs/2007.02617, Eq. 7). As in their program both gradients are differentiated, in train mode, and
-    images without a gradient do not count; unlike there, FGSM keeps its random start, and running statistics see the
-    adversarial images only.
+    ``gradient_alignment`` is the weight of a regulariser against catastrophic overfitting: ``1 - mean cos(grad l(x),
+    grad l(x + noise))``, with noise uniform in the ball (GradAlign, Andriushchenko and Flammarion, NeurIPS 2020,
+    https://arxiv.org/abs/2007.02617, Eq. 7). As in their code, the loss is differentiated through both gradients, in
+    train mode, and images whose gradient is zero are left out of the mean. Departures from their code: FGSM keeps its
+    random start, and only the adversarial images update the running statistics.
     """
 
     gradient_alignment: float = 0.0
@@ -123,8 +131,8 @@ class Fast(Adversarial):
 class Trades(Method):
     """TRADES (Zhang et al., ICML 2019, https://arxiv.org/abs/1901.08573, Eq. 5).
 
-    ``CE(f(x), y) + beta KL(f(x) || f(x'))``, x' maximising the KL term from a Gaussian start, as in their program.
-    Departure: in L2 x' comes from normalised gradient steps, not from an optimiser.
+    ``CE(f(x), y) + beta KL(f(x) || f(x'))``, where x' maximises the KL term from a Gaussian start, as in their code.
+    Departure from their code: for L2, x' is computed by normalised gradient steps, not by an optimiser.
     """
 
     beta: float = 6.0
@@ -149,10 +157,10 @@ class Trades(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Mart(Method):
-    """MART (Wang et al., ICLR 2020, https://openreview.net/forum?id=rklOg6EFwS, Eq. 11 with their program's constants).
+    """MART (Wang et al., ICLR 2020, https://openreview.net/forum?id=rklOg6EFwS, Eq. 11; constants from their code).
 
-    ``CE(p', y) - log(1 - max over k != y of p'_k) + beta KL(p || p') (1 - p_y)``, p the probabilities of an image,
-    p' those of its adversarial one, crafted on the cross-entropy.
+    ``CE(p', y) - log(1 - max over k != y of p'_k) + beta KL(p || p') (1 - p_y)``, where p are the probabilities of a
+    clean image and p' those of its adversarial image, which maximises the cross-entropy.
     """
 
     beta: float = 5.0
@@ -175,5 +183,5 @@ class Mart(Method):
 
 
 def gaussian_start(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Images with the slight noise from which TRADES and MART start; not clamped, as in their programs."""
+    """Images plus the small Gaussian noise from which TRADES and MART start; not clamped, as in their code."""
     return torch.empty_like(images).normal_(0, _START_DEVIATION, generator=generator).add_(images)

@@ -12,21 +12,21 @@ from torch import nn
 from nas.training.adversary import PGD, logits_of, undisturbed
 from nas.training.images import TrainingImages
 
-BATCH = 256  # images at a time
+BATCH = 256  # images per batch
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of images in [0, 1] that are classified right: as they are, and after the attack."""
+    """Shares of images, in [0, 1], that are classified correctly: clean, and also after the attack."""
 
     clean: float
     robust: float
 
 
 def accuracy(model: nn.Module, data: TrainingImages, attack: PGD, generator: torch.Generator) -> Accuracy:
-    """The accuracy of ``model`` in eval mode on all of ``data``; ``generator`` starts the attack.
+    """The accuracy of ``model`` in eval mode on all of ``data``; ``generator`` draws the random starts of the attack.
 
-    An image counts as robust where it is right before and after.
+    An image counts as robust if it is classified correctly both before and after the attack.
     """
     clean = robust = 0
     with undisturbed(model, "eval"):

@@ -1,19 +1,20 @@
-"""Named protocols of adversarial training: what they fill in where nothing is given.
+"""Presets: named protocols of adversarial training that give the default values of options.
 
-Each says where its figures come from; docs/training.md has what they reach.
+The comment above each preset says where its values come from; docs/training.md lists the accuracies they reach.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-#: 0.031372549..., the radius that the field reports Linf robustness for
+#: 0.031372549..., the radius for which Linf robustness on CIFAR-10 is usually reported
 EPSILON = 8 / 255
-#: the radius that RobustBench reports L2 robustness for
+#: the radius for which RobustBench reports L2 robustness
 EPSILON_L2 = 128 / 255
 
-#: Tiny-RobustBench (Feng et al., ICLR 2025): the records' figures. They do not state a batch size: 128 is assumed. Nor
-#: are images held out there, the best epoch being told by the test images; here 1,000 training images tell it.
+#: Tiny-RobustBench (Feng et al., ICLR 2025): the values in its records. The records do not state a batch size: 128 is
+#: assumed. The authors hold out no images and select the best epoch on the test images; here it is selected on 1,000
+#: held-out training images.
 TINY_ROBUSTBENCH: dict[str, Any] = {
     "method": "pgd", "attack_steps": 7, "step_size": 0.01,
     "epochs": 105, "schedule": "multistep", "milestones": (99,),
@@ -22,9 +23,10 @@ TINY_ROBUSTBENCH: dict[str, Any] = {
     "channels": 16, "layers": 8, "validation": 1000,
 }  # fmt: skip
 
-#: The size of the search table's networks. How they were trained the table does not say; all of this is assumed: PGD-7
-#: with steps of 0.01, 200 epochs, a tenth of the rate at epochs 100 and 150, a batch of 128, as public programs of PGD
-#: training on CIFAR-10 have it; DARTS' auxiliary head of weight 0.4, its drop path of 0.2, its gradient clipping at 5.
+#: Networks of the size in the published table that compares searched cells with hand-crafted networks. The table does
+#: not say how they were trained, so the protocol is assumed: PGD-7 with steps of 0.01, 200 epochs, the learning rate
+#: divided by 10 at epochs 100 and 150, and batch size 128, as in public code for PGD training on CIFAR-10; from DARTS
+#: an auxiliary head of weight 0.4, drop path of 0.2, and gradient clipping at 5.
 TABLE: dict[str, Any] = {
     **TINY_ROBUSTBENCH,
     "epochs": 200, "milestones": (100, 150),
@@ -32,8 +34,8 @@ TABLE: dict[str, Any] = {
     "channels": 36, "layers": 20,
 }  # fmt: skip
 
-#: Minutes on a CPU: one FGSM step from a random point and one cycle of the rate (Wong et al., ICLR 2020), a small
-#: network. Measured, not published.
+#: Takes minutes on a CPU: one FGSM step from a random point and one learning-rate cycle (Wong et al., ICLR 2020), on a
+#: small network. The values were chosen by our own measurements; they are not from a publication.
 QUICK: dict[str, Any] = {
     "method": "fast", "attack_steps": 1, "step_size": 1.25 * EPSILON,
     "epochs": 2, "schedule": "one_cycle",
@@ -44,19 +46,19 @@ QUICK: dict[str, Any] = {
 
 PRESETS = {"quick": QUICK, "tiny_robustbench": TINY_ROBUSTBENCH, "table": TABLE}
 
-#: what the presets do otherwise with the 1,442 training images of digits
+#: values that replace the presets' on ``digits``, which has only 1,442 training images
 DIGITS: dict[str, Any] = {"validation": 0.1}
 QUICK_DIGITS: dict[str, Any] = {"epochs": 10, "batch_size": 64}
 
-#: by method, where the preset has another one: steps of the adversary (Wong et al.; TRADES' and MART's programs)
+#: default number of attack steps by method, where it is not the preset's (Wong et al.; the code of TRADES and MART)
 STEPS = {"pgd": 7, "trades": 10, "mart": 10, "fast": 1}
 
-#: data sets whose mirror images are of the same class; those of digits are no digits
+#: data sets (name prefixes) in which a mirrored image keeps its class; a mirrored digit is not a digit
 MIRRORED = ("cifar10", "cifar100", "folder:")
 
 
 def preset_values(name: str, dataset: str) -> dict[str, Any]:
-    """What the preset says for a data set."""
+    """The values of the preset ``name`` for a data set."""
     values = dict(PRESETS[name])
     if dataset == "digits":
         values |= DIGITS | (QUICK_DIGITS if name == "quick" else {})
@@ -64,5 +66,5 @@ def preset_values(name: str, dataset: str) -> dict[str, Any]:
 
 
 def default_step_size(method: str, epsilon: float, steps: int) -> float:
-    """1.25 epsilon for the one step of ``fast`` (Wong et al.), else 2.5 epsilon / steps (Madry et al.)."""
+    """1.25 epsilon for the single step of ``fast`` (Wong et al.), else 2.5 epsilon / steps (Madry et al.)."""
     return 1.25 * epsilon if method == "fast" else 2.5 * epsilon / steps

@@ -1,4 +1,4 @@
-"""What a user sees of a training."""
+"""Terminal output of a training: the progress bar and the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TrainProgress(Bars):
-    """A bar: epoch, loss, robust validation accuracy, images a second, time left."""
+    """Progress bar with epoch, loss, robust and clean validation accuracy, images per second, and time left."""
 
     def __init__(self, epochs: int, *, show: bool, title: str = ""):
         super().__init__(
@@ -33,12 +33,12 @@ class TrainProgress(Bars):
         self._done = 0
 
     def step(self, share: float) -> None:
-        """That share of the current epoch is done; the first call shows the bar."""
+        """Show that ``share`` of the current epoch, in [0, 1], is finished; the first call shows the bar."""
         self.start()
         self.progress.update(self._task, completed=self._done + share)
 
     def epoch(self, epoch: dict[str, Any]) -> None:
-        """One epoch is done."""
+        """Show the record of a finished epoch."""
         self.start()
         self._done = epoch["epoch"]
         figures = f"loss {epoch['loss']:.2f}"
@@ -50,7 +50,7 @@ class TrainProgress(Bars):
 
 
 def plan(config: TrainConfig, what: str) -> str:
-    """What is trained, on which images, and how, in a line."""
+    """One line that says what is trained (``what``), on which images, by which method, for how many epochs."""
     numbers = {"channels": config.channels, "layers": config.layers}  # None: there is no such number
     size = "".join(f", {value} {name}" for name, value in numbers.items() if value is not None)
     images = "all" if config.images is None else f"{config.images:,}"
@@ -59,7 +59,7 @@ def plan(config: TrainConfig, what: str) -> str:
 
 
 def print_result(result: TrainResult, *, tensorboard: bool) -> None:
-    """The best epoch, and where its model lies."""
+    """Print the best epoch and the path of its checkpoint."""
     best, epochs = result.best, len(result.history)
     line = f"best epoch: {best['epoch']} of {epochs}"
     if "validation_robust_accuracy" in best:
@@ -68,7 +68,7 @@ def print_result(result: TrainResult, *, tensorboard: bool) -> None:
             f" clean {best['validation_accuracy']:.1%}"
         )
     else:
-        line += " (no validation images: the last epoch counts)"
+        line += " (the last one, since no images are held out for validation)"
     lines = [line, f"model:      {result.checkpoint}"]
     if not tensorboard:
         lines.append("no TensorBoard events: tensorboardX is not installed")

@@ -1,4 +1,4 @@
-"""Which network a configuration asks for."""
+"""The network that a training configuration describes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nas.training.directory import read_training
 from nas.training.presets import PRESETS
 from search_spaces.base import NetworkSpec, SearchSpace
 
-_LEAST_PIXELS = 8  # of a side: the networks halve it two or three times
-_LEAST_PIXELS_AUXILIARY = 29  # the head pools features of a quarter of it, which must be 8
+_LEAST_PIXELS = 8  # least image height and width: the networks halve both two or three times
+_LEAST_PIXELS_AUXILIARY = 29  # the auxiliary head pools features of a quarter of this size, rounded up: 8 at least
 _MOST_LAYERS_TRIED = 100
 
 
 def resolved(config: TrainConfig, space: SearchSpace[Any] | None = None) -> TrainConfig:
-    """The configuration with the space and the size of the network filled in.
+    """The configuration with the search space and the size of the network filled in.
 
-    :param space: the network's search space, where it is none of this program's.
-    :raises UserError: the run has no best cell, the cell cannot be read, or the network cannot have that size.
+    :param space: the network's search space, where it is not one of this program's.
+    :raises UserError: the run has no best cell, the cell cannot be parsed, or the space has no network of that size.
     """
     if config.model is not None:
         return config
@@ -53,7 +53,7 @@ def _space(config: TrainConfig, given: SearchSpace[Any] | None) -> SearchSpace[A
 
 
 def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
-    """The configuration, with the space and size of the training in ``path`` where it names none."""
+    """The configuration; if it names no space or size, those of the stored training in ``path`` are filled in."""
     stored = read_training(path)["configuration"]
     missing = [name for name in ("space", "channels", "layers") if getattr(config, name) is None]
     return dataclasses.replace(config, **{name: stored.get(name) for name in missing})
@@ -66,10 +66,12 @@ def architecture(
     statistics: tuple[tuple[float, ...], tuple[float, ...]],
     space: SearchSpace[Any] | None = None,
 ) -> Architecture:
-    """The network that a :func:`resolved` configuration trains on images of that kind.
+    """The network that a :func:`resolved` configuration trains.
 
-    :param space: the network's search space, where it is none of this program's.
-    :raises UserError: there is no such network.
+    :param space: the network's search space, where it is not one of this program's.
+    :param image_size: height and width in pixels. :param statistics: mean and standard deviation of each channel, in
+        pixel units of [0, 1].
+    :raises UserError: the images are too small, or the space has no such network.
     """
     mean, std = statistics
     images: dict[str, Any] = {"classes": classes, "image_size": image_size, "mean": mean, "std": std}
@@ -89,9 +91,9 @@ def architecture(
 
 
 def best_cell(run: Path) -> tuple[str, str]:
-    """Space and genotype of the best cell that the search in ``run`` found.
+    """Search space and genotype of the best cell that the search in ``run`` found.
 
-    :raises UserError: there is none.
+    :raises UserError: the search is not finished, or its best cell cannot be read.
     """
     space, best = read_manifest(run)["configuration"].get("space"), read_best(run)
     if best is None:
@@ -102,7 +104,7 @@ def best_cell(run: Path) -> tuple[str, str]:
 
 
 def _depth(space: SearchSpace[Any], config: TrainConfig) -> int:
-    """The preset's depth, or the least greater one that the space has networks of."""
+    """The preset's depth, or, if the space has no network that deep, the next greater depth for which it has one."""
     least = PRESETS[config.preset]["layers"]
     for layers in range(least, _MOST_LAYERS_TRIED):
         try:

@@ -1,4 +1,4 @@
-"""A training from its configuration to the best checkpoint, and on from the last one."""
+"""Runs a training from its configuration to the best checkpoint, or resumes one from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from search_spaces.base import SearchSpace
 class Trainer:
     """One training.
 
-    :param out: run directory, whose folder ``train`` is written; by default that of the search that found the cell, or
-        a new one in ``runs/``.
-    :param resume: go on with the training in ``out``.
-    :param images: the training part of the configuration's data set, where somebody has read it already.
-    :param space: the network's search space, where it is none of this program's.
-    :raises UserError: an option that cannot be, in one line.
+    :param out: run directory; the training writes its folder ``train``. Default: the run directory of the search that
+        found the cell, or a new one in ``runs/``.
+    :param resume: resume the training in ``out``.
+    :param images: the training images of the configuration's data set, if the caller has read them already.
+    :param space: the network's search space, where it is not one of this program's.
+    :raises UserError: an option is not valid.
     """
 
     def __init__(
@@ -61,14 +61,15 @@ class Trainer:
         *,
         until: int | None = None,
     ) -> TrainResult:
-        """Train to the last epoch, or to the end of epoch ``until``, from which a resumed training goes on.
+        """Train to the last epoch, or to the end of epoch ``until``, after which the training can be resumed.
 
-        What is finished is on disk at every moment.
+        Every finished epoch is on disk before the next one starts.
 
-        :param watch: called with the record of each epoch, the stored ones of a resumed training included.
-        :param watch_step: called now and then with the share of the current epoch that is done.
+        :param watch: called with the record of each epoch, including the stored epochs of a resumed training.
+        :param watch_step: called at intervals with the share of the current epoch, in [0, 1], that is finished.
+        :raises UserError: the directory holds another training, or files cannot be read or written.
         :raises TrainingStopped: a loss is not finite.
-        :raises KeyboardInterrupt: with a message that says how to resume.
+        :raises KeyboardInterrupt: the user interrupted the training; the message says how to resume.
         """
         config = self.config
         name = config.model or f"{config.space}-cell"
@@ -80,7 +81,7 @@ class Trainer:
         held = TrainingImages.chosen(split, validation, self.device)
         manifest = self._manifest(path, split, data, held)
         with torch_threads(config.threads), TrainDirectory(path) as directory:
-            self._check_path(path)  # once more: nobody else can write now
+            self._check_path(path)  # checked again under the lock, since another process may have written before it
             learner = Learner(config, Architecture.from_json(manifest["architecture"], self.space), self.device)
             history = self._restore(learner, directory) if self.resume else []
             course = Course(config, learner, directory, manifest, history)
@@ -92,7 +93,7 @@ class Trainer:
             return course.run(data, held, config.epochs if until is None else until, watch, watch_step)
 
     def _check_path(self, path: Path) -> None:
-        """Refuse a directory that holds another training."""
+        """:raises UserError: the directory holds another training than the one to start or resume."""
         if not self.resume:
             if holds_training(path):
                 raise UserError(f"{path} already holds a training; pass --resume to go on with it, or another --out")
@@ -102,7 +103,7 @@ class Trainer:
             raise UserError(f"cannot resume {path} with another configuration: {', '.join(differing)}")
 
     def _restore(self, learner: Learner, directory: TrainDirectory) -> list[Epoch]:
-        """Loads the last checkpoint, if an epoch was finished; the records of the epochs before."""
+        """Load the last checkpoint into ``learner``, if there is one, and return the records of the finished epochs."""
         last = directory.path / LAST
         if not last.exists():
             return []
@@ -113,11 +114,11 @@ class Trainer:
             raise UserError(f"{last}: {error}") from None
         history = checkpoint.facts.get("history")
         if not isinstance(history, list) or len(history) != learner.epochs_done:
-            raise UserError(f"{last}: the checkpoint to go on from is damaged: it does not tell its epochs")
+            raise UserError(f"{last}: the checkpoint to go on from is damaged: it holds no record of its epochs")
         return history
 
     def _manifest(self, path: Path, split: ImageSplit, data: TrainingImages, held: TrainingImages) -> dict[str, Any]:
-        """A new manifest, or the resumed training's own."""
+        """A new manifest, or that of the resumed training with this process added to its entry ``resumed``."""
         height, width = split.images.shape[2:]
         facts = {
             "classes": list(split.classes),
@@ -168,13 +169,13 @@ class Trainer:
 
 
 def training_images(config: TrainConfig) -> ImageSplit:
-    """All training images of the configuration's data set."""
+    """All training images of the configuration's data set, held-out images included."""
     return load_data(
         config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
     ).train
 
 
 def check_precision(config: TrainConfig, device: str) -> None:
-    """:raises UserError: the device cannot compute in that precision."""
+    """:raises UserError: the device does not support the configured precision."""
     if config.precision == "bfloat16" and not device.startswith("cuda"):
         raise UserError(f"--precision bfloat16 needs cuda, got --device {device}")
