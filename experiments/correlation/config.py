@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
 from nas.errors import UserError, as_user_error
 from nas.searching.config import option
+from nas.searching.population import components
 from nas.tabular import find_benchmark
-from proxies import POPULATION_PROXIES, PROXIES
-from proxies.spelling import canonical, images_asked
+from proxies import POPULATION_PROXIES, PROXIES, get_proxy
+from proxies.spelling import canonical
 
 PROGRAM = "python -m experiments.correlation"
 BASELINES = ("params", "macs", "conv_count")
@@ -68,8 +70,9 @@ class CorrelationConfig:
             if value is not None or name not in ("cells", "workers", "image_size"):
                 bounds.whole(name, value, least)
         for text in self.proxy:
-            if images_asked(text) > self.images:
-                raise UserError(f"--proxy {text} looks at {images_asked(text)} images, --images is {self.images}")
+            needed = max(each.images_needed() for each in components([as_user_error(partial(get_proxy, text))]))
+            if needed > self.images:
+                raise UserError(f"--proxy {text} needs {needed} images, --images is {self.images}")
 
     @property
     def all_seeds(self) -> range:

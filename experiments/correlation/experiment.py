@@ -112,7 +112,7 @@ class Correlation:
 
     def _job(self, batches: Mapping[int, Batch]) -> Job:
         return Job(
-            space=self.table.space, spec=self.spec, names=self.config.proxy, images=self.config.images, batches=batches
+            space=self.table.space, spec=self.spec, names=self.config.proxy, batches=batches
         )
 
     def _prepare(self) -> tuple[Job, dict[str, Any]]:

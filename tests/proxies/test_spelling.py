@@ -9,7 +9,7 @@ import torch
 
 import proxies
 from proxies.base import Probe
-from proxies.spelling import canonical, images_asked, parsed
+from proxies.spelling import canonical, parsed
 from tests.proxies.networks import darts_network
 
 
@@ -136,11 +136,6 @@ def test_two_of_a_kind_stand_side_by_side() -> None:
     alone = proxies.get_network_proxy("grad_norm", images=4)
     assert alone.name == "grad_norm"
     assert found["grad_norm(images=4)"] == pytest.approx(alone.score(Probe(network, images, labels)), rel=1e-5)
-
-
-def test_how_many_images_are_asked_for() -> None:
-    texts = ["snip", "snip(images=9)", "robust(ntk_images=7, curvature_images=8)", "zen(step=1)"]
-    assert [images_asked(text) for text in texts] == [0, 9, 8, 0]
 
 
 def test_what_the_name_says_comes_before_other_options() -> None:
