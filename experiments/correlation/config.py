@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
 from nas.errors import UserError, as_user_error
 from nas.searching.config import option
-from nas.searching.population import components
 from nas.tabular import find_benchmark
-from proxies import POPULATION_PROXIES, PROXIES, get_proxy
+from proxies import POPULATION_PROXIES, PROXIES
 from proxies.spelling import canonical
 
 PROGRAM = "python -m experiments.correlation"
@@ -69,10 +67,6 @@ class CorrelationConfig:
             value = getattr(self, name)
             if value is not None or name not in ("cells", "workers", "image_size"):
                 bounds.whole(name, value, least)
-        for text in self.proxy:
-            needed = max(each.images_needed() for each in components([as_user_error(partial(get_proxy, text))]))
-            if needed > self.images:
-                raise UserError(f"--proxy {text} needs {needed} images, --images is {self.images}")
 
     @property
     def all_seeds(self) -> range:
