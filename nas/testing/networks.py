@@ -72,7 +72,7 @@ def hooked_network() -> nn.Module:
     for module in (network[3], network[6]):  # torch warns where no input of the module requires a gradient
         module.register_full_backward_pre_hook(lambda module, gradients: None)
         module.register_full_backward_hook(lambda module, into, out: None)
-    network[0].get_parameter("weight").register_hook(lambda gradient: None)
+    network[0].get_parameter("weight").register_hook(lambda gradient: None)  # type: ignore[no-untyped-call]
     network[6].forward = network[6].forward
     return network
 

@@ -214,12 +214,12 @@ def trace(network: nn.Module, *tensors: Tensor) -> dict[str, Any]:
     return {
         "the modules": {name: id(module) for name, module in modules.items()},
         "the mode of the modules": {name: module.training for name, module in modules.items()},
-        "the attributes of the modules": {name: _attributes(module) for name, module in modules.items()},
         "the forward of the modules": {name: module.__dict__.get("forward") for name, module in modules.items()},
         **{
             f"the{kind.replace('_', ' ')}": {name: list(vars(module)[kind]) for name, module in modules.items()}
             for kind in HOOKS
         },
+        "the attributes of the modules": {name: _attributes(module) for name, module in modules.items()},
         "the tensors": {name: id(tensor) for name, tensor in held.items()},
         "the values of the tensors": {name: _contents(tensor) for name, tensor in held.items()},
         "the state_dict": {name: _contents(each) for name, each in network.state_dict().items()},

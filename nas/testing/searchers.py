@@ -12,7 +12,7 @@ import numpy as np
 from nas.testing.expectations import during, expect, expect_equal, expect_error
 from search_spaces import get_space
 from search_spaces.base import SearchSpace
-from searchers.base import NoFeasibleCandidate, Searcher, Trial
+from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
 from searchers.fitness import SingleScore
 
 #: A searcher's class, or a function that gives it further options: ``partial(MySearcher, population=10)``.
@@ -129,7 +129,8 @@ def check_global_random_states(make: Make, space: SearchSpace[Any]) -> None:
 
 def check_nothing_is_ok(make: Make, space: SearchSpace[Any]) -> None:
     """It goes on where all trials fail, or all are infeasible."""
-    for status in ("failed", "infeasible"):
+    statuses: tuple[Status, ...] = ("failed", "infeasible")
+    for status in statuses:
         searcher = new(make, space)
         for number in range(TRIALS):
             (genotype,) = searcher.ask(1)
@@ -221,15 +222,19 @@ def _asked_after(searcher: Searcher[Any], space: SearchSpace[Any], history: Sequ
 
 def _scored(space: SearchSpace[Any], number: int, genotype: Any) -> Trial[Any]:
     """A trial with a score that depends on the candidate alone; a seventh fails and a seventh is infeasible."""
-    statuses = {0: "infeasible", 1: "failed"}
+    statuses: dict[int, Status] = {0: "infeasible", 1: "failed"}
     return _trial(space, number, genotype, statuses.get(_number(space, genotype) % 7, "ok"))
 
 
-def _trial(space: SearchSpace[Any], number: int, genotype: Any, status: str) -> Trial[Any]:
-    value = float(_number(space, genotype) % 1000)
-    outcome: dict[str, Any] = {"scores": {SCORE: value}} if status == "ok" else {"error": "as arranged"}
+def _trial(space: SearchSpace[Any], number: int, genotype: Any, status: Status) -> Trial[Any]:
     return Trial(
-        id=number, key=space.canonical(genotype), genotype=genotype, seed=0, status=status, **outcome  # type: ignore[arg-type]
+        id=number,
+        key=space.canonical(genotype),
+        genotype=genotype,
+        seed=0,
+        status=status,
+        scores={SCORE: float(_number(space, genotype) % 1000)} if status == "ok" else {},
+        error=None if status == "ok" else "as arranged",
     )
 
 

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from nas.testing import check_space
 from nas.testing import spaces as suite
 from search_spaces import SPACES, get_space
 from search_spaces.base import NetworkSpec, SearchSpace
-from tests.searchers.toy_space import ToySpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +61,6 @@ def test_every_space_is_in_the_table() -> None:
 
 def test_the_name_is_the_registered_one(case: Case, space: SearchSpace[Any]) -> None:
     assert space.name == case.space
-
-
-def test_the_suite_names_the_check_that_fails() -> None:
-    """The toy space reads any text of numbers, and builds nothing."""
-    with pytest.raises(AssertionError, match="check_canonical, space 'toy': the key of the genotype read from a key"):
-        check_space(Unsorted(), path="digit.1")
-
-
-class Unsorted(ToySpace):
-    """Its keys are not read as a genotype of the same key."""
-
-    def canonical(self, genotype: tuple[int, ...]) -> str:
-        return self.format(genotype[::-1])
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.auxiliary], ids=lambda case: case.space, indirect=True)

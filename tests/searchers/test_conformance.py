@@ -6,15 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 
 import searchers
-from nas.testing import check_searcher
 from nas.testing import searchers as suite
 from searchers import get_searcher
-from searchers.base import Searcher, Trial
-from tests.searchers.toy_space import Digits, ToySpace
+from tests.searchers.toy_space import ToySpace
 
 #: Row -> name in the registry and options; what needs a population has one smaller than the suite's TRIALS.
 TABLE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,27 +34,6 @@ def test_keeps_the_contract(make: suite.Make, space: ToySpace, check: Callable[[
 
 def test_history_holds_trials_of_every_status(make: suite.Make, space: ToySpace) -> None:
     assert {trial.status for trial in suite.history_of(make, space)} == {"ok", "failed", "infeasible"}
-
-
-def test_the_suite_runs_as_one_call() -> None:
-    check_searcher(get_searcher("random"))
-
-
-class Forgetful(Searcher[Digits]):
-    """Asks by a generator that is not made anew for each proposal."""
-
-    def ask(self, n: int) -> list[Digits]:
-        if not hasattr(self, "rng"):
-            self.rng = np.random.default_rng(self.seed)
-        return [self.draw(lambda: self.space.sample(self.rng)) for _ in range(n)]
-
-    def observe(self, trial: Trial[Digits]) -> None:
-        return
-
-
-def test_the_suite_names_the_check_that_fails(space: ToySpace) -> None:
-    with pytest.raises(AssertionError, match="check_repeated_ask, space 'toy': candidates asked for again: got"):
-        check_searcher(Forgetful, space)
 
 
 def test_every_name_of_the_registry_is_in_the_table() -> None:
