@@ -107,7 +107,7 @@ def test_a_hidden_error_and_a_wrong_number_of_images_are_found() -> None:
     with pytest.raises(AssertionError, match="the network's own error is hidden by: no score"):
         suite.check_an_error_leaves_no_trace(Hiding, plain_cnn)  # a ProxyError in place of the network's error
     with pytest.raises(AssertionError, match=r"images_needed\(\) is 4, but 3 images gave the score 1\.0"):
-        suite.check_images_needed(Hiding, plain_cnn)
+        suite.check_images_needed(Hiding, lambda: plain_cnn().eval())
 
 
 def test_importing_the_suites_imports_nothing_heavy() -> None:
