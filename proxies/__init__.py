@@ -1,7 +1,7 @@
-"""What an untrained network is worth: zero-cost proxies, one paper a file.
+"""Zero-cost proxies, which score untrained networks; one paper a file.
 
-Add one: a :class:`~proxies.base.Proxy` in a file of its own, a line in ``_MODULES``, a row in the table of
-``tests/proxies/test_conformance.py``.
+To add one: write a :class:`~proxies.base.Proxy` in a file of its own, a line in ``_MODULES`` and a row in the table of
+``tests/proxies/conformance.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxies.spelling import check_options, images_asked, parsed, spelled
+from proxies.spelling import check_options, parsed, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,8 +62,8 @@ POPULATION_PROXIES = tuple(_POPULATION_MODULES)
 def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
     """The proxy of that name: a :class:`~proxies.population.PopulationProxy` if it is one of ``POPULATION_PROXIES``.
 
-    :param name: the name alone, or with options, which come before ``options``: ``snip(images=64, norm=train)``.
-        A proxy so written is known by that text.
+    :param name: the name alone, or with options, ``snip(images=64, norm=train)``, which take precedence over
+        ``options``. A proxy written with options has this text as its name.
     :raises ValueError: an unknown name or option (with the nearest ones), or an option out of range.
     """
     base, own = parsed(name)
@@ -82,14 +82,14 @@ def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
     except ValueError as error:
         raise ValueError(f"the proxy {base}: {error}") from None
     if own:
-        proxy.name = spelled(base, own)  # type: ignore[misc]  # of this one, not of its class
+        proxy.name = spelled(base, own)  # type: ignore[misc]  # the name of this object, not of its class
     return proxy
 
 
 def get_network_proxy(name: str, **options: Any) -> Proxy:
-    """The proxy of that name, of a single network.
+    """The proxy of that name, which scores a single network.
 
-    :raises ValueError: as :func:`get_proxy`, or the proxy compares networks.
+    :raises ValueError: as :func:`get_proxy`, or the proxy compares the networks of a population.
     """
     from proxies.base import Proxy
 
@@ -103,23 +103,22 @@ def get_network_proxy(name: str, **options: Any) -> Proxy:
 def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str] = PROXIES) -> dict[str, float]:
     """The scores of any torch classifier, by proxy name.
 
-    :param model: ``(N, C, H, W)`` -> ``(N, classes)``; left as it is found.
-    :param images: ``(N, C, H, W)`` in [0, 1]. Proxies of more than N images by default use N.
-    :param labels: ``(N,)``, int64, of the model's classes.
-    :raises ValueError: an unknown name, or a batch that is none.
-    :raises proxies.base.ProxyError: a proxy, which is named, has no finite value for this network.
+    :param model: ``(N, C, H, W)`` -> ``(N, classes)``; it is not changed.
+    :param images: ``(N, C, H, W)`` in [0, 1]. Proxies that take more than N images by default use N.
+    :param labels: ``(N,)``, int64, from 0 to classes - 1.
+    :raises ValueError: an unknown name, images or labels of another form, or fewer images than a proxy needs.
+    :raises proxies.base.ProxyError: the model has no finite value by a proxy, which the message names.
     """
     from proxies.base import Probe, ProxyError
     from proxies.engine.checks import check_images, check_labels, count_classes
 
     names = [names] if isinstance(names, str) else names
     probe = Probe(model, images, labels)
-    limits = {"ntk_images": min(50, len(images)), "curvature_images": min(8, len(images))}
-    proxies = [get_network_proxy(name, **(limits if name.startswith("robust") else {})) for name in names]
+    proxies = [get_network_proxy(name) for name in names]
     check_images(images)
-    for name in names:
-        if images_asked(name) > len(images):
-            raise ValueError(f"the proxy {name} looks at {images_asked(name)} images, got {len(images)}")
+    for name, proxy in zip(names, proxies, strict=True):
+        if proxy.images_needed() > len(images):
+            raise ValueError(f"the proxy {name} needs at least {proxy.images_needed()} images, got {len(images)}")
     if any(proxy.cost != "count" for proxy in proxies):
         check_labels(labels, count_classes(model, images))
     probe.plan(proxies)
@@ -138,10 +137,12 @@ def score_population(
     labels: Tensor | None = None,
     names: Sequence[str] = POPULATION_PROXIES,
 ) -> dict[str, Scores]:
-    """What each of several networks is worth compared with the others, ``(n,)`` by proxy name.
+    """The scores of several networks by proxies that compare them with one another, ``(n,)`` by proxy name.
 
-    :param population: networks, which are left as they are found, or what is known of each: its scores by name of the
-        components. :param images: as in :func:`score`, for networks only. :param labels: likewise.
+    :param population: the networks, which are not changed, or for each its scores by the components of the proxies.
+    :param images: as in :func:`score`, only where the population are networks.
+    :param labels: likewise.
+    :raises ValueError: an unknown name, or a proxy that scores a single network.
     :raises proxies.base.ProxyError: fewer than two networks, or one without a finite score.
     """
     from proxies.population import PopulationProxy, combine_all

@@ -1,23 +1,26 @@
-"""``az_nas``: four proxies of one pass, put together by the ranks they give within a population.
+"""``az_nas``: four proxies, combined by the ranks that they give the networks of a population.
 
 Lee, Ham: "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR 2024. Weights are drawn anew
-(Kaiming, fan-in), images are N(0, 1), batch norms use the batch. Of the features of each block, ``(N, C, H, W)``:
+(Kaiming, fan-in), images are N(0, 1), batch norms use the statistics of the batch. From the features of each block,
+``(N, C, H, W)``, one pass computes:
 
 * ``az_expressivity``: sum over blocks of the entropy -sum_i p_i log(p_i + 1e-8), p the eigenvalues of the covariance
   of the channels over images and pixels, divided by their sum.
-* ``az_progressivity``: the least increase of that entropy from a block to the next.
+* ``az_progressivity``: the least increase of that entropy from one block to the next.
 * ``az_trainability``: mean over the blocks after the first of 2 - sigma - 1 / (sigma + 1e-6). sigma is the largest
-  singular value of A = mean of g_in g_out^T over images and pixels, where g_out is random signs at the block's output
-  and g_in what arrives at its input. Where the block lowers the resolution, g_in's pixels of one output pixel are
-  channels. A estimates the transposed Jacobian of the block; sigma = 1 keeps gradients as they are.
+  singular value of A = mean of g_in g_out^T over images and pixels, where g_out are random signs at the block's output
+  and g_in is their gradient at its input. Where the block lowers the resolution, the pixels of g_in that belong to one
+  output pixel are taken as further channels. A estimates the transposed Jacobian of the block; with sigma = 1 the block
+  neither enlarges nor shrinks gradients.
 * ``az_complexity``: multiply-accumulates.
-* ``az_nas``: sum of log(rank / n) over the four, rank n the best of n networks; equal scores share their mean rank.
+* ``az_nas``: sum of log(rank / n) over the four; rank n is the best of n networks, and equal scores share their mean
+  rank.
 
 Blocks are the stem and the cells of this project's networks; :mod:`proxies.engine.features` has the rule for others.
 
-Departures: random numbers come from an own generator. A resolution that does not divide is filled up with zeros. Where
-the program gives -inf, there is an error: for a block without variance, and for one that hands on its input unchanged.
-By default 8 images, fewer than a published batch.
+Departures: random numbers come from a generator of their own. Where the resolution of a block's input is no multiple of
+that of its output, it is padded with zeros. Where the program gives -inf, there is an error: for a block without
+variance, and for one that returns its input unchanged. By default 8 images, fewer than in a published batch.
 """
 
 from __future__ import annotations
@@ -32,26 +35,27 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from proxies.base import Probe, Proxy, ProxyError
-from proxies.engine.drawn_weights import called_with, check_counts, check_seed, drawn_images, drawn_parameters, kaiming
+from proxies.engine.checks import check_at_least, check_seed, finite
+from proxies.engine.drawn_weights import called_with, drawn_images, drawn_parameters, kaiming
 from proxies.engine.features import named_blocks, outputs_of
 from proxies.engine.modes import frozen, norm_mode
 from proxies.population import PopulationProxy, Scores
-from proxies.robust import finite
 
 
 @dataclass(frozen=True)
 class BlockStatistics:
-    """``entropies`` of the blocks' features, ``singular_values`` sigma of the blocks after the first."""
+    """``entropies`` of the features of each block; ``singular_values``, sigma of each block after the first."""
 
     entropies: tuple[float, ...]
     singular_values: tuple[float, ...]
 
 
-class _OfBlocks(Proxy):
-    """A component that looks at the blocks; all of one probe share their pass.
+class BlockProxy(Proxy):
+    """A component that looks at the blocks. For one probe, all of them share one pass.
 
-    :param images: number of random images. :param seed: of weights, images and signs.
-    :param modules: names of the modules whose outputs are the blocks', in order; by default found by rule.
+    :param images: number of random images.
+    :param seed: of weights, images and signs.
+    :param modules: names of the modules whose outputs are those of the blocks, in order; by default found by the rule.
     """
 
     cost = "backward"
@@ -59,14 +63,17 @@ class _OfBlocks(Proxy):
     least_blocks = 1
 
     def __init__(self, *, images: int = 8, seed: int = 0, modules: Sequence[str] | None = None):
-        check_counts(images=images)
+        check_at_least(1, images=images)
         check_seed(seed)
         self.images = images
         self.seed = seed
         self.modules = None if modules is None else tuple(modules)
 
     def statistics(self, probe: Probe) -> BlockStatistics:
-        """The statistics of the blocks, of which there are enough."""
+        """The statistics of the blocks.
+
+        :raises ProxyError: there are too few blocks.
+        """
         found = probe.once(
             ("az_nas", self.images, self.seed, self.modules),
             lambda: block_statistics(probe, self.images, self.seed, self.modules),
@@ -76,7 +83,7 @@ class _OfBlocks(Proxy):
         return found
 
 
-class AzExpressivity(_OfBlocks):
+class AzExpressivity(BlockProxy):
     """Higher is better."""
 
     name = "az_expressivity"
@@ -85,7 +92,7 @@ class AzExpressivity(_OfBlocks):
         return finite(sum(self.statistics(probe).entropies), "the entropy")
 
 
-class AzProgressivity(_OfBlocks):
+class AzProgressivity(BlockProxy):
     """Higher is better."""
 
     name = "az_progressivity"
@@ -95,8 +102,8 @@ class AzProgressivity(_OfBlocks):
         return finite(float(np.diff(self.statistics(probe).entropies).min()), "the increase of the entropy")
 
 
-class AzTrainability(_OfBlocks):
-    """Higher is better; at most 0, but for the constant in the denominator."""
+class AzTrainability(BlockProxy):
+    """Higher is better; at most 0, apart from the effect of the constant in the denominator."""
 
     name = "az_trainability"
     least_blocks = 2
@@ -107,7 +114,7 @@ class AzTrainability(_OfBlocks):
 
 
 class AzComplexity(Proxy):
-    """Multiply-accumulates of convolutions and linear layers for one image; more is taken for better."""
+    """Multiply-accumulates of convolutions and linear layers for one image; more is better."""
 
     name = "az_complexity"
     direction = "maximize"
@@ -118,7 +125,7 @@ class AzComplexity(Proxy):
 
 
 class AzNas(PopulationProxy):
-    """Sum of log(rank / n) of the four; higher is better, 0 for a network that is best by all.
+    """Sum of log(rank / n) of the four; higher is better, 0 for a network that is the best by all four.
 
     The options are those of the components.
     """
@@ -159,7 +166,7 @@ def rows(features: Tensor) -> Tensor:
 
 
 def entropy(features: Tensor, block: int) -> float:
-    """Of the normalised eigenvalues of the channels' covariance, in nats."""
+    """The entropy of the normalised eigenvalues of the channels' covariance, in nats."""
     centred = rows(features)
     centred = centred - centred.mean(0)
     eigenvalues = torch.linalg.eigvalsh(centred.t() @ centred / len(centred)).double().clamp_min(0)
@@ -174,11 +181,11 @@ def singular_value(before: Tensor, after: Tensor, block: int, generator: torch.G
     """The largest singular value of the block's estimated Jacobian, from the features before to those after it."""
     drawn = torch.randint(2, after.shape, generator=generator, dtype=torch.int8)
     if after.ndim == 4 and after.is_contiguous(memory_format=torch.channels_last):
-        drawn = drawn.contiguous(memory_format=torch.channels_last)  # as bytes they are turned faster than as numbers
+        drawn = drawn.contiguous(memory_format=torch.channels_last)  # faster as bytes than as floats
     signs = drawn.to(after).mul_(2).sub_(1)
     (arriving,) = torch.autograd.grad(after, before, signs, retain_graph=True, materialize_grads=True)
     if torch.equal(arriving, signs):
-        raise ProxyError(f"block {block} hands on its input unchanged, so its trainability is undefined")
+        raise ProxyError(f"block {block} returns its input unchanged, so its trainability is undefined")
     outputs = rows(signs)
     inputs = rows(folded_to(arriving, after, block))
     product = inputs.t() @ outputs / len(outputs)
@@ -187,13 +194,13 @@ def singular_value(before: Tensor, after: Tensor, block: int, generator: torch.G
 
 
 def finite_matrix(matrix: Tensor, block: int) -> Tensor:
-    """The matrix, if all of it is numbers; LAPACK takes no others."""
+    """The matrix, if all its entries are finite, as LAPACK requires."""
     finite(matrix.sum().item(), f"the gradient of block {block}")
     return matrix
 
 
 def folded_to(gradient: Tensor, like: Tensor, block: int) -> Tensor:
-    """``(N, C, H, W)`` -> ``(N, C s t, H', W')`` of the resolution of ``like``: s t pixels become channels."""
+    """``(N, C, H, W)`` -> ``(N, C s t, H', W')`` at the resolution of ``like``: s t pixels become channels."""
     gradient, like = (each[..., None, None] if each.ndim == 2 else each for each in (gradient, like))
     if gradient.ndim != 4 or like.ndim != 4:
         raise ProxyError(

@@ -1,4 +1,4 @@
-"""The contract of a proxy, and what proxies look at: one untrained network and one labelled batch."""
+"""The contract of a proxy, and what a proxy looks at: one untrained network and one labelled batch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from proxies.engine.modes import NormMode as NormMode
-from proxies.engine.passes import Function as Function
-from proxies.engine.passes import ProxyError as ProxyError
-from proxies.engine.passes import Request as Request
-from proxies.engine.passes import run_requests
+from proxies.engine.modes import NormMode
+from proxies.engine.passes import Function, Request, run_requests
+from proxies.errors import ProxyError
+
+__all__ = ["Cost", "Direction", "Function", "NormMode", "Probe", "Proxy", "ProxyError", "Request", "layer_weights"]
 
 Direction = Literal["maximize", "minimize"]
 Cost = Literal["count", "forward", "backward"]
@@ -23,38 +23,48 @@ T = TypeVar("T")
 
 
 class Proxy(ABC):
-    """What an untrained network is worth.
+    """Scores an untrained network.
 
-    ``direction`` says which way is better, ``cost`` what the value takes: counting only, a forward or a backward pass.
+    ``direction`` says which scores are better. ``cost`` says what a score takes: only counting parameters or layers,
+    a forward pass, or a backward pass.
     """
 
     name: ClassVar[str]
     direction: ClassVar[Direction]
     cost: ClassVar[Cost]
 
+    def images_needed(self) -> int:
+        """How many images the batch must hold for this proxy, with the options it has; 0 if it looks at none.
+
+        A proxy told to take 64 images needs 64. One whose default number of images shrinks with the batch needs as many
+        as it takes to have a score at all.
+        """
+        return 0 if self.cost == "count" else 1
+
     def requests(self, probe: Probe) -> Iterable[Request]:
-        """What :meth:`score` will ask the probe for, so that it can share its passes with other proxies."""
+        """What :meth:`score` will ask the probe for, so that one pass can serve several proxies."""
         return ()
 
     @abstractmethod
     def score(self, probe: Probe) -> float:
-        """The value. Leaves network, buffers, modes and random state as they were.
+        """The score, a finite number. Network, buffers, modes, hooks and all random states stay as they are.
 
-        :raises ProxyError: there is none.
+        :raises ProxyError: this network has no finite score.
         """
 
 
 class Probe:
-    """One untrained network and one labelled batch; whatever proxies ask for is computed once and shared.
+    """One untrained network and one labelled batch. Each quantity is computed when it is first asked for, then kept.
 
-    What one proxy asks for is computed by itself, unless :meth:`plan` was told of others before: then all that one pass
-    through the network can give is taken from one.
+    A quantity takes passes of its own, unless :meth:`plan` has announced others: then one pass computes all of them
+    that it can.
 
-    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it, always
-        the same.
+    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it; each call must
+        build the same network with the same weights.
     :param images: ``(N, C, H, W)`` in [0, 1], on the network's device.
     :param labels: ``(N,)``, int64.
-    :param counted: ``params`` and ``macs`` where they are known already; otherwise they are counted on the network.
+    :param counted: ``params`` and ``macs`` where they are already known; otherwise they are counted on the network.
+    :raises ValueError: the shapes of images and labels are others, or the batch is empty.
     """
 
     def __init__(
@@ -74,20 +84,20 @@ class Probe:
         self.images = images
         self.labels = labels
         self._counted = dict(counted or {})
-        self._planned: dict[Request, None] = {}  # an ordered set
+        self._planned: dict[Request, None] = {}  # used as an ordered set
         self._found: dict[Request, Any] = {}
         self._made: dict[Hashable, Any] = {}
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network itself; a proxy that changes it asks for a :meth:`copy`."""
+        """The network itself. A proxy that has to change it works on a :meth:`copy`."""
         return self._network if isinstance(self._network, nn.Module) else self._network()
 
     def copy(self) -> nn.Module:
-        """A fresh copy of the network, to be changed at will."""
+        """A fresh copy of the network, which the caller may change."""
         if isinstance(self._network, nn.Module):
             return copy.deepcopy(self._network)
-        return self._network()  # at half the cost of a deep copy
+        return self._network()  # building takes half the time of a deep copy
 
     @cached_property
     def layer_weights(self) -> dict[str, Tensor]:
@@ -116,22 +126,29 @@ class Probe:
         return flops // 2
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """``make()``, called the first time only: what several proxies of one family look at."""
+        """The result of ``make()``, which is called only the first time that ``key`` is asked for.
+
+        For what several proxies share beside the quantities of this class.
+        """
         if key not in self._made:
             self._made[key] = make()
         made: T = self._made[key]
         return made
 
-    def first(self, images: int | None, default: int) -> tuple[Tensor, Tensor]:
-        """The first images of the batch, and their labels.
+    def count(self, images: int | None, default: int) -> int:
+        """How many images an option asks for: ``images``; where that is None, ``default`` or all of a smaller batch.
 
-        :param images: how many; None: ``default``, or all where the batch holds fewer.
+        :raises ValueError: the batch holds fewer than ``images``.
         """
-        n = min(default, len(self.images)) if images is None else self._end(images)
+        return min(default, len(self.images)) if images is None else self._end(images)
+
+    def first(self, images: int | None, default: int) -> tuple[Tensor, Tensor]:
+        """The first images of the batch, as many as :meth:`count` says, and their labels."""
+        n = self.count(images, default)
         return self.images[:n], self.labels[:n]
 
     def plan(self, proxies: Iterable[Proxy]) -> None:
-        """Take what these proxies will ask for from as few passes as can be."""
+        """Announce the requests of these proxies, so that they are computed in as few passes as possible."""
         requests = [request for proxy in proxies for request in proxy.requests(self)]
         self._planned.update((request, None) for request in requests if 0 < request.stop <= len(self.images))
 
@@ -147,16 +164,16 @@ class Probe:
     ) -> dict[str, Tensor]:
         """Gradient by parameter name of the sum, over the images ``start`` to ``stop``, of all logits or of the losses.
 
-        The loss is the cross-entropy. Parameters that the function does not reach are left out. ``norm`` is what batch
-        norms use: their running statistics, or those of these images. Only with running statistics is this the sum of
-        the single images' gradients.
+        The loss is the cross-entropy. Parameters that the function does not depend on are left out. ``norm`` says what
+        batch norms use: their running statistics (eval), or the statistics of these images (train). Only with running
+        statistics is the result the sum of the gradients of the single images.
 
-        :param image_weights: a factor for each image of the sum. :param tensors: only the gradients of that many of the
-            first parameters that require one, which is cheaper.
+        :param image_weights: a factor for each image in the sum.
+        :param tensors: return the gradients of only so many parameters, the first that require one; this is cheaper.
         """
         end = self._end(stop)
         if not 0 <= start < end:
-            raise ValueError(f"a sum over the images up to {end} begins below it, got {start}")
+            raise ValueError(f"start must be at least 0 and below {end}, where the sum ends, got {start}")
         if image_weights is not None and len(image_weights) != end - start:
             raise ValueError(f"expected a weight for each of {end - start} images, got {len(image_weights)}")
         request = Request("weight_gradients", norm, end, start, function, image_weights=image_weights, tensors=tensors)
@@ -164,23 +181,24 @@ class Probe:
         return found
 
     def input_gradients(self, function: Function, norm: NormMode, stop: int | None = None) -> Tensor:
-        """``(N, C, H, W)``: the gradient, by each of the first images, of the same sum.
+        """``(N, C, H, W)``: the gradient of the same sum with respect to each of the first ``stop`` images.
 
-        With running statistics in the batch norms that is each image's own gradient.
+        With running statistics in the batch norms, images do not influence one another: each gradient is then that of
+        the image's own term.
         """
         found: Tensor = self._get(Request("input_gradients", norm, self._end(stop), 0, function))
         return found
 
     def gradient_change(self, function: Function, norm: NormMode, step: float, stop: int | None = None) -> Tensor:
-        """``(N, C, H, W)``: by how much :meth:`input_gradients` differ a step along their sign away from the image.
+        """``(N, C, H, W)``: how much :meth:`input_gradients` change when each image moves a step along their sign.
 
-        :param step: its length (L2) for each image, in pixel units.
+        :param step: length (L2) of the step of each image, in pixel units.
         """
         found: Tensor = self._get(Request("gradient_change", norm, self._end(stop), 0, function, step))
         return found
 
     def activation_agreement(self, norm: NormMode, stop: int | None = None) -> Tensor:
-        """``(N, N)``, float64: of how many ReLU inputs two of the first images have the same sign (zero is negative).
+        """``(N, N)``, float64: at how many ReLU units two of the first images agree whether the input is positive.
 
         Summed over all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules.
         """
@@ -190,7 +208,8 @@ class Probe:
     def output_saliency(self, norm: NormMode, stop: int | None = None) -> dict[str, Tensor]:
         """``(N, channels)`` by name of convolution or linear layer: the sum over pixels of output times its gradient.
 
-        The gradient is that of the cross-entropy, summed over images. The calls of one layer add up.
+        The gradient is that of the cross-entropy, summed over images. For a layer that is called several times, the
+        values are summed over its calls.
         """
         found: dict[str, Tensor] = self._get(Request("output_saliency", norm, self._end(stop)))
         return found

@@ -1,4 +1,4 @@
-"""The baselines that every proxy has to beat: how large the network is."""
+"""The baselines that every proxy has to beat: measures of the size of the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from proxies.base import Probe, Proxy
 
 
 class Params(Proxy):
-    """Number of trainable parameters; more is taken for better."""
+    """Number of trainable parameters; more is better."""
 
     name = "params"
     direction = "maximize"
@@ -17,7 +17,7 @@ class Params(Proxy):
 
 
 class Macs(Proxy):
-    """Multiply-accumulates of convolutions and linear layers for one image; more is taken for better."""
+    """Multiply-accumulates of convolutions and linear layers for one image; more is better."""
 
     name = "macs"
     direction = "maximize"
@@ -28,7 +28,7 @@ class Macs(Proxy):
 
 
 class ConvCount(Proxy):
-    """Number of convolutions and linear layers; more is taken for better."""
+    """Number of convolutions and linear layers; more is better."""
 
     name = "conv_count"
     direction = "maximize"

@@ -1,20 +1,20 @@
-"""``croze``: how alike a network and its perturbed copy are in features, weights and gradients.
+"""``croze``: how similar a network and its perturbed copy are in features, weights and gradients.
 
 Ha, Kim, Hwang: "Generalizable Lightweight Proxy for Robust NAS against Diverse Perturbations", NeurIPS 2023:
 
     sum over layers of |(1 + cos(z, z_r)) (1 + cos(W, W_r)) |cos(g, g_r)||
 
-with W the weights of a convolution or linear layer, g the gradient of the loss in them, z the features of the block
-that holds the layer; W_r, g_r, z_r those of the copy, on the images moved against it
+with W the weights of a convolution or linear layer, g the gradient of the loss with respect to them, z the features of
+the block that contains the layer; W_r, g_r, z_r are those of the copy on the moved images
 (:mod:`proxies.engine.perturbation`). A cosine with a vector of zeros is zero.
 
-``variant="program"`` is what the authors' program computes: besides what :mod:`proxies.engine.perturbation` names, it
-takes each cosine along the first axis only (over output channels, over images) and sums over all others, so that large
-layers and features weigh more.
+``variant="program"`` is what the authors' program computes. Besides the points listed in
+:mod:`proxies.engine.perturbation`, it takes each cosine along the first axis only (output channels of weights, images
+of features) and sums over all other axes, so that large layers and features have a larger share.
 
-Departures: weights are compared where the copy has them, before any training step. Batch norms use their running
-statistics (the program bypasses them, which at initialisation is the same but for the norm's epsilon). By default 2
-images of the batch, to be cheap.
+Departures: the copy's weights are compared as they are after the perturbation, before any training step. Batch norms
+use their running statistics (the program bypasses them, which at initialisation is the same but for the norm's
+epsilon). By default 2 images of the batch, to keep the cost low.
 """
 
 from __future__ import annotations
@@ -23,27 +23,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proxies.base import Probe, Proxy
-from proxies.engine.perturbation import BETA, EPSILON, Perturbation, Variant
-from proxies.robust import finite
+from proxies.base import Probe
+from proxies.engine.checks import finite
+from proxies.engine.perturbation import PerturbationProxy
 
 
-class Croze(Proxy):
-    """Higher is better; the options are :class:`~proxies.engine.perturbation.Perturbation`'s."""
+class Croze(PerturbationProxy):
+    """Higher is better."""
 
     name = "croze"
-    direction = "maximize"
-    cost = "backward"
-
-    def __init__(
-        self, *, images: int | None = None, beta: float = BETA, epsilon: float = EPSILON, variant: Variant = "paper"
-    ):
-        self.perturbation = Perturbation(images=images, beta=beta, epsilon=epsilon, variant=variant)
 
     def score(self, probe: Probe) -> float:
         clean, copy = self.perturbation.sides(probe)
         cosines = whole_cosine if self.perturbation.variant == "paper" else cosines_along_first_axis
-        alike: dict[Tensor, float] = {}  # layers of one block share their features
+        alike: dict[Tensor, float] = {}  # by features, which layers of one block share
         total = 0.0
         for layer, features in clean.features.items():
             if features not in alike:
@@ -55,7 +48,7 @@ class Croze(Proxy):
 
 
 def whole_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """``()``: of two tensors of any shape and scale; zero where one of them is."""
+    """``()``: the cosine of two tensors of one shape, of any scale; zero where one of them is zero."""
     a, b = a.double(), b.double()  # squares neither overflow nor vanish
     lengths = (a.norm() * b.norm()).clamp_min(torch.finfo(torch.float64).tiny)
     cosine: Tensor = (a * b).sum() / lengths
@@ -63,6 +56,6 @@ def whole_cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def cosines_along_first_axis(a: Tensor, b: Tensor) -> Tensor:
-    """``(N, ...)`` -> ``(...)``."""
+    """``(N, ...)`` twice -> ``(...)``."""
     cosines: Tensor = F.cosine_similarity(a, b, dim=0)
     return cosines

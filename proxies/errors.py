@@ -1,7 +1,7 @@
-"""What a proxy raises in place of a score."""
+"""The error that a proxy raises in place of a score."""
 
 from __future__ import annotations
 
 
 class ProxyError(ValueError):
-    """A network that this proxy has no finite value for, and why."""
+    """The network has no finite value by this proxy; the message says why."""

@@ -1,15 +1,15 @@
-"""``grasp``: -sum W (H g), how much a step along the gradient flow would gain by each weight.
+"""``grasp``: -sum W (H g), how much each weight contributes to what a step along the gradient flow gains.
 
 Wang, Zhang, Grosse: "Picking Winning Tickets Before Training by Preserving Gradient Flow", ICLR 2020; as a proxy in
-Abdelfattah et al., ICLR 2021. g is the gradient of the mean cross-entropy and H its Hessian, both in the weights of
-convolutions and linear layers (frozen ones do not count). W (H g) is the second derivative of the loss
-along W and along g (:mod:`proxies.engine.mixed_derivative`); of networks that it does not take, H g is the gradient of
-<stop(g), g>, a backward pass through the backward pass. Both in the precision of the network; in float32 the former is
-closer, the latter off by some percent of small values.
+Abdelfattah et al., ICLR 2021. g is the gradient of the mean cross-entropy and H its Hessian, both with respect to the
+weights of convolutions and linear layers (frozen ones left out). W (H g) is the second derivative of the loss along W
+and along g, which :mod:`proxies.engine.mixed_derivative` computes in a forward pass. For networks that cannot be
+computed so, H g is the gradient of <stop(g), g>: a backward pass through the backward pass. Both work in the precision
+of the network; in float32 the forward pass is more exact, while small values of the other are off by some percent.
 
-The sign is that of the proxy's published program. Departures: its temperature of the softmax is 1, so it has no option
-here; its two passes over one batch are a single one, which has the same value; and it takes the whole batch, where the
-default here is a few images. The paper prunes with 10 images a class and a temperature of 200.
+The sign is that of the proxy's published program. Departures: the program's temperature of the softmax is 1, so there
+is no option for it; its two passes over one batch are a single pass here, which has the same value; and it takes the
+whole batch, where the default here is a few images. The paper prunes with 10 images a class and a temperature of 200.
 """
 
 from __future__ import annotations
@@ -20,16 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxies.base import NormMode, Probe, Proxy, ProxyError
-from proxies.engine.drawn_weights import check_counts
+from proxies.base import NormMode, Probe, ProxyError
+from proxies.engine.checks import check_word, finite
+from proxies.engine.first_images import FirstImagesProxy
 from proxies.engine.mixed_derivative import is_taken, mixed_derivative
 from proxies.engine.modes import norm_mode
-from proxies.robust import check_norm, finite
-
-IMAGES = 2  # an image costs several times what a gradient does
 
 
-class Grasp(Proxy):
+class Grasp(FirstImagesProxy):
     """Higher is better.
 
     :param norm: statistics of the batch norms.
@@ -39,15 +37,15 @@ class Grasp(Proxy):
     name = "grasp"
     direction = "maximize"
     cost = "backward"
+    default_images = 2  # an image costs several times as much as its gradient does
 
     def __init__(self, *, norm: NormMode = "train", images: int | None = None):
-        check_norm(norm)
-        check_counts(images=images)
+        super().__init__(images)
+        check_word("norm", norm, NormMode)
         self.norm: NormMode = norm
-        self.images = images
 
     def score(self, probe: Probe) -> float:
-        images, labels = probe.first(self.images, IMAGES)
+        images, labels = probe.first(self.images, self.default_images)
         weights = [each for each in dict.fromkeys(probe.layer_weights.values()) if each.requires_grad]
         if not weights:
             raise ProxyError("no weight of a convolution or linear layer requires a gradient")
@@ -59,7 +57,7 @@ class Grasp(Proxy):
 
 
 def forward_product(network: nn.Module, weights: Sequence[Tensor], images: Tensor, labels: Tensor) -> Tensor | None:
-    """``W (H g)`` by one backward pass and a forward pass; None for a network that it cannot be done with."""
+    """``W (H g)`` by a backward pass and a forward pass; None for a network that cannot be computed so."""
     if not is_taken(network):
         return None
     loss = F.cross_entropy(network(images), labels)

@@ -1,13 +1,14 @@
 """``jacob_cov``: how little the input gradients of different images correlate, -sum (log(v + k) + 1 / (v + k)).
 
 Mellor, Turner, Storkey, Crowley: "Neural Architecture Search without Training", 2020 (arXiv 2006.04647v1); as a proxy
-in Abdelfattah et al., ICLR 2021. J_n is the gradient of the sum of the logits by image n, v are the eigenvalues of the
-correlation matrix of the rows J_n, and k = 1e-5. The matrix is symmetric: its eigenvalues are real, in float64 here.
+in Abdelfattah et al., ICLR 2021. J_n is the gradient of the sum of all logits with respect to image n, v are the
+eigenvalues of the correlation matrix of the rows J_n, and k = 1e-5. The matrix is symmetric, so its eigenvalues are
+real; they are computed in float64.
 
-As in the published program batch norms use the batch's statistics, so J_n also holds what image n does to others; with
-``norm="eval"`` it is the gradient of image n alone.
+As in the published program, batch norms use the statistics of the batch, so J_n includes the influence of image n on
+the logits of the other images; with ``norm="eval"`` it is the gradient of the logits of image n alone.
 
-A gradient that is the same in all pixels, such as zero, correlates with nothing: no value.
+The correlation with a gradient that is the same in all pixels, such as zero, is undefined: such a network has no value.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
-from proxies.robust import check_norm, finite
+from proxies.base import NormMode, Probe, ProxyError, Request
+from proxies.engine.checks import check_word, finite
+from proxies.engine.first_images import FirstImagesProxy
 
-IMAGES = 32  # of one pass that ``naswot`` and ``diverse_capacity`` share
-K = 1e-5  # the published program's
+IMAGES = 32  # also the default of ``naswot`` and ``diverse_capacity``, so that they can share a pass
+K = 1e-5  # from the published program
 
 
-class JacobCov(Proxy):
+class JacobCov(FirstImagesProxy):
     """Higher is better.
 
     :param norm: statistics of the batch norms.
@@ -32,30 +34,30 @@ class JacobCov(Proxy):
     name = "jacob_cov"
     direction = "maximize"
     cost = "backward"
+    default_images = IMAGES
+    least_images = 2
 
     def __init__(self, *, norm: NormMode = "train", images: int | None = None):
-        check_norm(norm)
-        if images is not None and images < 2:
-            raise ValueError(f"images must be at least 2, got {images}")
+        super().__init__(images)
+        check_word("norm", norm, NormMode)
         self.norm: NormMode = norm
-        self.images = images
 
     def requests(self, probe: Probe) -> list[Request]:
-        return [Request("input_gradients", self.norm, self._count(probe), function="logits")]
+        return [Request("input_gradients", self.norm, self.count(probe), function="logits")]
 
     def score(self, probe: Probe) -> float:
-        n = self._count(probe)
-        if n < 2:
-            raise ProxyError(f"a correlation takes at least 2 images, got {n}")
-        values = torch.linalg.eigvalsh(correlation(probe.input_gradients("logits", self.norm, n).flatten(1))) + K
+        gradients = probe.input_gradients("logits", self.norm, self.count(probe))
+        values = torch.linalg.eigvalsh(correlation(gradients.flatten(1))) + K
         return finite(-(values.log() + 1 / values).sum().item(), "the score")
-
-    def _count(self, probe: Probe) -> int:
-        return len(probe.first(self.images, IMAGES)[1])
 
 
 def correlation(rows_ND: Tensor) -> Tensor:
-    """``(N, N)``, float64: the correlation coefficients of the rows."""
+    """``(N, N)``, float64: the correlation coefficients of the rows, the input gradients of N images.
+
+    :raises ProxyError: fewer than two rows, one that is not finite, or one that is constant.
+    """
+    if len(rows_ND) < 2:
+        raise ProxyError(f"a correlation takes at least 2 images, got {len(rows_ND)}")
     rows = rows_ND.double()
     lengths = rows.norm(dim=1)
     finite(lengths.sum().item(), "the length of the input gradients")

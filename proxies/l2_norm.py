@@ -1,7 +1,7 @@
 """``l2_norm``: the sum over layers of the Euclidean norm of the weights, ||W||_2.
 
 Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, which uses it as a baseline:
-weights of convolutions and linear layers only, frozen or not. It needs no image; of an untrained network it is little
+weights of convolutions and linear layers only, frozen or not. It needs no image; for an untrained network it is little
 more than a count of filters.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from proxies.base import Probe, Proxy, ProxyError
-from proxies.robust import finite
+from proxies.engine.checks import finite
 
 
 class L2Norm(Proxy):

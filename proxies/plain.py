@@ -3,8 +3,8 @@
 Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, whose program has it beside
 ``snip`` (:mod:`proxies.snip`), without the absolute value; see :mod:`proxies.engine.loss_gradient`.
 
-A convolution whose output a batch norm rescales by the batch's statistics adds nothing: its scale has no influence, so
-its terms sum to zero but for the norm's epsilon. Hence the sum is taken in float64.
+A convolution followed by a batch norm that uses the statistics of the batch contributes nothing: the scale of its
+weight has no influence, so its terms sum to zero, up to the norm's epsilon. Hence the sum is computed in float64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scores that exist only within a population: what a network is worth compared with others."""
+"""The contract of proxies that score a network by comparing it with the others of a population."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from proxies.base import Direction, Probe, Proxy
-from proxies.engine.passes import ProxyError
+from proxies.base import Direction, Probe, Proxy, ProxyError
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 Population: TypeAlias = Sequence[nn.Module] | Sequence[Mapping[str, float]]
 
 
 class PopulationProxy(ABC):
-    """What each network of a population is worth, from its scores by the ``components``.
+    """Scores each network of a population, from the scores that all of them have by the ``components``.
 
-    Values of different populations do not compare.
+    Scores from different populations cannot be compared.
     """
 
     name: ClassVar[str]
@@ -28,11 +27,11 @@ class PopulationProxy(ABC):
     components: tuple[Proxy, ...]
 
     def combine(self, scores: Mapping[str, npt.ArrayLike]) -> Scores:
-        """``(n,)``, float64: a value for each network, in the order of the scores.
+        """``(n,)``, float64: the score of each network, in the order of the component scores.
 
         :param scores: by component name, ``(n,)`` with n of at least 2; other names are ignored.
-        :raises ProxyError: a component is missing, the lengths differ, there is one network only, or a score or the
-            value is no finite number.
+        :raises ProxyError: a component is missing, the lengths differ, there is only one network, or a score is not
+            finite.
         """
         columns: dict[str, Scores] = {}
         for component in self.components:
@@ -51,7 +50,7 @@ class PopulationProxy(ABC):
 
     @abstractmethod
     def _combined(self, columns: Mapping[str, Scores]) -> Scores:
-        """The values, from complete and finite columns of two networks or more."""
+        """``(n,)``: the scores, from a finite column ``(n,)`` of each component, with n of at least 2."""
 
 
 def _check_finite(column: Scores, name: str) -> Scores:
@@ -64,7 +63,7 @@ def _check_finite(column: Scores, name: str) -> Scores:
 def combine_all(
     proxies: Sequence[PopulationProxy], population: Population, images: Tensor | None, labels: Tensor | None
 ) -> dict[str, Scores]:
-    """``(n,)`` by name of proxy; see :func:`proxies.score_population`."""
+    """``(n,)`` by name of the proxy; see :func:`proxies.score_population`."""
     components = {each.name: each for proxy in proxies for each in proxy.components}
     rows = [
         network_scores(each, list(components.values()), images, labels) if isinstance(each, nn.Module) else each
@@ -82,7 +81,7 @@ def network_scores(
 ) -> dict[str, float]:
     """The scores of one network by its components."""
     if images is None or labels is None:
-        raise ValueError("networks are scored on images and labels, got none")
+        raise ValueError("expected images and labels to score the networks on, got none")
     probe = Probe(network, images, labels)
     probe.plan(components)
     return {component.name: component.score(probe) for component in components}

@@ -1,23 +1,23 @@
 """``r_score``: how many activation patterns a network has, and how little its features change under a perturbation.
 
-Yang, Zhu, Luo, Wong, Lin, Li: "TRNAS: A Training-Free Robust Neural Architecture Search", ICCV 2025, by the authors'
-program:
+Yang, Zhu, Luo, Wong, Lin, Li: "TRNAS: A Training-Free Robust Neural Architecture Search", ICCV 2025, following the
+authors' program:
 
-* ``snap``: the number of distinct activation patterns. A pattern is what one ReLU's output is, on or off, over the
-  images (SWAP: Peng, Song, Fayek, Ciesielski, Chang, ICLR 2024). Weights ~ N(0, 1), biases 0, norms reset and on the
-  statistics of the batch; mean over repetitions.
+* ``snap``: the number of distinct activation patterns. The pattern of one ReLU unit says for which of the images its
+  output is positive (SWAP: Peng, Song, Fayek, Ciesielski, Chang, ICLR 2024). Weights ~ N(0, 1), biases 0, norms have
+  weight 1 and bias 0 and use the statistics of the batch; mean over repetitions.
 * ``con_js``: mean over the distinct features of 1 / (1 + JS(z, z_r)), JS the Jensen-Shannon divergence in nats of their
   softmax over images, channels and pixels; z and z_r as in CRoZe (:mod:`proxies.engine.perturbation`).
 * ``r_score``: sqrt(n(log snap)) n(log con_js), n a linear map of the population's values to 1 ... 100.
 
-``con_js`` follows the description as a consistency of features. ``variant="program"`` is what the program sums up: over
-convolutions and linear layers, 1 / (1 + JS) of the features times 1 / (1 + JS) of the weights, with 1e-8 added to each
-probability and the divergences taken from the mixture, (KL(m, p) + KL(m, q)) / 2; the sum grows with the number of
+``con_js`` follows the paper's description as a consistency of features. ``variant="program"`` is the program's sum over
+convolutions and linear layers of 1 / (1 + JS) of the features times 1 / (1 + JS) of the weights, with 1e-8 added to
+each probability and the divergences taken from the mixture, (KL(m, p) + KL(m, q)) / 2; it grows with the number of
 layers.
 
-Departures: the program multiplies activations by 1 + 0.05 N(0, 1) before it looks which are on, which changes none of
-them in practice; that is left out. It repeats ``snap`` 32 times, which would cost more than all other proxies together:
-once by default here. Its networks have no stem and 3 channels; here they are as they stand.
+Departures: the program multiplies activations by 1 + 0.05 N(0, 1) before it takes their signs, which in practice
+changes no sign; that is left out. It repeats ``snap`` 32 times, which would cost more than all other proxies together;
+the default here is once. Its networks have no stem and 3 channels; here a network is scored as it is.
 """
 
 from __future__ import annotations
@@ -30,42 +30,44 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from proxies.base import Probe, Proxy, ProxyError
-from proxies.engine.drawn_weights import called_with, check_counts, check_seed, drawn_parameters, standard
+from proxies.base import Probe, ProxyError
+from proxies.engine.checks import check_at_least, check_seed, finite
+from proxies.engine.drawn_weights import called_with, drawn_parameters, standard
+from proxies.engine.first_images import FirstImagesProxy
 from proxies.engine.modes import norm_mode
-from proxies.engine.perturbation import BETA, EPSILON, Perturbation, Side, Variant
+from proxies.engine.perturbation import PerturbationProxy, Side, Variant
 from proxies.population import PopulationProxy, Scores
-from proxies.robust import finite
 
-SNAP_IMAGES = 16  # published
-MAX_IMAGES = 62  # a pattern is one integer
-TABLE_IMAGES = 20  # up to here a table of all patterns is small
-LOWEST, HIGHEST = 1.0, 100.0  # the program's, so that the least value does not make the product zero
+MAX_IMAGES = 62  # a pattern is one integer, with a bit for each image
+TABLE_IMAGES = 20  # up to so many images a table of all patterns is small
+LOWEST, HIGHEST = 1.0, 100.0  # from the program: a least value of zero would make the product zero
 
 
-class Snap(Proxy):
+class Snap(FirstImagesProxy):
     """Higher is better.
 
-    :param images: from the start of the probe's batch; by default 16, or all where it holds fewer.
-    :param repeats: draws of the weights whose counts are averaged. :param seed: of the weights.
+    :param images: images from the start of the probe's batch; by default 16, or all where it holds fewer.
+    :param repeats: how many times weights are drawn; the score is the mean count.
+    :param seed: of the weights.
     """
 
     name = "snap"
     direction = "maximize"
     cost = "forward"
+    default_images = 16  # published
 
     def __init__(self, *, images: int | None = None, repeats: int = 1, seed: int = 0):
-        check_counts(images=images, repeats=repeats)
+        super().__init__(images)
+        check_at_least(1, repeats=repeats)
         if images is not None and images > MAX_IMAGES:
             raise ValueError(f"images must be at most {MAX_IMAGES}, got {images}")
         check_seed(seed)
-        self.images = images
         self.repeats = repeats
         self.seed = seed
 
     def score(self, probe: Probe) -> float:
         generator = torch.Generator().manual_seed(self.seed)
-        network, (x, _) = probe.network, probe.first(self.images, SNAP_IMAGES)
+        network, (x, _) = probe.network, probe.first(self.images, self.default_images)
         with norm_mode(network, "train"), torch.no_grad():
             counts = [
                 distinct_patterns(network, drawn_parameters(network, standard, generator), x)
@@ -74,29 +76,22 @@ class Snap(Proxy):
         return sum(counts) / self.repeats
 
 
-class ConJs(Proxy):
-    """Higher is better; at most 1 but for the program's variant. The options are the perturbation's."""
+class ConJs(PerturbationProxy):
+    """Higher is better; at most 1, except for the program's variant."""
 
     name = "con_js"
-    direction = "maximize"
-    cost = "backward"
-
-    def __init__(
-        self, *, images: int | None = None, beta: float = BETA, epsilon: float = EPSILON, variant: Variant = "paper"
-    ):
-        self.perturbation = Perturbation(images=images, beta=beta, epsilon=epsilon, variant=variant)
 
     def score(self, probe: Probe) -> float:
         clean, copy = self.perturbation.sides(probe)
         if self.perturbation.variant == "program":
             return finite(sum(program_term(name, clean, copy) for name in clean.features), "the consistency")
-        pairs = {clean.features[name]: copy.features[name] for name in clean.features}  # layers of a block share them
+        pairs = {clean.features[name]: copy.features[name] for name in clean.features}  # one for each block
         terms = [1 / (1 + jensen_shannon(*pair)) for pair in pairs.items()]
         return finite(sum(terms) / len(terms), "the consistency")
 
 
 class RScore(PopulationProxy):
-    """Higher is better, from 1 to 1000. Where all values of a component are equal, its n is 1.
+    """Higher is better, from 1 to 1000. Where all networks have the same value of a component, its n is 1.
 
     :param repeats: of ``snap``; 32 in the paper. :param seed: of its weights.
     :param variant: of ``con_js``.
@@ -141,14 +136,14 @@ def distinct_patterns(network: nn.Module, parameters: dict[str, Tensor], x: Tens
 
 
 class Patterns:
-    """The patterns met so far, of ``images`` images each."""
+    """The distinct patterns found so far, of ``images`` images each."""
 
     def __init__(self, images: int):
         self._images = images
         self._seen: Tensor | None = None  # a table, or the patterns themselves
 
     def hear(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Takes in the output of a ReLU, ``(N, ...)``."""
+        """A forward hook that adds the patterns in a ReLU's output ``(N, ...)``."""
         on = output > 0
         codes = torch.zeros_like(on[0], dtype=torch.int32 if self._images <= TABLE_IMAGES else torch.int64)
         for image in range(self._images):
@@ -163,18 +158,21 @@ class Patterns:
             self._seen = torch.unique(torch.cat(known))
 
     def count(self) -> int:
-        """How many there are."""
+        """How many distinct patterns were found.
+
+        :raises ProxyError: no ReLU module was called.
+        """
         if self._seen is None:
             raise ProxyError("the network calls no nn.ReLU module")
         return int(self._seen.sum().item()) if self._images <= TABLE_IMAGES else len(self._seen)
 
 
 def jensen_shannon(a: Tensor, b: Tensor) -> float:
-    """Of the softmax of the flattened tensors, in nats."""
+    """The Jensen-Shannon divergence of the softmax of the flattened tensors, in nats."""
     p, q = (each.flatten().softmax(0) for each in (a, b))
-    m = ((p + q) / 2).clamp_min_(torch.finfo(p.dtype).tiny)  # where both vanish their terms do
+    m = ((p + q) / 2).clamp_min_(torch.finfo(p.dtype).tiny)  # where both are zero, their terms are zero
     found = (torch.xlogy(p, p / m) + torch.xlogy(q, q / m)).double().sum().item() / 2
-    return max(found, 0.0) if math.isfinite(found) else found  # rounding may take it below zero
+    return max(found, 0.0) if math.isfinite(found) else found  # rounding may make it negative
 
 
 def program_term(layer: str, clean: Side, copy: Side) -> float:

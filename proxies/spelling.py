@@ -1,8 +1,7 @@
 """Proxies as they are written on a command line: a name, or one with options, ``snip(images=64, norm=train)``.
 
-Options are the keywords of the proxy's class. By convention those whose names end in ``images`` say how many images of
-the batch it looks at. Names of modules stand in brackets, with quotation marks where they need them:
-``az_expressivity(modules=(stem, 'cells.0'))``.
+Options are the keywords of the proxy's class. Names of modules are written in brackets, with quotation marks where they
+contain a dot or other signs: ``az_expressivity(modules=(stem, 'cells.0'))``.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 FORM = "snip(images=64, norm=train)"
-MODULE = re.compile(r"[\w-]+(\.[\w-]+)*")  # its name within a network
+MODULE = re.compile(r"[\w-]+(\.[\w-]+)*")  # the name of a module within a network
 
 
 def base_name(text: str) -> str:
@@ -33,7 +32,7 @@ def parsed(text: str, kind: str = "proxy", form: str = FORM) -> tuple[str, dict[
     of modules, such as ``cells.0``.
 
     :param kind, form: what it names, and an example, for the error.
-    :raises ValueError: the text is of no such form.
+    :raises ValueError: the text does not have this form.
     """
     name = base_name(text)
     if name == text.strip():
@@ -45,7 +44,7 @@ def parsed(text: str, kind: str = "proxy", form: str = FORM) -> tuple[str, dict[
 
 
 def _options(text: str) -> dict[str, Any]:
-    """:raises ValueError: what is wrong."""
+    """:raises ValueError: the text is wrong; the message says where."""
     if not text.endswith(")"):
         after = text.rpartition(")")[2]
         raise ValueError(f"'{after.strip()}' follows the bracket" if ")" in text else "the closing bracket is missing")
@@ -74,32 +73,21 @@ def _options(text: str) -> dict[str, Any]:
 
 
 def spelled(name: str, options: Mapping[str, Any]) -> str:
-    """One text for the same options, in the order of their names."""
+    """The text of a proxy with options, which are sorted by name: equal options give equal texts."""
     words = [f"{option}={_text(options[option])}" for option in sorted(options)]
     return f"{name}({', '.join(words)})" if options else name
 
 
 def canonical(texts: Iterable[str]) -> tuple[str, ...]:
-    """Each as :func:`spelled`.
+    """Each text as :func:`spelled` writes it.
 
     :raises ValueError: as :func:`parsed`.
     """
     return tuple(spelled(*parsed(text)) for text in texts)
 
 
-def image_options(text: str) -> dict[str, int]:
-    """The numbers of images that the options name."""
-    options = parsed(text)[1].items()
-    return {name: value for name, value in options if name.endswith("images") and isinstance(value, int)}
-
-
-def images_asked(text: str) -> int:
-    """How many images the options name, 0 where they name none."""
-    return max(image_options(text).values(), default=0)
-
-
 def check_options(name: str, make: type, options: Mapping[str, Any], kind: str = "proxy") -> None:
-    """:raises ValueError: ``make`` takes no such option, or no such value for it."""
+    """:raises ValueError: the class ``make`` takes no such option, or not this type of value for it."""
     known = list(inspect.signature(make).parameters)
     owner = next(each for each in make.__mro__ if "__init__" in vars(each))
     hints = get_type_hints(owner if "__dataclass_fields__" in vars(owner) else owner.__init__) if options else {}  # type: ignore[misc]
@@ -131,7 +119,7 @@ def _value(node: ast.expr, *, of_several: bool = False) -> Any:
 
 
 def _module_name(node: ast.expr) -> str:
-    """As it stands there, or within quotation marks; empty if it is no name."""
+    """The name of a module, written with or without quotation marks; empty if it is none."""
     if isinstance(node, ast.Attribute):
         before = _module_name(node.value) if isinstance(node.value, ast.Attribute | ast.Name) else ""
         return f"{before}.{node.attr}"
@@ -152,7 +140,7 @@ def _text(value: Any) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of the type that a class asks for; what is not known here is left to the class."""
+    """Whether a value is of the annotated type; True for annotations that this function does not know."""
     kind, arguments = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:
         return value in arguments and not isinstance(value, bool)

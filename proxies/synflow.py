@@ -1,10 +1,10 @@
-"""``synflow``: log sum |W dR/dW| of the network made positive, without data.
+"""``synflow``: log sum |W dR/dW| of the network with positive weights, without data.
 
 Tanaka, Kunin, Yamins, Ganguli: "Pruning neural networks without any data by iteratively conserving synaptic flow",
 NeurIPS 2020; as a proxy in Abdelfattah et al., ICLR 2021. Every parameter is replaced by its absolute value, batch
 norms are bypassed, the input is one image of ones, R is the sum of the logits; weights of convolutions and linear
-layers only. Computed in float64 and reported as its logarithm, since values reach 1e46. Layers whose weight is made of
-other tensors (parametrizations) are left out of the sum.
+layers only. The sum is computed in float64, and the score is its logarithm, since values reach 1e46. Layers whose
+weight is computed from other tensors (parametrizations) are left out of the sum.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxies.base import Probe, Proxy, ProxyError, layer_weights
+from proxies.engine.checks import log_or_error
 from proxies.engine.drawn_weights import buffers_of, called_with, parameters_of
 from proxies.engine.modes import norm_mode
-from proxies.robust import log_or_error
 
 
 class Synflow(Proxy):
@@ -37,7 +37,7 @@ class Synflow(Proxy):
 
 
 def shared_parameters(probe: Probe) -> dict[str, Tensor]:
-    """The positive parameters of the whole network, batch norms included."""
+    """The absolute values of all parameters, those of batch norms included; computed once for each probe."""
     return probe.once("positive parameters", lambda: positive_parameters(probe.network))
 
 
@@ -61,7 +61,7 @@ def log_flow(probe: Probe, parameters: dict[str, Tensor]) -> float:
 
 
 def positive_parameters(network: nn.Module) -> dict[str, Tensor]:
-    """The absolute values of the parameters in float64, by name; a tensor that two modules share is made once."""
+    """The absolute values of the parameters in float64, by name; a tensor that two modules share remains one tensor."""
     made: dict[Tensor, Tensor] = {}
     named = parameters_of(network)
     for parameter in named.values():
@@ -71,7 +71,7 @@ def positive_parameters(network: nn.Module) -> dict[str, Tensor]:
 
 
 def double_buffers(network: nn.Module) -> dict[str, Tensor]:
-    """Copies of the buffers by name, in float64 where they are no whole numbers."""
+    """Copies of the buffers by name, in float64 unless they are integers."""
     return {
         name: buffer.to(torch.float64 if buffer.is_floating_point() else buffer.dtype, copy=True)
         for name, buffer in buffers_of(network).items()
@@ -79,21 +79,21 @@ def double_buffers(network: nn.Module) -> dict[str, Tensor]:
 
 
 def present(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those that take the place of a parameter or buffer that the network has at present."""
+    """Those of ``tensors`` whose name is that of a parameter or buffer which the network has at this moment."""
     names = {*parameters_of(network), *buffers_of(network)}
     return {name: tensor for name, tensor in tensors.items() if name in names}
 
 
 @contextmanager
 def norms_bypassed(network: nn.Module) -> Iterator[None]:
-    """Inside, the batch norms of ``network`` let everything through."""
+    """Inside, the batch norms of ``network`` return their input unchanged."""
     with _replaced(network, lambda module: nn.Identity() if isinstance(module, _BatchNorm) else None):
         yield
 
 
 @contextmanager
 def depthwise_products(network: nn.Module) -> Iterator[None]:
-    """Inside, depthwise convolutions are computed as it is fast in float64."""
+    """Inside, depthwise convolutions are computed in a way that is fast in float64."""
     with _replaced(
         network,
         lambda module: (
@@ -105,11 +105,11 @@ def depthwise_products(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _replaced(network: nn.Module, make: Callable[[nn.Module], nn.Module | None]) -> Iterator[None]:
-    """Inside, others stand in the places of the modules for which ``make`` has one."""
+    """Inside, modules for which ``make`` returns another one are replaced by it."""
     places = [
         (module, name, child)
         for module in network.modules()
-        for name, child in module._modules.items()  # also those that stand there twice
+        for name, child in module._modules.items()  # includes a module that is registered twice
         if child is not None
     ]
     made: dict[nn.Module, nn.Module | None] = {}
@@ -145,11 +145,11 @@ class DepthwiseProduct(nn.Conv2d):
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
-        """Whether ``conv`` is such a convolution on a CPU, without anything besides or a way of its own."""
+        """Whether ``conv`` is a depthwise convolution on a CPU, without bias, hooks or a ``forward`` of its own."""
         hooks = conv._forward_hooks, conv._forward_pre_hooks, conv._backward_hooks, conv._backward_pre_hooks
         if type(conv) is not nn.Conv2d or "forward" in vars(conv) or any(hooks):
             return False
-        weight = conv._parameters.get("weight")  # others make it of what they have
+        weight = conv._parameters.get("weight")  # None where the weight is computed from other tensors
         plain = weight is not None and weight.device.type == "cpu" and conv.bias is None
         taken = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
         return plain and taken and conv.in_channels == conv.out_channels == conv.groups > 1

@@ -2,22 +2,22 @@
 
 Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021, whose program has it beside
 ``synflow`` (:mod:`proxies.synflow`): every parameter is replaced by its absolute value, those of the batch norms too,
-and one image of ones goes through in float64. There the network is in training mode, so a batch norm normalises by the
-mean and variance over the pixels of that one image: what comes out is no longer positive, the flow no longer conserved.
-``norm="eval"`` uses the running statistics, with which an untrained network has the value of ``synflow`` but for the
-norm's epsilon.
+and the input is one image of ones, in float64. In the program the network is in training mode, so a batch norm
+normalises by mean and variance over the pixels of that one image: its output is no longer positive, and the flow is no
+longer conserved. ``norm="eval"`` uses the running statistics, with which an untrained network has the value of
+``synflow``, up to the norm's epsilon.
 
-Departures: the logarithm, as in ``synflow``; dropouts are silent; running statistics keep their sign. A batch norm of a
-single pixel has no variance in training mode: no value. With the image's statistics the value of a few networks (1 of
-30 random DARTS cells) is the logarithm of rounding errors, far below all others: the norms take out all that would
-flow.
+Departures: the score is the logarithm, as in ``synflow``; dropout is off; running statistics keep their sign. Where a
+batch norm receives a single pixel there is no variance in training mode, and so no value. With the statistics of the
+image, the value of a few networks (1 of 30 random DARTS cells) is the logarithm of rounding errors, far below all
+others, since their norms remove the whole flow.
 """
 
 from __future__ import annotations
 
 from proxies.base import NormMode, Probe, Proxy, ProxyError
+from proxies.engine.checks import check_word
 from proxies.engine.modes import norm_mode
-from proxies.robust import check_norm
 from proxies.synflow import log_flow, shared_parameters
 
 
@@ -32,7 +32,7 @@ class SynflowBn(Proxy):
     cost = "backward"
 
     def __init__(self, *, norm: NormMode = "train"):
-        check_norm(norm)
+        check_word("norm", norm, NormMode)
         self.norm: NormMode = norm
 
     def score(self, probe: Probe) -> float:
@@ -40,6 +40,6 @@ class SynflowBn(Proxy):
             try:
                 return log_flow(probe, shared_parameters(probe))
             except ValueError as error:
-                if "more than 1 value per channel" not in str(error):  # torch's words
+                if "more than 1 value per channel" not in str(error):  # torch's message
                     raise
-                raise ProxyError("a batch norm sees a single pixel, whose variance in training mode is none") from None
+                raise ProxyError("a batch norm receives a single pixel, which has no variance") from None

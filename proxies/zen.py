@@ -1,39 +1,40 @@
-"""``zen``: how far the features of a network of random weights move when its input moves a little.
+"""``zen``: how much the features of a network with random weights change when its input changes a little.
 
 Lin, Wang, Sun, Chen, Sun, Qian, Li, Jin: "Zen-NAS: A Zero-Shot NAS for High-Performance Image Recognition", ICCV 2021,
 Algorithm 1:
 
     log mean_n ||f(x_n) - f(x_n + 0.01 x'_n)||_1 + sum over batch norms of log sqrt(mean_c sigma_c^2)
 
-with f the features before the global pooling, x, x' ~ N(0, 1), weights ~ N(0, 1), biases 0, norms reset, sigma_c^2 the
-variance of channel c. The second term puts back the scale that batch norms take out. The norm is a sum over channels
-and pixels, as in the authors' program.
+with f the features before the global pooling, x, x' ~ N(0, 1), weights ~ N(0, 1), biases 0, norms with weight 1 and
+bias 0, sigma_c^2 the variance of channel c. The second term restores the scale that batch norms remove. The L1 norm is
+a sum over channels and pixels, as in the authors' program.
 
-Departures: sigma_c^2 is the (unbiased) variance of the batch x, as in the paper, where the program reads a running
-average that begins at one. By default 4 images once; the program takes 16 images 32 times and averages.
-The numbers come from an own generator: the score is a function of the network's shape, its input's and the seed.
+Departures: sigma_c^2 is the (unbiased) variance of the batch x, as in the paper; the program reads a running average
+that begins at one. By default 4 images and one repetition; the program takes 16 images and the mean of 32 repetitions.
+Random numbers come from a generator of their own: the score depends only on the shapes of network and input and the
+seed.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from proxies.base import Probe, Proxy, ProxyError
-from proxies.engine.drawn_weights import called_with, check_counts, check_seed, drawn_images, drawn_parameters, standard
+from proxies.engine.checks import check_at_least, check_positive, check_seed, finite, log_or_error
+from proxies.engine.drawn_weights import called_with, drawn_images, drawn_parameters, standard
 from proxies.engine.features import outputs_of, pooled_module
 from proxies.engine.modes import norm_mode
-from proxies.robust import finite, log_or_error
 
 
 class Zen(Proxy):
     """Higher is better.
 
-    :param images: images of a repetition. :param repeats: draws of weights and images whose scores are averaged.
-    :param step: length of the move, 0.01 in the paper. :param seed: of weights and images.
+    :param images: number of random images in a repetition.
+    :param repeats: how many times weights and images are drawn; the score is the mean.
+    :param step: the factor of x', 0.01 in the paper.
+    :param seed: of weights and images.
     """
 
     name = "zen"
@@ -41,10 +42,9 @@ class Zen(Proxy):
     cost = "forward"
 
     def __init__(self, *, images: int = 4, repeats: int = 1, step: float = 0.01, seed: int = 0):
-        check_counts(images=images, repeats=repeats)
+        check_at_least(1, images=images, repeats=repeats)
         check_seed(seed)
-        if not (math.isfinite(step) and step > 0):
-            raise ValueError(f"step must be a number above 0, got {step}")
+        check_positive(step=step)
         self.images = images
         self.repeats = repeats
         self.step = step
@@ -66,7 +66,7 @@ class Zen(Proxy):
             variances = batch_variances(network, statistics)
             called_with(network, {**parameters, **zero_statistics(network)}, x + self.step * direction)
         if len(features) < 2:
-            raise ProxyError("the network does not call the module whose output its pooling is given")
+            raise ProxyError("the network does not call the module whose output is pooled")
         change = (features[len(features) // 2 - 1] - features[-1]).flatten(1).abs().sum(1).double().mean().item()
         scale = sum(
             log_or_error(each.double().mean().item(), f"the variance in batch norm '{name}'") / 2
@@ -76,7 +76,7 @@ class Zen(Proxy):
 
 
 def zero_statistics(network: nn.Module) -> dict[str, Tensor]:
-    """Running statistics by name, all zero, to take the place of the batch norms' own."""
+    """Zeros by name, which take the place of the running statistics of the batch norms."""
     return {
         f"{name}.{buffer}" if name else buffer: torch.zeros_like(value)
         for name, module in network.named_modules()
@@ -86,7 +86,10 @@ def zero_statistics(network: nn.Module) -> dict[str, Tensor]:
 
 
 def batch_variances(network: nn.Module, statistics: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``(channels,)`` by name of each batch norm that ran: the variance that took its statistics away from zero."""
+    """``(channels,)`` by name of each batch norm that was called: the variance of its batch.
+
+    It is read from the running statistics, which were zero before the call.
+    """
     variances = {}
     for name, module in network.named_modules():
         if not isinstance(module, _BatchNorm):

@@ -64,7 +64,17 @@ class Correlation:
         self._check_path()
         self.table = load_table(config.table, config.data_dir)
         self.spec = self.table.spec_for(config.metric)
-        self._job({}).proxies(config.seed)  # an unknown name shows before images are read
+        self._check_proxies()
+
+    def _check_proxies(self) -> None:
+        """Before images are read: whether all names are known and the batch is large enough.
+
+        :raises UserError: a name is unknown, or a proxy needs more images than there are.
+        """
+        for proxy in self._job({}).network_proxies(self.config.seed):
+            if proxy.images_needed() > self.config.images:
+                needed = proxy.images_needed()
+                raise UserError(f"--proxy {proxy.name} needs {needed} images, --images is {self.config.images}")
 
     def run(self, watch: Watch) -> Result:
         """Score what is missing, judge, write the files.
@@ -111,9 +121,7 @@ class Correlation:
             raise UserError(f"cannot resume {self.path} with another configuration: {', '.join(differing)}")
 
     def _job(self, batches: Mapping[int, Batch]) -> Job:
-        return Job(
-            space=self.table.space, spec=self.spec, names=self.config.proxy, images=self.config.images, batches=batches
-        )
+        return Job(space=self.table.space, spec=self.spec, names=self.config.proxy, batches=batches)
 
     def _prepare(self) -> tuple[Job, dict[str, Any]]:
         """What scoring needs, and the facts of this run."""
@@ -156,9 +164,9 @@ class Correlation:
         return self._job(batches), {**facts, "warning": " ".join(warnings)}
 
     def _images(self) -> tuple[dict[int, Batch], dict[str, Any] | None, str]:
-        """A batch for each seed; one blank image where all proxies only count."""
+        """A batch for each seed; one blank image where no proxy looks at any."""
         config, spec = self.config, self.spec
-        if all(proxy.cost == "count" for proxy in self._job({}).network_proxies(self.config.seed)):
+        if not any(proxy.images_needed() for proxy in self._job({}).network_proxies(self.config.seed)):
             blank = np.zeros((1, spec.image_channels, *spec.image_size), np.float32), np.zeros(1, np.int64)
             return {seed: blank for seed in config.all_seeds}, None, "No images: all proxies only count"
         data = load_data(

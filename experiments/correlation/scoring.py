@@ -17,10 +17,8 @@ import torch
 
 from nas.errors import as_user_error
 from nas.executors.candidates import candidate_seed
-from nas.searching.config import SearchConfig
 from nas.searching.objectives import components
 from nas.searching.scoring import Scorer
-from nas.searching.untrained import proxy_options
 from proxies import get_proxy
 from proxies.base import Probe, Proxy
 from proxies.population import PopulationProxy
@@ -49,14 +47,13 @@ class Record:
 class Job:
     """All that scoring depends on, in values that travel to another process.
 
-    :param names: proxies, population-relative ones among them. :param images: in the batches.
+    :param names: proxies, population-relative ones among them.
     :param batches: by seed: images ``(N, C, H, W)`` in [0, 1] and labels ``(N,)``.
     """
 
     space: str
     spec: NetworkSpec
     names: tuple[str, ...]
-    images: int
     batches: Mapping[int, Batch]
 
     def proxies(self, seed: int) -> list[Proxy | PopulationProxy]:
@@ -64,8 +61,7 @@ class Job:
 
         :raises UserError: an unknown name.
         """
-        limits = SearchConfig(ntk_images=min(50, self.images), curvature_images=min(8, self.images))
-        return [as_user_error(partial(_proxy, name, seed, limits)) for name in self.names]
+        return [as_user_error(partial(_proxy, name, seed)) for name in self.names]
 
     def network_proxies(self, seed: int) -> list[Proxy]:
         """Those of a single network: what was asked for and the components of the others, each once."""
@@ -82,12 +78,9 @@ class Job:
         return scored
 
 
-def _proxy(name: str, seed: int, limits: SearchConfig) -> Proxy | PopulationProxy:
-    kind = type(get_proxy(name))
-    options = proxy_options(kind, limits)
-    if "seed" in inspect.signature(kind).parameters:
-        options["seed"] = seed
-    return get_proxy(name, **options)
+def _proxy(name: str, seed: int) -> Proxy | PopulationProxy:
+    proxy = get_proxy(name)
+    return get_proxy(name, seed=seed) if "seed" in inspect.signature(type(proxy)).parameters else proxy
 
 
 class _ProbeMaker(Scorer[Any]):

@@ -15,7 +15,7 @@ from nas.report.drawing import draw
 from nas.report.published import CELLS, HALF_WIDTH, OWN, PUBLISHED
 from nas.report.ranking import TOP, Ranked, is_ranked, operation_shares, ranking, size_correlation, visible_range
 from nas.runs.reader import RunRecord, ScoredBy
-from proxies.spelling import base_name, image_options
+from proxies.spelling import base_name
 from search_spaces.cells.notation import SHORT_NAMES
 from searchers.base import Trial
 
@@ -23,8 +23,6 @@ CHARTED = 3  # number of proxies with charts; the tables show all proxies
 LISTED = 10  # number of candidates in the list of the best
 FEWEST_FOR_OPERATIONS = 20  # candidates needed to compare operations; with fewer, the best tenth is a single cell
 REASONS = 12  # number of reasons in the table of failures
-ROBUST = ("robust", "robust_released")  # proxies whose numbers of images are options of the search
-ROBUST_IMAGES = ("ntk_images", "curvature_images")  # those options
 MAX_LINKS = 80  # a cell with more links is not drawn
 
 SIZES: tuple[tuple[str, Callable[[Ranked], int]], ...] = (
@@ -66,7 +64,7 @@ def render(record: RunRecord) -> str:
         run_bases=[base_name(name) for name in run_names if base_name(name) != name],
         unpublished=[name for name in run_names if name not in known],
         own=OWN,
-        images=_images(record),
+        probe_images=record.section("data").get("probe_images"),
         command_name=str(record.manifest.get("command") or "search"),
         command=wording.command(record),
         tables=_tables(record),
@@ -92,28 +90,6 @@ def _table(record: RunRecord) -> dict[str, str]:
     table = record.section("table")
     names = ("metric", "description", "source") if table else ()
     return {name: str(table.get(name, "not recorded")) for name in names}
-
-
-def _images(record: RunRecord) -> str:
-    """The numbers of images that the scores were computed on, as far as recorded: ``ntk 50, curvature 8``.
-
-    If the run has several proxies, each is preceded by the name of its proxy.
-    """
-    told = {proxy.name: counts for proxy in record.proxies if (counts := _image_counts(record, proxy.name))}
-    if len(record.proxies) == 1:
-        return "".join(told.values())
-    return "; ".join(f"{name}: {counts}" for name, counts in told.items())
-
-
-def _image_counts(record: RunRecord, proxy: str) -> str:
-    try:
-        counts = dict(image_options(proxy))
-    except ValueError:  # the name of a user's own proxy
-        return ""
-    if base_name(proxy) in ROBUST:
-        configured = record.section("configuration")
-        counts = {name: configured[name] for name in ROBUST_IMAGES if configured.get(name) is not None} | counts
-    return ", ".join(f"{name.removesuffix('images').rstrip('_')} {count}".strip() for name, count in counts.items())
 
 
 def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,11 +22,11 @@ from nas.searching.scoring import Scorer
 from proxies import get_proxy
 from proxies.base import Proxy
 from proxies.population import PopulationProxy
-from proxies.spelling import base_name, image_options, images_asked
+from proxies.spelling import base_name
 from search_spaces.base import NetworkSpec, SearchSpace
 
-#: Images of the batch, unless proxies are told to look at more; by default none takes more. Its beginning is that of
-#: any other.
+#: Images in the batch, unless a proxy is told to look at more; none takes more by default. A larger batch begins with
+#: the same images.
 PROBE_IMAGES = 50
 
 
@@ -57,12 +57,15 @@ class UntrainedNetworks(ScoreSource):
         self.data: ImageData = load_data(
             config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
         )
-        sure = min(PROBE_IMAGES, len(self.data.train.labels)), "--dataset"
-        most, said = max([sure, *self._image_counts()], key=lambda each: each[0])
+        most, asked_by = max(
+            (min(PROBE_IMAGES, len(self.data.train.labels)), "--dataset"),
+            *((proxy.images_needed(), self._asking_for_images(proxy)) for proxy in self.proxies),
+            key=lambda each: each[0],
+        )
         try:
             self.images, self.labels = probe_batch(self.data.train, most, config.seed)
         except UserError as error:
-            raise UserError(f"{said}: {error}") from None
+            raise UserError(f"{asked_by}: {error}") from None
         self.spec = dataclasses.replace(
             self.spec,
             classes=len(self.data.classes),
@@ -70,15 +73,11 @@ class UntrainedNetworks(ScoreSource):
             image_channels=self.images.shape[1],
         )
 
-    def _image_counts(self) -> Iterator[tuple[int, str]]:
-        """How many images proxies are told to look at, and what says so."""
-        for proxy in self.proxies:
-            for name in ("ntk_images", "curvature_images"):
-                if (count := getattr(proxy, name, None)) is not None:
-                    own = name in image_options(proxy.name)
-                    yield count, f"--proxy {proxy.name}" if own else flag(name)
-        for text in self.config.proxy:
-            yield images_asked(text), f"--proxy {text}"
+    def _asking_for_images(self, proxy: Proxy) -> str:
+        """What an error says of a proxy that needs more images than there are."""
+        needed = proxy.images_needed()
+        flags = [flag(name) for name, value in proxy_options(type(proxy), self.config).items() if value == needed]
+        return f"--proxy {proxy.name} needs {needed} images{f' ({flags[0]})' if flags else ''}"
 
     def scorer(self) -> Scorer[Any]:
         return Scorer(
@@ -106,6 +105,7 @@ class UntrainedNetworks(ScoreSource):
                 "classes": len(self.data.classes),
                 "image_size": list(images.images.shape[2:]),
                 "images": len(images.labels),
+                "probe_images": len(self.labels),
             },
         }
 

@@ -1,15 +1,70 @@
-"""Whether a batch is one that proxies can look at; each check is a ValueError that says what is wrong."""
+"""Checks that proxies share.
+
+Those of a batch and of an option raise a ValueError that says what was got and what is expected; those of a value that
+was computed raise a ProxyError, since no other proxy is to blame for it.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from proxies.engine.modes import norm_mode
+from proxies.errors import ProxyError
+
+
+def finite(value: float, what: str) -> float:
+    """``value``, if it is a finite number.
+
+    :raises ProxyError: it is not; ``what`` names it in the message.
+    """
+    if not math.isfinite(value):
+        raise ProxyError(f"{what} is {value}, expected a finite number")
+    return value
+
+
+def log_or_error(value: float, what: str) -> float:
+    """The natural logarithm of a positive finite number.
+
+    :raises ProxyError: ``value`` is none; ``what`` names it in the message.
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise ProxyError(f"{what} is {value}, expected a positive number")
+    return math.log(value)
+
+
+def check_at_least(least: int, **counts: int | None) -> None:
+    """:raises ValueError: one of the counts is below ``least``; None stands for a default and is accepted."""
+    for name, count in counts.items():
+        if count is not None and count < least:
+            raise ValueError(f"{name} must be at least {least}, got {count}")
+
+
+def check_positive(**numbers: float) -> None:
+    """:raises ValueError: one of the numbers is not finite, or not above 0."""
+    for name, number in numbers.items():
+        if not (math.isfinite(number) and number > 0):
+            raise ValueError(f"{name} must be a number above 0, got {number}")
+
+
+def check_seed(seed: int) -> None:
+    """:raises ValueError: a generator cannot be seeded with ``seed``."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be from 0 to 2^63 - 1, got {seed}")
+
+
+def check_word(name: str, word: str, literal: Any) -> None:
+    """:raises ValueError: ``word`` is none of the words of ``literal``, such as ``Literal["eval", "train"]``."""
+    words = get_args(literal)
+    if word not in words:
+        raise ValueError(f"{name} must be {' or '.join(words)}, got '{word}'")
 
 
 def check_images(images: Tensor) -> None:
-    """Whether all pixels are floating-point numbers in [0, 1]."""
+    """:raises ValueError: a pixel is no floating-point number in [0, 1]."""
     if not images.is_floating_point():
         raise ValueError(f"images must be floating-point numbers in [0, 1], got {images.dtype}")
     wrong = images[~images.isfinite()]
@@ -21,7 +76,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
-    """Whether all labels are int64 and in [0, classes)."""
+    """:raises ValueError: the labels are not int64 ``(N,)``, or one lies outside of [0, classes)."""
     if labels.dtype != torch.int64 or labels.ndim != 1:
         raise ValueError(f"labels must be int64 of shape (N,), got {labels.dtype} of shape {tuple(labels.shape)}")
     wrong = labels[(labels < 0) | (labels >= classes)]
@@ -31,7 +86,10 @@ def check_labels(labels: Tensor, classes: int) -> None:
 
 
 def count_classes(network: nn.Module, images: Tensor) -> int:
-    """How many logits the network has for an image; it is left as it was."""
+    """How many logits the network gives for an image; leaves the network as it was.
+
+    :raises ValueError: its output for one image is not ``(1, classes)``.
+    """
     with norm_mode(network, "eval"), torch.no_grad():
         logits = network(images[:1])
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:

@@ -1,4 +1,4 @@
-"""Weights drawn anew for a network, without touching it or the global random state."""
+"""New random weights for a network, which leave its own weights and the global random states unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-#: From a weight to the standard deviation of what takes its place.
+#: The standard deviation of the random values that replace a weight.
 Deviation = Callable[[Tensor], float]
 
 
@@ -28,7 +28,7 @@ def drawn_parameters(network: nn.Module, deviation: Deviation, generator: torch.
     """Parameters by name, for :func:`called_with`.
 
     Weights of convolutions and linear layers are normal, drawn on the CPU in the order of the modules; their biases
-    are zero; norms have weight one and bias zero. Parameters of other modules are left out: they stay as they are.
+    are zero; norms have weight one and bias zero. Parameters of other modules are not among them and stay as they are.
     """
     drawn: dict[str, Tensor] = {}
     made: dict[Tensor, Tensor] = {}  # a tensor that two modules share is drawn once
@@ -55,7 +55,7 @@ def drawn_parameters(network: nn.Module, deviation: Deviation, generator: torch.
 
 
 def parameters_of(network: nn.Module) -> dict[str, Tensor]:
-    """By name, for :func:`called_with`: those of a module that stands at several places under its first name only."""
+    """The parameters by name, for :func:`called_with`; a module registered twice has its first name only."""
     return {
         f"{path}.{name}" if path else name: parameter
         for path, module in network.named_modules()
@@ -64,7 +64,7 @@ def parameters_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def buffers_of(network: nn.Module) -> dict[str, Tensor]:
-    """As :func:`parameters_of`."""
+    """The buffers, named as by :func:`parameters_of`."""
     return {
         f"{path}.{name}" if path else name: buffer
         for path, module in network.named_modules()
@@ -73,9 +73,9 @@ def buffers_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def called_with(network: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-    """``network(x)`` with these parameters and buffers in place of its own, for this call.
+    """``network(x)``, computed with these parameters and buffers in place of its own.
 
-    A module's tensors have to be named once, under its first name: torch does not put back what it replaces twice.
+    A module's tensors must be given under its first name only: torch does not restore what it replaces twice.
     """
     logits: Tensor = functional_call(network, tensors, (x,), tie_weights=False)
     return logits
@@ -85,16 +85,3 @@ def drawn_images(like: Tensor, images: int, generator: torch.Generator) -> Tenso
     """``(images, C, H, W)`` of N(0, 1), of the shape and device of the batch ``like``."""
     drawn = torch.randn((images, *like.shape[1:]), dtype=like.dtype, generator=generator)
     return drawn.to(like.device)
-
-
-def check_counts(**counts: int | None) -> None:
-    """Whether numbers of images or repetitions are at least 1 (None: left to the default); a ValueError if not."""
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-
-
-def check_seed(seed: int) -> None:
-    """Whether ``seed`` can seed a generator; a ValueError if not."""
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be from 0 to 2^63 - 1, got {seed}")

@@ -1,16 +1,17 @@
-"""Where the features of a classifier are: its blocks, and what its global pooling is given.
+"""Where the features of a classifier are: the outputs of its blocks, and the input of its global pooling.
 
-A network says so itself by two methods: ``feature_modules()``, its stem and each of its cells in order, and
-``pooled_module()``, the module whose output is pooled. Of any other network the modules are taken that it consists of:
+A network can say so itself by two methods: ``feature_modules()`` returns its stem and each of its cells in order, and
+``pooled_module()`` the module whose output is pooled. In any other network, blocks are found by this rule:
 
-* The children of the network; of a network with a single child, that one's children.
-* Each child that holds a convolution or linear layer begins a block. Those after it that hold none (norms, activations,
-  poolings) belong to it, up to a global pooling or the flattening; the last one's output is the block's.
+* The modules considered are the children of the network, or, if it has a single child, the children of that one.
+* Each child that contains a convolution or linear layer begins a block. The children after it that contain none (norms,
+  activations, poolings) belong to the same block, up to a global pooling or the flattening; the output of the last of
+  them is that of the block.
 * What follows the global pooling (``nn.AdaptiveAvgPool2d``, ``nn.AdaptiveMaxPool2d``) is the classifier; without one,
   the last layer is.
-* If that gives a single block, the children that are ``nn.Sequential`` are taken apart.
+* If that gives a single block, each child that is an ``nn.Sequential`` is replaced by its own children.
 
-The modules are expected in the order in which they run; a network that is written otherwise should have the methods.
+The rule expects the modules in the order in which they are called; another network should have the two methods.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from proxies.engine.passes import ProxyError
+from proxies.errors import ProxyError
 
 GLOBAL_POOLINGS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
@@ -37,14 +38,14 @@ class HasFeatures(Protocol):
 
 
 class Block(NamedTuple):
-    """``layers`` is the module that holds the block's layers, ``end`` the one whose output is the block's."""
+    """``layers`` is the module that contains the block's layers; the output of ``end`` is that of the block."""
 
     layers: nn.Module
     end: nn.Module
 
 
 def blocks(network: nn.Module) -> list[Block]:
-    """The blocks of ``network``, in the order in which they run.
+    """The blocks of ``network``, in the order in which they are called.
 
     :raises ProxyError: it has no convolution or linear layer.
     """
@@ -65,7 +66,10 @@ def blocks(network: nn.Module) -> list[Block]:
 
 
 def named_blocks(network: nn.Module, names: Sequence[str] | None) -> list[Block]:
-    """The modules of those names as blocks; without names, :func:`blocks`."""
+    """The modules of those names as blocks; where ``names`` is None, :func:`blocks`.
+
+    :raises ProxyError: the network has no module of such a name.
+    """
     if names is None:
         return blocks(network)
     modules = dict(network.named_modules())
@@ -76,7 +80,7 @@ def named_blocks(network: nn.Module, names: Sequence[str] | None) -> list[Block]
 
 
 def pooled_module(network: nn.Module) -> nn.Module:
-    """The module whose output ``(N, C, H, W)`` the global pooling is given; the last block's without such a pooling."""
+    """The module whose output ``(N, C, H, W)`` is pooled; without a global pooling, the end of the last block."""
     if isinstance(network, HasFeatures):
         return network.pooled_module()
     return blocks(network)[-1].end
@@ -108,7 +112,10 @@ def _can_be_taken_apart(module: nn.Module) -> bool:
 
 @contextmanager
 def outputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Inside, a list to which each run of the network adds the outputs of ``modules``, in the order of the calls."""
+    """Inside, a list to which each call of the network appends the outputs of ``modules``, in the order of their calls.
+
+    :raises ProxyError: an output is no tensor.
+    """
     heard: list[Tensor] = []
 
     def hear(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -126,10 +133,10 @@ def outputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def features_of_layers(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Inside, the features that belong to each convolution and linear layer, by its weight's name, as last computed.
+    """Inside, the features of each convolution and linear layer in the latest call, by the name of its weight.
 
-    They are the output of the block that holds the layer; of a layer outside of the blocks, such as the classifier,
-    what it is given.
+    They are the output of the block that contains the layer. For a layer outside of the blocks, such as the classifier,
+    they are its input.
     """
     heard: dict[str, Tensor] = {}
 

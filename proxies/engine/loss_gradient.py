@@ -1,8 +1,8 @@
-"""What ``grad_norm``, ``snip`` and ``plain`` share: a sum over layers of something of a weight and its loss gradient.
+"""What ``grad_norm``, ``snip`` and ``plain`` share: a sum over layers of a function of weight and gradient.
 
-All three as in Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021: one batch,
-mean cross-entropy, weights of convolutions and linear layers only; frozen ones do not count. Batch norms use the
-batch's statistics, as in the published program.
+All three follow Abdelfattah, Mehrotra, Dudziak, Lane: "Zero-Cost Proxies for Lightweight NAS", ICLR 2021: one batch,
+mean cross-entropy, weights of convolutions and linear layers only, frozen ones left out. Batch norms use the statistics
+of the batch, as in the published program.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from proxies.base import NormMode, Probe, Proxy, ProxyError, Request
-from proxies.engine.drawn_weights import check_counts
-from proxies.robust import check_norm, finite
+from proxies.base import NormMode, Probe, ProxyError, Request
+from proxies.engine.checks import check_word, finite
+from proxies.engine.first_images import FirstImagesProxy
 
-#: Images of one pass in training mode by default, which proxies of such a pass share. The published programs take 64 or
-#: 128, which would cost more than all other passes together.
+#: The default number of images of a pass in training mode, which several proxies share. The published programs take 64
+#: or 128, which would cost more than all other passes together.
 IMAGES = 8
 
 
-class LossGradientProxy(Proxy):
+class LossGradientProxy(FirstImagesProxy):
     """The sum over layers of :meth:`of_layer`.
 
     :param norm: statistics of the batch norms.
@@ -31,23 +31,23 @@ class LossGradientProxy(Proxy):
 
     direction = "maximize"
     cost = "backward"
-    what: ClassVar[str]
+    default_images = IMAGES
+    what: ClassVar[str]  # how an error names the sum
 
     def __init__(self, *, norm: NormMode = "train", images: int | None = None):
-        check_norm(norm)
-        check_counts(images=images)
+        super().__init__(images)
+        check_word("norm", norm, NormMode)
         self.norm: NormMode = norm
-        self.images = images
 
     def requests(self, probe: Probe) -> list[Request]:
-        return [Request("weight_gradients", self.norm, self._count(probe))]
+        return [Request("weight_gradients", self.norm, self.count(probe))]
 
     @abstractmethod
     def of_layer(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        """A number, from the weight and the summed loss' gradient; it has to grow in proportion to the gradient."""
+        """A layer's term ``()``, from its weight and the gradient of the summed loss; proportional to the gradient."""
 
     def score(self, probe: Probe) -> float:
-        n = self._count(probe)
+        n = self.count(probe)
         gradients = probe.weight_gradients("loss", self.norm, n)
         values = [
             self.of_layer(weight.detach(), gradients[name])
@@ -57,6 +57,3 @@ class LossGradientProxy(Proxy):
         if not values:
             raise ProxyError("no weight of a convolution or linear layer has a gradient")
         return finite(torch.stack(values).double().sum().item() / n, self.what)
-
-    def _count(self, probe: Probe) -> int:
-        return len(probe.first(self.images, IMAGES)[1])

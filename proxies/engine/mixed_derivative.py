@@ -1,17 +1,18 @@
 """The second derivative of the loss along two directions of the weights, by a forward pass.
 
-For a network computed with the weights ``W + a W + b V``, each tensor x inside of it is carried as four: its value,
-its derivatives by a and by b, and the one by both, at a = b = 0 (hyper-dual numbers: Fike and Alonso, AIAA 2011). They
-are four parts of one batch, so that whatever is linear acts on them as it stands, and the rules below do the rest:
+The network is computed with the weights ``W + a W + b V``. In place of each tensor x inside it there are four: its
+value, its derivatives with respect to a and to b, and its second derivative with respect to both, at a = b = 0
+(hyper-dual numbers: Fike and Alonso, AIAA 2011). They are the four parts of one batch, so linear operations need no
+change; other modules follow these rules:
 
     convolution   W x,  W (x + x_a),  W x_b + V x,  W (x_b + x_ab) + V x_a
     ReLU          each part where x is positive
     max pooling   each part at the pixel of the greatest x
     batch norm    differentiated twice, the mean and the variance included
 
-The loss's own second derivative then gives W (H V) exactly, H being the Hessian. It takes a network that says of
-itself, by ``linear_between = True``, that all it does besides these modules is linear: adding, concatenating,
-averaging, slicing.
+The second derivative of the loss with respect to the logits then gives W (H V) exactly, H being the Hessian. This works
+only for a network that declares, by ``linear_between = True``, that everything it does besides these modules is linear:
+adding, concatenating, averaging, slicing.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def mixed_derivative(
 ) -> Tensor | None:
     """``d^2/da db`` of the mean cross-entropy at the weights ``(1 + a) W + b V``.
 
-    :param directions: V by weight W; weights that are not among them stay as they are.
-    :return: ``()``; None for a network that this cannot be done with.
+    :param directions: V by weight W; other weights do not change with a and b.
+    :return: ``()``; None for a network that this method does not work for.
     """
     rules = _rules(network, directions)
     if rules is None:
@@ -55,12 +56,12 @@ def mixed_derivative(
 
 
 def is_taken(network: nn.Module) -> bool:
-    """Whether it can be done with this network, as it is now."""
+    """Whether :func:`mixed_derivative` works for this network, with the hooks that it has now."""
     return _rules(network, {}) is not None
 
 
 def _rules(network: nn.Module, directions: Mapping[Tensor, Tensor]) -> dict[nn.Module, Rule] | None:
-    """What each module does to the four parts; None where one of them has no such rule, or somebody listens."""
+    """The function of the four parts that replaces each module; None where a module has no rule, or has a hook."""
     if not getattr(network, "linear_between", False) or _has_any_global_hook():  # type: ignore[no-untyped-call]
         return None
     rules: dict[nn.Module, Rule] = {}
@@ -82,12 +83,12 @@ def _rules(network: nn.Module, directions: Mapping[Tensor, Tensor]) -> dict[nn.M
 
 
 def _is_product(module: nn.Conv2d | nn.Linear) -> bool:
-    """Whether it is what its class is named after, or a subclass that says so by ``computes_conv2d``."""
+    """Whether it computes what torch's class computes; a subclass declares that by ``computes_conv2d = True``."""
     return type(module) in (nn.Conv2d, nn.Linear) or getattr(module, "computes_conv2d", False)
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether the network may be taken at its word: no parameters of its own, nothing that is known to be otherwise."""
+    """Whether nothing contradicts that the module is linear: it has no parameters and is of no class that is not."""
     if isinstance(module, _DropoutNd):
         return not module.training
     known = nn.Linear, _ConvNd, _NormBase, nn.ReLU, nn.MaxPool2d
@@ -96,7 +97,7 @@ def _is_linear(module: nn.Module) -> bool:
 
 @contextmanager
 def _in_place_of(rules: Mapping[nn.Module, Rule]) -> Iterator[None]:
-    """Inside, the modules follow the rules."""
+    """Inside, each module computes its rule in place of its own ``forward``."""
     try:
         for module, rule in rules.items():
             module.forward = rule
@@ -131,7 +132,7 @@ def _times(module: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor) -> Tensor:
 
 def _normalised(norm: nn.BatchNorm2d, parts: Tensor) -> Tensor:
     n, c, h, w = parts.shape
-    rows = parts.permute(0, 2, 3, 1).reshape(PARTS, -1, c)  # one for each pixel; a view in channels_last
+    rows = parts.permute(0, 2, 3, 1).reshape(PARTS, -1, c)  # a row for each pixel; a view in channels_last
     centred = rows - rows.mean(1, keepdim=True)
     x, x_a, x_b, _ = centred
     v, v_a, v_b, v_ab = (2 * (centred * x).mean(1)).unbind()

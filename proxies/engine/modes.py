@@ -1,4 +1,4 @@
-"""Modes that a network is in for a while, and is not afterwards."""
+"""Context managers that change the mode of a network, or what requires a gradient, and restore it afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NormMode = Literal["eval", "train"]
 
 @contextmanager
 def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
-    """Inside, ``network`` is in eval mode, its batch norms in ``mode``; afterwards modes and buffers are as before."""
+    """Inside, ``network`` is in eval mode and its batch norms in ``mode``; modes and buffers are restored after."""
     wanted = [(module, mode == "train" and isinstance(module, _BatchNorm)) for module in network.modules()]
     changed = [(module, module.training) for module, training in wanted if module.training != training]
     norms = [module for module, training in wanted if training]
@@ -41,7 +41,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, these tensors, which require gradients, require none."""
+    """Inside, these tensors require no gradient; all of them require one before and afterwards."""
     for each in tensors:
         each.requires_grad_(False)
     try:

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from proxies.engine.hooks import AgreementObserver, Observer, SaliencyObserver
 from proxies.engine.modes import NormMode, frozen, norm_mode, without_gradients
 from proxies.engine.shared_weights import SharedWeights, shared_weights
-from proxies.errors import ProxyError as ProxyError
+from proxies.errors import ProxyError
 
 Function = Literal["logits", "loss"]
 Quantity = Literal["weight_gradients", "input_gradients", "gradient_change", "activation_agreement", "output_saliency"]

@@ -1,29 +1,31 @@
-"""A network and a copy of it whose weights have moved one step against it, each on its images: what they differ in.
+"""A network and its perturbed copy: weights, gradients and features of both, which two proxies compare.
 
-The copy is CRoZe's robust network (:mod:`proxies.croze`), which TRNAS looks at as well (:mod:`proxies.r_score`):
+The weights of the copy have moved one step that raises the loss, and so have its images. This is CRoZe's robust network
+(:mod:`proxies.croze`), which TRNAS uses as well (:mod:`proxies.r_score`):
 
-    W_r = W + beta ||W|| g / ||g||, layer by layer, g the gradient of the loss in W
-    x_r = clip(x + epsilon sign(gradient in x of the copy's loss at x), 0, 1)
+    W_r = W + beta ||W|| g / ||g||, layer by layer, g the gradient of the loss with respect to W
+    x_r = clip(x + epsilon sign(gradient with respect to x of the copy's loss at x), 0, 1)
 
-Both authors' programs compute something else, ``variant="program"`` here: in float64, batch norms are bypassed and all
-parameters replaced by their absolute values; x moves against the sign, which lowers the loss; and the copy's gradient
-is that at x_r plus that at x, as nothing resets it in between.
+The programs of both papers compute something else, which ``variant="program"`` does here: in float64, with batch norms
+bypassed and all parameters replaced by their absolute values; x moves against the sign, which lowers the loss; and the
+copy's gradient is the sum of those at x and at x_r, since the program does not reset it in between.
 
-Weights that triple layer by layer grow fast: where float32 overflows, both networks are computed in float64.
+With beta = 2 the weights of each layer can triple, so activations grow fast from layer to layer: where float32
+overflows, both networks are computed again in float64.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxies.base import Probe, ProxyError, layer_weights
+from proxies.base import Probe, Proxy, ProxyError, layer_weights
+from proxies.engine.checks import check_at_least, check_positive, check_word
 from proxies.engine.drawn_weights import called_with, parameters_of
 from proxies.engine.features import features_of_layers
 from proxies.engine.modes import frozen, norm_mode
@@ -31,17 +33,17 @@ from proxies.synflow import depthwise_products, double_buffers, norms_bypassed, 
 
 Variant = Literal["paper", "program"]
 
-IMAGES = 2  # of the published batch, which would cost more than all other proxies together
-BETA = 2.0  # both programs'
+IMAGES = 2  # the whole published batch would cost more than all other proxies together
+BETA = 2.0  # from both programs
 EPSILON = 0.01  # likewise, in pixel units
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two networks, by weight name of convolution or linear layer.
+    """What is known of one of the two networks, by the name of each convolution's or linear layer's weight.
 
-    ``gradients`` are of the mean cross-entropy, ``features`` as in
-    :func:`proxies.engine.features.features_of_layers`; layers that the network does not call have none.
+    ``gradients`` are those of the mean cross-entropy, ``features`` those of
+    :func:`proxies.engine.features.features_of_layers`. A layer that the network does not call has no features.
     """
 
     weights: dict[str, Tensor]
@@ -49,17 +51,19 @@ class Side:
     features: dict[str, Tensor]
 
     def is_finite(self) -> bool:
-        """Whether gradients and features are numbers throughout."""
+        """Whether all gradients and features are finite."""
         held = [*self.gradients.values(), *dict.fromkeys(self.features.values())]
         return bool(torch.stack([each.sum() for each in held]).isfinite().all())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """How far the copy moves.
+    """How far weights and images of the copy move.
 
     :param images: images from the start of the probe's batch; by default 2, or 1 where it holds 1.
-    :param beta: length of the weights' step, relative to their own. :param epsilon: of the images', in pixel units.
+    :param beta: length of a weight's step, relative to the length of the weight.
+    :param epsilon: step of each pixel, in pixel units.
+    :param variant: what the papers describe, or what their programs compute.
     """
 
     images: int | None = None
@@ -68,17 +72,12 @@ class Perturbation:
     variant: Variant = "paper"
 
     def __post_init__(self) -> None:
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"images must be at least 1, got {self.images}")
-        for name in ("beta", "epsilon"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a number above 0, got {value}")
-        if self.variant not in get_args(Variant):
-            raise ValueError(f"variant must be {' or '.join(get_args(Variant))}, got '{self.variant}'")
+        check_at_least(1, images=self.images)
+        check_positive(beta=self.beta, epsilon=self.epsilon)
+        check_word("variant", self.variant, Variant)
 
     def sides(self, probe: Probe) -> tuple[Side, Side]:
-        """The network on its images and the copy on the moved ones, once for all who ask one probe."""
+        """The network on its images, and the copy on the moved images; computed once for each probe."""
         return probe.once(self, lambda: self._compared(probe))
 
     def _compared(self, probe: Probe) -> tuple[Side, Side]:
@@ -98,14 +97,14 @@ class Perturbation:
         return self._passes(network, {**tensors, **double_buffers(network)}, x.double(), labels)
 
     def _passes(self, network: nn.Module, tensors: dict[str, Tensor], x: Tensor, labels: Tensor) -> tuple[Side, Side]:
-        """:param tensors: what the network computes with, where that is not its own."""
+        """:param tensors: parameters and buffers by name that take the place of the network's own."""
         weights = {name: tensors.get(name, weight).detach() for name, weight in layer_weights(network).items()}
         if not weights:
             raise ProxyError("the network has no convolution or linear layer")
         own = parameters_of(network)
         made = next((name for name in weights if name not in own), None)
         if made is not None:
-            raise ProxyError(f"'{made}' is made of other tensors, so it takes no step by itself")
+            raise ProxyError(f"'{made}' is computed from other tensors, so it cannot take a step of its own")
         run = partial(passed, network, tensors)
         program = self.variant == "program"
         towards = -self.epsilon if program else self.epsilon
@@ -120,8 +119,23 @@ class Perturbation:
         return clean, copy
 
 
+class PerturbationProxy(Proxy):
+    """A proxy that compares the two networks. The options are those of :class:`Perturbation`."""
+
+    direction = "maximize"
+    cost = "backward"
+
+    def __init__(
+        self, *, images: int | None = None, beta: float = BETA, epsilon: float = EPSILON, variant: Variant = "paper"
+    ):
+        self.perturbation = Perturbation(images=images, beta=beta, epsilon=epsilon, variant=variant)
+
+    def images_needed(self) -> int:
+        return self.perturbation.images or 1
+
+
 def step(weight: Tensor, gradient: Tensor, beta: float) -> Tensor:
-    """The weight after a step of relative length ``beta`` along its gradient; none where that is zero."""
+    """The weight after a step of relative length ``beta`` along its gradient; unchanged where that is zero."""
     length = gradient.norm()
     direction = torch.where(length == 0, torch.zeros_like(gradient), gradient / length)
     moved: Tensor = weight + beta * weight.norm() * direction
@@ -138,9 +152,9 @@ def passed(
     by_images: bool = False,
     by_weights: bool = True,
 ) -> tuple[Side, Tensor]:
-    """What the network is with these weights, and the gradient in the images (empty unless asked for).
+    """The network's side with these weights, and the gradient with respect to the images, which is empty by default.
 
-    :param tensors: parameters and buffers besides the weights, where they are not its own.
+    :param tensors: parameters and buffers by name, besides the weights, that take the place of the network's own.
     """
     leaves = {name: weight.detach().requires_grad_(by_weights) for name, weight in weights.items()}
     x = x.detach().requires_grad_(by_images)

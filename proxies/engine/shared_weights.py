@@ -1,4 +1,4 @@
-"""What a network computes with while several passes share its parameters."""
+"""The tensors that a network computes with, and with respect to which it is differentiated, during some passes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 
 class SharedWeights(Protocol):
-    """The tensors to differentiate by, and the way back to the parameters."""
+    """The tensors to differentiate with respect to (leaves), and how their gradients give those of the parameters."""
 
     @property
     def leaves(self) -> list[Tensor]:
-        """What to differentiate by."""
+        """The tensors to differentiate with respect to."""
 
     def leaves_of(self, names: Collection[str]) -> list[int]:
-        """The positions of the leaves that the gradients of these parameters take."""
+        """The positions of the leaves that the gradients of these parameters are computed from."""
 
     def gradients(self, leaf_gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """From one gradient a leaf (None: not reached) to the gradients of the parameters, by name."""
+        """The gradients of the parameters by name, from one for each leaf; None where a pass does not depend on it."""
 
 
 class _Parameters:
-    """The parameters themselves."""
+    """The leaves are the parameters themselves."""
 
     def __init__(self, network: nn.Module):
         self._named = {name: each for name, each in network.named_parameters() if each.requires_grad}
@@ -39,7 +39,7 @@ class _Parameters:
 
 @contextmanager
 def shared_weights(network: nn.Module) -> Iterator[SharedWeights]:
-    """The network's own ``folded()`` where it has one, else its parameters."""
+    """What the network's method ``folded()`` gives where it has one, its parameters otherwise."""
     folded = getattr(network, "folded", None)
     if folded is not None:
         with folded() as shared:

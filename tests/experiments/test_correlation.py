@@ -226,6 +226,7 @@ def test_a_killed_worker_is_told_and_loses_nothing_finished(
         (["--proxy", "naswot", "--dataset", "digitz"], "unknown data set 'digitz'"),
         (["--images", "0"], "--images must be at least 1, got 0"),
         (["--images", "100000", "--proxy", "naswot"], "--images: a balanced probe batch"),
+        (["--proxy", "snip(images=64)"], "--proxy snip(images=64) needs 64 images, --images is 4"),
         (["--seeds", "two"], "--seeds must be a whole number, got two"),
         (["--cells", "3"], "--cells must be at least 4, got 3"),
         (["--celsl", "3"], "unknown option '--celsl'; did you mean --cells"),

@@ -28,7 +28,6 @@ NTK_IMAGES, CURVATURE_IMAGES, T, H = IMAGES, 4, 30.0, 5.0
 AZ = {"images": 5, "seed": 2}
 STEP = {"images": 3, "beta": 0.3, "epsilon": 0.1}
 WHOLE = {"images": IMAGES}
-COUNTS = ("params", "macs", "conv_count", "az_complexity")  # whatever the values of the weights
 ROBUST = {"ntk_images": NTK_IMAGES, "curvature_images": CURVATURE_IMAGES, "t": T, "h": H}
 
 
@@ -36,14 +35,13 @@ ROBUST = {"ntk_images": NTK_IMAGES, "curvature_images": CURVATURE_IMAGES, "t": T
 class Case:
     """A proxy with its options and its formula.
 
-    ``undefined`` tells the networks that have no value. ``draws_weights``: those of the network do not matter.
+    ``undefined`` says which networks have no value.
     """
 
     name: str
     options: dict[str, Any]
     reference: Reference
     undefined: Callable[[nn.Module], bool] = field(default=lambda network: False)
-    draws_weights: bool = False
 
 
 def robust(function: str, norm: str) -> Reference:
@@ -116,24 +114,18 @@ TABLE: dict[str, Case] = {
     "zico": Case(name="zico", options={}, reference=passes.zico("train", False)),
     "zico, eval": Case(name="zico", options={"norm": "eval"}, reference=passes.zico("eval", False)),
     "zico, absolute": Case(name="zico", options={"absolute": True}, reference=passes.zico("train", True)),
-    "zen": Case(
-        name="zen", options={"images": 3, "repeats": 2, "seed": 1}, reference=slow.zen(3, 2, 1), draws_weights=True
-    ),
-    "az_expressivity": Case(
-        name="az_expressivity", options=AZ, reference=slow.az_expressivity(5, 2), draws_weights=True
-    ),
+    "zen": Case(name="zen", options={"images": 3, "repeats": 2, "seed": 1}, reference=slow.zen(3, 2, 1)),
+    "az_expressivity": Case(name="az_expressivity", options=AZ, reference=slow.az_expressivity(5, 2)),
     "az_progressivity": Case(
         name="az_progressivity",
         options=AZ,
         reference=slow.az_progressivity(5, 2),
-        draws_weights=True,
         undefined=slow.has_one_block,
     ),
     "az_trainability": Case(
         name="az_trainability",
         options=AZ,
         reference=slow.az_trainability(5, 2),
-        draws_weights=True,
         undefined=slow.has_one_block,
     ),
     "az_complexity": Case(name="az_complexity", options={}, reference=macs),
@@ -145,7 +137,6 @@ TABLE: dict[str, Case] = {
         name="snap",
         options={"images": 7, "repeats": 2, "seed": 3},
         reference=slow.snap(7, 2, 3),
-        draws_weights=True,
         undefined=slow.has_no_relu,
     ),
     "con_js": Case(name="con_js", options=STEP, reference=slow.con_js(3, 0.3, 0.1)),

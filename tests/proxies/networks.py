@@ -10,43 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.literal import literal_network
+from nas.testing.networks import CLASSES, IMAGES, SIZE, batch, darts_network, layers, plain_cnn, randomised
 from proxies.base import Probe
-from search_spaces.base import NetworkSpec
 from search_spaces.cells.network import CellNetwork
-from search_spaces.darts.known_cells import known_cell
 
-CLASSES = 3
-SIZE = (8, 8)
-IMAGES = 10
-
-
-def plain_cnn() -> nn.Module:
-    """Biases, batch norms, a grouped convolution, a dropout that only eval mode silences."""
-    torch.manual_seed(1)
-    return randomised(
-        nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(6, CLASSES),
-        )
-    )
-
-
-def darts_network(cell: str = "ROBUST_ZCP", seed: int = 2) -> CellNetwork:
-    """Normal and reduction cells at 4 channels, 3 layers."""
-    torch.manual_seed(seed)
-    spec = NetworkSpec(channels=4, layers=3, classes=CLASSES, image_size=SIZE)
-    network = CellNetwork(known_cell(cell), spec)
-    randomised(network)
-    return network
+__all__ = ["CLASSES", "IMAGES", "SIZE", "batch", "darts_network", "layers", "plain_cnn", "randomised"]
 
 
 def smooth_mlp() -> nn.Module:
@@ -62,26 +30,7 @@ def relu_cnn() -> nn.Module:
     return nn.Sequential(*layers).double()
 
 
-def randomised(module: nn.Module) -> nn.Module:
-    """``module`` in float64 with batch norms that are no identity."""
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None and norm.running_var is not None
-            norm.weight.data.uniform_(0.5, 1.5)
-            norm.bias.data.normal_(std=0.3)
-            norm.running_mean.normal_(std=0.3)
-            norm.running_var.uniform_(0.5, 2.0)
-    return module.double()
-
-
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"cnn": plain_cnn, "darts": darts_network, "mlp": smooth_mlp}
-
-
-def batch() -> tuple[Tensor, Tensor]:
-    """Images ``(10, 3, 8, 8)`` in [0, 1] and labels ``(10,)``."""
-    generator = torch.Generator().manual_seed(4)
-    images = torch.rand(IMAGES, 3, *SIZE, dtype=torch.float64, generator=generator)
-    return images, torch.arange(IMAGES) % CLASSES
 
 
 def probe_of(network: nn.Module) -> Probe:
@@ -96,10 +45,6 @@ def literal(network: nn.Module, norm: str = "eval") -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.train(norm == "train")
     return copied
-
-
-def layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    return [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
 def value_of(function: str, logits: Tensor, labels: Tensor) -> Tensor:

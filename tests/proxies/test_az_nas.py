@@ -63,7 +63,7 @@ def test_it_depends_on_the_shape_and_the_seed_only(images: Tensor, labels: Tenso
     ("middle", "message"),
     [
         (nn.Sequential(nn.Conv2d(3, 3, 1), nn.Identity()), None),
-        (nn.Identity(), "block 1 hands on its input unchanged, so its trainability is undefined"),
+        (nn.Identity(), "block 1 returns its input unchanged, so its trainability is undefined"),
         (nn.Threshold(1e9, 0.0), "the variance of block 1 is 0.0, expected a positive number"),
     ],
 )

@@ -138,7 +138,7 @@ def test_a_network_and_a_population_are_told_apart(images: Tensor, labels: Tenso
         proxies.score(darts_network(), images, labels, names=[name])
     with pytest.raises(ValueError, match="'params' scores a single network"):
         proxies.score_population(rows, names=["params"])
-    with pytest.raises(ValueError, match="scored on images and labels, got none"):
+    with pytest.raises(ValueError, match="expected images and labels to score the networks on, got none"):
         proxies.score_population([darts_network()], names=[name])
     with pytest.raises(ProxyError, match="network 1 has no score '"):
         proxies.score_population([rows[0], {}], names=[name])

@@ -20,8 +20,7 @@ def test_scores_by_name(network: nn.Module, images: Tensor, labels: Tensor) -> N
     scores = proxies.score(network, images, labels, names=names)
     assert list(scores) == names
     for name, value in scores.items():
-        options = {"ntk_images": IMAGES} if name.startswith("robust") else {}
-        assert value == pytest.approx(proxies.get_proxy(name, **options).score(Probe(network, images, labels)))
+        assert value == pytest.approx(proxies.get_network_proxy(name).score(Probe(network, images, labels)))
 
 
 @pytest.mark.parametrize("build", [plain_cnn, darts_network, relu_cnn])
@@ -56,7 +55,7 @@ def test_more_images_asked_for_than_there_are(network: nn.Module, images: Tensor
     for name in ("snip(images=64)", "robust(ntk_images=64, curvature_images=2)"):
         with pytest.raises(ValueError) as caught:
             proxies.score(network, images, labels, names=["params", name])
-        assert str(caught.value) == f"the proxy {name} looks at 64 images, got {len(images)}"
+        assert str(caught.value) == f"the proxy {name} needs at least 64 images, got {len(images)}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 import proxies
 from proxies.base import Probe
-from proxies.spelling import canonical, images_asked, parsed
+from proxies.spelling import canonical, parsed
 from tests.proxies.networks import darts_network
 
 
@@ -138,9 +138,32 @@ def test_two_of_a_kind_stand_side_by_side() -> None:
     assert found["grad_norm(images=4)"] == pytest.approx(alone.score(Probe(network, images, labels)), rel=1e-5)
 
 
-def test_how_many_images_are_asked_for() -> None:
-    texts = ["snip", "snip(images=9)", "robust(ntk_images=7, curvature_images=8)", "zen(step=1)"]
-    assert [images_asked(text) for text in texts] == [0, 9, 8, 0]
+@pytest.mark.parametrize(
+    ("text", "images"),
+    [
+        ("params", 0),
+        ("l2_norm", 0),
+        ("synflow", 1),
+        ("zen(images=64)", 1),  # random images
+        ("az_expressivity(images=64)", 1),  # likewise
+        ("snip", 1),
+        ("snip(images=64)", 64),
+        ("grasp(images=3)", 3),
+        ("naswot(images=None)", 1),
+        ("jacob_cov", 2),
+        ("zico", 2),
+        ("zico(images=7)", 7),
+        ("diverse_capacity", 2),
+        ("snap(images=20)", 20),
+        ("croze", 1),
+        ("con_js(images=5)", 5),
+        ("robust", 1),
+        ("robust(curvature_images=4)", 4),
+        ("robust_released(ntk_images=7, curvature_images=8)", 8),
+    ],
+)
+def test_how_many_images_a_batch_must_hold(text: str, images: int) -> None:
+    assert proxies.get_network_proxy(text).images_needed() == images
 
 
 def test_what_the_name_says_comes_before_other_options() -> None:

@@ -44,7 +44,7 @@ def test_by_hand_with_the_statistics_of_the_image() -> None:
 
 
 def test_a_single_pixel_has_no_variance() -> None:
-    with pytest.raises(ProxyError, match="a batch norm sees a single pixel"):
+    with pytest.raises(ProxyError, match="a batch norm receives a single pixel"):
         SynflowBn().score(small((1, 1)))
 
 

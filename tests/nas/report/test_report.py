@@ -19,7 +19,7 @@ from nas.report.ranking import (
 from nas.report.wording import amount, command, score, search_cost
 from nas.runs.reader import read_run
 from tests.nas.commands import ROOT
-from tests.nas.report.pages import check_page, page_of, trials_of, write_run
+from tests.nas.report.pages import MANIFEST, check_page, page_of, trials_of, write_run
 
 
 def test_page_shows_what_was_found(run: Path) -> None:
@@ -53,22 +53,11 @@ def test_page_draws_both_cells_and_three_charts(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("proxies", "said"),
-    [
-        (["robust"], "one batch of images (ntk 50, curvature 8)."),
-        (["robust(ntk_images=99)"], "one batch of images (ntk 99, curvature 8)."),
-        (["synflow"], "one batch of images. Other"),
-        (["snip(images=64)"], "one batch of images (64)."),
-        (
-            ["snip(images=64)", "robust", "odd ()("],
-            "one batch of images (snip(images=64): 64; robust: ntk 50, curvature 8).",
-        ),
-    ],
+    ("recorded", "said"), [({"probe_images": 64}, "one batch of 64 images."), ({}, "one batch of images.")]
 )
-def test_how_many_images_the_scores_are_from(tmp_path: Path, proxies: list[str], said: str) -> None:
-    entries = [{"name": name, "direction": "maximize"} for name in proxies]
-    page = check_page(page_of(write_run(tmp_path / "run", trials_of(3, proxies), proxies=entries)))
-    assert said in page.text
+def test_how_many_images_the_scores_are_from(tmp_path: Path, recorded: dict[str, int], said: str) -> None:
+    data = {**MANIFEST["data"], **recorded}
+    assert said in check_page(page_of(write_run(tmp_path / "run", trials_of(3), data=data))).text
 
 
 def test_a_proxy_with_options_is_set_beside_its_published_figure(tmp_path: Path) -> None:

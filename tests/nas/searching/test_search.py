@@ -16,6 +16,7 @@ from nas import Search, SearchConfig, SearchResult, SearchStopped, UserError
 from nas.runs.directory import read_manifest
 from proxies.base import Probe, Proxy
 from proxies.robust import Robust
+from proxies.snip import Snip
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from searchers.objectives import RankSum
@@ -279,11 +280,22 @@ def test_resume_needs_a_directory() -> None:
 def test_the_batch_holds_what_the_proxies_look_at(tmp_path: Path) -> None:
     """Neither more, for options that none of them has a use for, nor less, for a proxy object with its own."""
     options = {**TINY, "ntk_images": 99_999, "report": False}
-    for name, proxies in (("snip", ["snip"]), ("own", ["robust(ntk_images=6)"]), ("object", [Robust(ntk_images=60)])):
+    for name, proxies, images in (
+        ("snip", ["snip"], 50),
+        ("own", ["robust(ntk_images=6)"], 50),
+        ("spelled", ["snip(images=64)"], 64),
+        ("object", [Snip(images=64)], 64),
+        ("two objects", [Snip(images=64), Robust(ntk_images=60)], 64),
+    ):
         result = Search("darts", "random", proxies, out=tmp_path / name, **{**options, "budget": 1}).run()
         assert result.summary["ok"] == 1
-    with pytest.raises(UserError, match="--ntk-images: a balanced probe batch of 99999 images"):
-        Search("darts", "random", ["robust"], out=tmp_path / "refused", **options).run()
+        assert json.loads((tmp_path / name / "manifest.json").read_text())["data"]["probe_images"] == images
+    for asked, said in (
+        ("robust", r"--proxy robust needs 99999 images \(--ntk-images\): .*expected a batch of at most 14\d\d"),
+        (Snip(images=9999), "--proxy snip needs 9999 images: .*expected a batch of at most 14"),
+    ):
+        with pytest.raises(UserError, match=said):
+            Search("darts", "random", [asked], out=tmp_path / "refused", **options).run()
 
 
 def test_a_small_folder_is_enough_for_what_takes_few_images(tmp_path: Path) -> None:
@@ -294,5 +306,5 @@ def test_a_small_folder_is_enough_for_what_takes_few_images(tmp_path: Path) -> N
     options = {**TINY, "dataset": f"folder:{tmp_path / 'images'}", "report": False}
     result = Search("darts", "random", ["synflow", "params"], out=tmp_path / "run", **options).run()
     assert result.summary["ok"] == BUDGET
-    with pytest.raises(UserError, match="--ntk-images: a balanced probe batch of 10 images"):
+    with pytest.raises(UserError, match=r"--proxy robust needs 10 images \(--ntk-images\): a balanced probe"):
         Search("darts", "random", ["robust"], out=tmp_path / "refused", **options).run()

@@ -205,7 +205,7 @@ def test_weighted_gradients_of_the_first_tensors(build: type[nn.Module], tensors
 def test_weights_that_do_not_fit_the_images() -> None:
     with pytest.raises(ValueError, match="expected a weight for each of 3 images, got 2"):
         probe_of(plain_cnn()).weight_gradients("loss", "eval", 5, 2, image_weights=(1.0, 1.0))
-    with pytest.raises(ValueError, match="a sum over the images up to 2 begins below it, got 2"):
+    with pytest.raises(ValueError, match="start must be at least 0 and below 2, where the sum ends, got 2"):
         probe_of(plain_cnn()).weight_gradients("loss", "eval", 2, 2)
 
 

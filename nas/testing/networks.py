@@ -1,0 +1,113 @@
+"""Small float64 classifiers of three classes for 8 x 8 pixels, with what a proxy may meet in a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.base import NetworkSpec
+from search_spaces.cells.network import CellNetwork
+from search_spaces.darts.known_cells import known_cell
+
+CLASSES = 3
+SIZE = (8, 8)
+IMAGES = 10
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def batch(images: int = IMAGES) -> tuple[Tensor, Tensor]:
+    """Images ``(N, 3, 8, 8)``, float64 in [0, 1], and labels ``(N,)``."""
+    generator = torch.Generator().manual_seed(4)
+    return torch.rand(images, 3, *SIZE, dtype=torch.float64, generator=generator), torch.arange(images) % CLASSES
+
+
+def plain_cnn() -> nn.Sequential:
+    """Biases, batch norms, a grouped convolution, and a dropout, which only eval mode turns off."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return randomised(
+            nn.Sequential(
+                nn.Conv2d(3, 4, 3, padding=1),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+                nn.BatchNorm2d(6),
+                nn.ReLU(),
+                nn.Dropout(0.5),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.Linear(6, CLASSES),
+            )
+        )
+
+
+def darts_network(cell: str = "ROBUST_ZCP", seed: int = 2) -> CellNetwork:
+    """Normal and reduction cells at 4 channels, 3 layers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        spec = NetworkSpec(channels=4, layers=3, classes=CLASSES, image_size=SIZE)
+        return randomised(CellNetwork(known_cell(cell), spec))
+
+
+def shared_network() -> nn.Module:
+    """A convolution, a batch norm and a ReLU that are each registered at two places."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        conv, norm, relu = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()
+        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)
+        return randomised(nn.Sequential(nn.Conv2d(3, 4, 3), conv, norm, relu, conv, norm, relu, *head))
+
+
+def hooked_network() -> nn.Module:
+    """:func:`plain_cnn` with every kind of hook, none of which changes a value, and a ``forward`` set on an object."""
+    network = plain_cnn()
+    for module in (network, network[0], network[2], network[5]):
+        module.register_forward_pre_hook(lambda module, inputs: None)
+        module.register_forward_hook(lambda module, inputs, output: None)
+    for module in (network[3], network[6]):  # torch warns where no input of the module requires a gradient
+        module.register_full_backward_pre_hook(lambda module, gradients: None)
+        module.register_full_backward_hook(lambda module, into, out: None)
+    network[0].get_parameter("weight").register_hook(lambda gradient: None)  # type: ignore[no-untyped-call]
+    network[6].forward = network[6].forward
+    return network
+
+
+def randomised(module: M) -> M:
+    """``module`` in float64 with batch norms that change their input."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None and norm.running_var is not None
+            norm.weight.data.uniform_(0.5, 1.5)
+            norm.bias.data.normal_(std=0.3)
+            norm.running_mean.normal_(std=0.3)
+            norm.running_var.uniform_(0.5, 2.0)
+    return module.double()
+
+
+def mixed(network: nn.Module) -> nn.Module:
+    """The network with every other module in training mode, a frozen layer and a frozen last parameter."""
+    for i, module in enumerate(network.modules()):
+        module.training = i % 2 == 0
+    layers(network)[1].requires_grad_(False)
+    list(network.parameters())[-1].requires_grad_(False)
+    return network
+
+
+def layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    """The convolutions and linear layers."""
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+#: Networks that a proxy should have a score for.
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"cnn": plain_cnn, "cells": darts_network}
+
+#: Networks that a proxy may have a score for, or not; it must leave them as they are.
+UNUSUAL: dict[str, Callable[[], nn.Module]] = {
+    "hooked": hooked_network,
+    "shared modules": shared_network,
+}

@@ -1,0 +1,243 @@
+"""The conformance suite of searchers."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas.testing.expectations import during, expect, expect_equal, expect_error
+from search_spaces import get_space
+from search_spaces.base import SearchSpace
+from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
+from searchers.objectives import SingleScore
+
+#: A searcher's class, or a function that gives it options: ``partial(MySearcher, options=MySearcher.Options(...))``.
+Make = Callable[..., Searcher[Any]]
+
+TRIALS = 40  # of a history; a searcher that keeps a population should be given a smaller one
+BATCH = 4
+SEED = 3
+SCORE = "score"
+
+
+def check_searcher(make: Make, space: SearchSpace[Any] | None = None) -> None:
+    """Run all checks of this module.
+
+    :param make: makes a searcher of a space, from the keywords that every searcher takes.
+    :param space: by default ``darts``; it has to be so large that a search need not propose a candidate twice.
+    :raises AssertionError: the searcher breaks its contract (:class:`searchers.base.Searcher`); the message says how.
+    """
+    chosen = get_space("darts") if space is None else space
+    for check in CHECKS:
+        with during(check, f"space '{chosen.name}'"):
+            check(make, chosen)
+
+
+def check_repeated_ask(make: Make, space: SearchSpace[Any]) -> None:
+    """Asked again without a tell in between, it returns the same candidates and turns down no further ones."""
+    searcher = new(make, space, feasible=lambda genotype: _number(space, genotype) % 2 == 0)
+    searcher.tell(history_of(make, space))
+    first = searcher.ask(20)
+    rejected = searcher.rejected
+    expect_equal(searcher.ask(20), first, "candidates asked for again")
+    expect(searcher.rejected == rejected > 0, f"rejected must be above 0 and stay {rejected}, got {searcher.rejected}")
+
+
+def check_prefix(make: Make, space: SearchSpace[Any]) -> None:
+    """The candidates of a smaller ask are the first ones of a larger ask."""
+    history = history_of(make, space)
+    for told in (0, BATCH, TRIALS):
+        whole, grown, small = (new(make, space) for _ in range(3))
+        for searcher in (whole, grown, small):
+            searcher.tell(history[:told])
+        expected = whole.ask(5)
+        expect_equal(small.ask(3), expected[:3], f"ask(3) after {told} trials")
+        expect_equal(grown.ask(3), expected[:3], f"ask(3) after {told} trials, before ask(5)")
+        expect_equal(grown.ask(5), expected, f"ask(5) after {told} trials, after ask(3)")
+
+
+def check_answers_are_copies(make: Make, space: SearchSpace[Any]) -> None:
+    """The caller may change the list that it gets."""
+    searcher = new(make, space)
+    asked = searcher.ask(5)
+    kept = list(asked)
+    asked.clear()
+    expect_equal(searcher.ask(5), kept, "candidates asked for again after the first list was changed")
+
+
+def check_portions(make: Make, space: SearchSpace[Any]) -> None:
+    """Told the same trials in portions of any size, also as an iterator, it continues in the same way."""
+    history = history_of(make, space)
+    expected = _asked_after(new(make, space), space, history)
+    for size in (1, 3, BATCH, TRIALS):
+        searcher = new(make, space)
+        for start in range(0, TRIALS, size):
+            searcher.tell(iter(history[start : start + size]))
+        expect_equal(_asked_after(searcher, space, []), expected, f"candidates after trials told {size} at a time")
+
+
+def check_resume(make: Make, space: SearchSpace[Any]) -> None:
+    """A new searcher that is told the trials of an earlier one after any batch continues as that one did."""
+    history = history_of(make, space)
+    for told in range(0, TRIALS, BATCH):
+        searcher = new(make, space)
+        searcher.tell(history[:told])
+        rest = _run(searcher, space, told)
+        expect_equal(rest, history[told:], f"the history of a search resumed after {told} trials")
+
+
+def check_resume_within_a_batch(make: Make, space: SearchSpace[Any]) -> None:
+    """Resumed in the middle of a batch, it asks what the interrupted one would ask."""
+    history = history_of(make, space)
+    interrupted = new(make, space)
+    for told in range(TRIALS):
+        resumed = new(make, space)
+        resumed.tell(history[:told])
+        interrupted.ask(BATCH)
+        expect_equal(resumed.ask(BATCH), interrupted.ask(BATCH), f"candidates after {told} trials")
+        interrupted.tell([history[told]])
+
+
+def check_seeds(make: Make, space: SearchSpace[Any]) -> None:
+    """Different seeds give different searches; a negative seed is refused."""
+    searches = {tuple(t.key for t in history_of(make, space, seed=seed)) for seed in (0, 100, 200)}
+    expect_equal(len(searches), 3, "different searches of three seeds")
+    with expect_error(ValueError, "seed must be at least 0, got -1", "a searcher with seed -1"):
+        new(make, space, seed=-1)
+
+
+def check_global_random_states(make: Make, space: SearchSpace[Any]) -> None:
+    """The global random states of Python and NumPy are neither used nor changed."""
+    kept = random.getstate(), np.random.get_state(legacy=False)
+    try:
+        histories = []
+        for seed in (1, 2):
+            random.seed(seed)
+            np.random.seed(seed)
+            before = random.getstate(), repr(np.random.get_state(legacy=False))
+            histories.append(history_of(make, space))
+            expect((random.getstate(), repr(np.random.get_state(legacy=False))) == before, "a global state has changed")
+        expect_equal(histories[1], histories[0], "the history with another global seed")
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+
+
+def check_nothing_is_ok(make: Make, space: SearchSpace[Any]) -> None:
+    """It goes on where all trials fail, or all are infeasible."""
+    statuses: tuple[Status, ...] = ("failed", "infeasible")
+    for status in statuses:
+        searcher = new(make, space)
+        for number in range(TRIALS):
+            (genotype,) = searcher.ask(1)
+            searcher.tell([_trial(space, number, genotype, status)])
+        expect_equal(len(searcher.ask(BATCH)), BATCH, f"candidates after {TRIALS} trials that are all {status}")
+
+
+def check_feasible(make: Make, space: SearchSpace[Any]) -> None:
+    """Every proposal meets the constraints, and those turned down are counted."""
+    searcher = new(make, space, feasible=lambda genotype: _number(space, genotype) % 3 == 0)
+    history = _run(searcher, space, 0)
+    expect(all(_number(space, trial.genotype) % 3 == 0 for trial in history), "a proposal breaks the constraints")
+    expect(searcher.rejected > TRIALS, f"two of three draws are infeasible, but only {searcher.rejected} were rejected")
+
+
+def check_no_feasible_candidate(make: Make, space: SearchSpace[Any]) -> None:
+    """Where no candidate meets the constraints, each ask raises an error that states the number of draws."""
+    searcher = new(make, space, feasible=lambda genotype: False, max_draws=1234)
+    for told in ([], history_of(make, space)):
+        searcher.tell(told)
+        for _ in range(2):
+            with expect_error(NoFeasibleCandidate, "no candidate met the constraints in 1,234 draws", "ask"):
+                searcher.ask(1)
+
+
+def check_no_repetition(make: Make, space: SearchSpace[Any]) -> None:
+    """In a large space it proposes no candidate twice."""
+    expect_equal(len({trial.key for trial in history_of(make, space)}), TRIALS, "different candidates")
+
+
+def check_order_of_trials(make: Make, space: SearchSpace[Any]) -> None:
+    """Trials that do not follow those told before are refused."""
+    history, searcher = history_of(make, space), new(make, space)
+    searcher.tell(history[:2])
+    for first in (3, 1):
+        with expect_error(ValueError, f"expected trial 2, got {first}", f"tell from trial {first} on"):
+            searcher.tell(history[first:])
+
+
+#: Each takes the function that makes the searcher and a space.
+CHECKS: tuple[Callable[[Make, SearchSpace[Any]], None], ...] = (
+    check_repeated_ask,
+    check_prefix,
+    check_answers_are_copies,
+    check_portions,
+    check_resume,
+    check_resume_within_a_batch,
+    check_seeds,
+    check_global_random_states,
+    check_nothing_is_ok,
+    check_feasible,
+    check_no_feasible_candidate,
+    check_no_repetition,
+    check_order_of_trials,
+)
+
+
+def new(make: Make, space: SearchSpace[Any], *, seed: int = SEED, **options: Any) -> Searcher[Any]:
+    """A searcher that maximizes ``SCORE``."""
+    return make(space, seed=seed, objectives=SingleScore(SCORE, "maximize"), **options)
+
+
+def history_of(make: Make, space: SearchSpace[Any], *, seed: int = SEED) -> list[Trial[Any]]:
+    """The ``TRIALS`` trials of a search, told batch by batch; some of them failed, some infeasible."""
+    return _run(new(make, space, seed=seed), space, 0)
+
+
+def _run(searcher: Searcher[Any], space: SearchSpace[Any], told: int) -> list[Trial[Any]]:
+    """The trials from number ``told`` on."""
+    history: list[Trial[Any]] = []
+    while told + len(history) < TRIALS:
+        first = told + len(history)
+        batch = [_scored(space, first + i, genotype) for i, genotype in enumerate(searcher.ask(BATCH))]
+        searcher.tell(batch)
+        history += batch
+    return history
+
+
+def _asked_after(searcher: Searcher[Any], space: SearchSpace[Any], history: Sequence[Trial[Any]]) -> list[list[Any]]:
+    """What it asks for in three batches after the history."""
+    searcher.tell(history)
+    asked = []
+    for _ in range(3):
+        first = searcher.told
+        asked.append(searcher.ask(BATCH))
+        searcher.tell(_scored(space, first + i, genotype) for i, genotype in enumerate(asked[-1]))
+    return asked
+
+
+def _scored(space: SearchSpace[Any], number: int, genotype: Any) -> Trial[Any]:
+    """A trial with a score that depends on the candidate alone; a seventh fails and a seventh is infeasible."""
+    statuses: dict[int, Status] = {0: "infeasible", 1: "failed"}
+    return _trial(space, number, genotype, statuses.get(_number(space, genotype) % 7, "ok"))
+
+
+def _trial(space: SearchSpace[Any], number: int, genotype: Any, status: Status) -> Trial[Any]:
+    return Trial(
+        id=number,
+        key=space.canonical(genotype),
+        genotype=genotype,
+        seed=0,
+        status=status,
+        scores={SCORE: float(_number(space, genotype) % 1000)} if status == "ok" else {},
+        error=None if status == "ok" else "as arranged",
+    )
+
+
+def _number(space: SearchSpace[Any], genotype: Any) -> int:
+    """A number that looks random and is the same for candidates of the same function."""
+    return zlib.crc32(space.canonical(genotype).encode())
