@@ -1,1 +1,1 @@
-"""Speed, measured: each module is one comparison and runs as ``python -m benchmarks.NAME``."""
+"""Measurements of speed. Each module is one comparison and runs as ``python -m benchmarks.NAME``."""

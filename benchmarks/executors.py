@@ -1,13 +1,13 @@
-"""Scoring on Ray: what it costs to start, what it adds to a candidate, what a second worker brings.
+"""Scoring on Ray: start-up time, overhead for each candidate, and speed-up by a second worker.
 
     python -m benchmarks.executors [--rounds 2] [--cells 16] [--instant 20000]
 
-* start-up: joining a private cluster and waiting for one worker that holds the scorer;
-* overhead: wall time of one worker less the seconds that its trials record, a candidate, and the same in this process
-  without Ray, where it is what freeing a network takes;
-* two workers against one on the same candidates, in turn (A B A B), each of one thread;
-* the driver alone: a whole loop (proposing, handing out, trials.jsonl) over workers that score at once, and the bytes
-  that a trial takes in the file and on its way to a worker and back.
+* start-up: starting or joining a cluster and scoring the first candidate on one worker;
+* overhead for each candidate: wall time with one worker minus the seconds that its trials record, minus the same
+  difference in this process without Ray, which is the time that it takes to free a network;
+* two workers compared with one on the same candidates, in turn (A B A B), one thread each;
+* the driver alone: a whole loop (proposing, sending, receiving, writing trials.jsonl) with workers that return at once;
+  and the size of a trial in bytes, in the file and pickled.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STEP = 2000  # candidates per step of the driver's loop
 
 
 class InstantScorer:
-    """Knows every score beforehand."""
+    """Returns a score at once, without building a network."""
 
     parallel = True
     names = ("instant",)
@@ -64,14 +64,14 @@ class InstantScorer:
 
 
 def executor(workers: int) -> SupervisedExecutor:
-    """On a private cluster, or on that of the environment."""
+    """An executor on a private cluster, or on the cluster that the environment names."""
     return SupervisedExecutor(RayCrew(None, workers, 1.0, 0.0))
 
 
 def timed(
     running: Executor, scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]]
 ) -> tuple[float, float]:
-    """Wall time, and the seconds of the scoring itself, both a candidate."""
+    """Seconds for each candidate: wall time, and the time of the scoring itself."""
     started = time.perf_counter()
     trials = list(running.run(scorer, candidates))
     assert all(trial.status == "ok" for trial in trials), trials
@@ -79,7 +79,7 @@ def timed(
 
 
 def drive(count: int) -> tuple[float, int, int]:
-    """Trials a second of a loop over two workers that score at once; bytes of a trial in the file and pickled."""
+    """Trials a second of a loop with two workers that return at once; bytes of a trial in the file and pickled."""
     scorer = InstantScorer()
     searcher = RandomSearch(scorer.space, seed=0, objectives=SingleScore("instant", "maximize"))
     with tempfile.TemporaryDirectory() as folder, executor(2) as running:

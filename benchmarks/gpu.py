@@ -1,18 +1,19 @@
-"""What an accelerator makes of this project: one command, once one is at hand.
+"""Speed of training and scoring on an accelerator, and whether its scores equal the CPU's.
 
     python -m benchmarks.gpu [--device cuda] [--cell ROBUST_ZCP] [--steps 10] [--candidates 8]
 
 Prints, and with ``--out FILE`` writes as JSON:
 
-* the rate of a large matrix product in float32 (as torch is set up), TF32 and bfloat16;
+* the rate of a large matrix product in float32 (without TF32), TF32 and bfloat16;
 * training steps of the ``table`` preset (PGD-7, 36 channels, 20 layers, batch 128) and of ``tiny_robustbench``, in
   float32, bfloat16 and, with ``--compile``, compiled: images a second, share of the matrix product's rate, hours;
 * scoring with the proxy ``robust`` at 36 channels, 20 layers, 50 and 32 images, as the paper's search does: seconds a
   candidate, and GPU-days for its 214 candidates;
 * whether a score on the accelerator equals the CPU's.
 
-Operations are counted as 2 for a multiply-add of convolutions and linear layers: forward 1, gradients of images 1,
-gradients of weights 1 times that. Images are the embedded digits at 32x32: what they show does not matter to time.
+A multiply-add of convolutions and linear layers counts as 2 operations. A forward pass, the gradients of the images and
+the gradients of the weights count equally. The images are the embedded digits at 32x32; their content has no effect on
+the time.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 
 PRESETS = ("table", "tiny_robustbench")
-CIFAR_IMAGES = 49_000  # CIFAR-10's without those held out
+CIFAR_IMAGES = 49_000  # CIFAR-10's training images without the 1,000 that are held out
 PUBLISHED_CANDIDATES = 214
 
 
 def seconds_of(work: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Mean of ``repeats`` calls in a row, after two that warm up."""
+    """Mean seconds of ``repeats`` consecutive calls, after two calls to warm up."""
 
     def wait() -> None:
         if device.type == "cuda":
@@ -67,7 +68,7 @@ def seconds_of(work: Callable[[], Any], device: torch.device, repeats: int) -> f
 
 
 def matrix_product_rates(device: torch.device, size: int) -> dict[str, float]:
-    """FLOP/s by kind of number."""
+    """FLOP/s for each number format."""
     rates = {}
     for name, dtype, fast in (("float32", torch.float32, False), ("tf32", torch.float32, True),
                               ("bfloat16", torch.bfloat16, False)):  # fmt: skip
@@ -82,7 +83,7 @@ def matrix_product_rates(device: torch.device, size: int) -> dict[str, float]:
 
 
 def training(options: argparse.Namespace, device: torch.device, rates: dict[str, float]) -> list[dict[str, Any]]:
-    """A row for each preset and precision."""
+    """The figures of each preset and precision."""
     split = load_data("digits").train
     mean, std = pixel_statistics(split.images.permute(0, 2, 3, 1))
     precisions = ["float32", *(["bfloat16"] if device.type == "cuda" else [])]
@@ -103,9 +104,9 @@ def training(options: argparse.Namespace, device: torch.device, rates: dict[str,
             torch.cuda.reset_peak_memory_stats(device)
         each = seconds_of(our_step(architecture, split, config, str(device)), device, options.steps)
         steps = config.attack_steps or 0
-        operations = 2 * architecture.cost().macs * (steps * 2 + 3)  # of an image
+        operations = 2 * architecture.cost().macs * (steps * 2 + 3)  # for one image
         images = config.batch_size / each
-        tf32 = precision == "float32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32  # convolutions do
+        tf32 = precision == "float32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32  # convolutions
         rate = rates["tf32" if tf32 else precision]
         rows.append({
             "preset": preset, "precision": precision, "compiled": compiled, **spec, "batch": config.batch_size,
@@ -117,7 +118,7 @@ def training(options: argparse.Namespace, device: torch.device, rates: dict[str,
 
 
 def scoring(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Seconds a candidate, and how far scores are from the CPU's."""
+    """Seconds for each candidate, and the relative difference of a score to the CPU's."""
     space = get_space("darts")
     spec = NetworkSpec(channels=options.channels or 36, layers=options.layers or 20)
     images, labels = probe_batch(load_data("digits").train, 50, 0)
@@ -178,7 +179,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Prints what was measured, and what with."""
+    """Prints the figures, and the versions, hardware and commit that they were measured with."""
     console = Console(width=140)
     rates = ", ".join(f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in found["matrix_product"].items())
     console.print(f"matrix product: {rates}", highlight=False)

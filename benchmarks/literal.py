@@ -1,7 +1,8 @@
-"""The published way of computing the robustness proxy, as plainly as it can be written.
+"""A plain implementation of the published way of computing the robustness proxy.
 
-The other side of ``benchmarks.scoring`` and the reference of the tests: the literal modules of DARTS (convolution, then
-batch norm; torch's dilated convolutions and poolings; contiguous layout) and one backward pass an image.
+``benchmarks.scoring`` compares the project with it, and tests use it as a reference. It has DARTS' modules as published
+("literal" modules: convolution, then batch norm; torch's dilated convolutions and poolings; contiguous layout) and runs
+one backward pass for each image.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class LiteralNetwork(nn.Module):
 
 
 def literal_module(module: nn.Module) -> nn.Module:
-    """The literal form of one fast module, around the same parameters; other modules stay as they are."""
+    """``module`` as DARTS published it, with the same parameters; in other modules only the children are replaced."""
     if isinstance(module, operations.ConvNorm):
         return nn.Sequential(torchs_own(module.conv), module.norm)
     if isinstance(module, operations.FactorizedReduce):

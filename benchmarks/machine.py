@@ -1,7 +1,7 @@
-"""What a benchmark runs on: this processor, or this one held back to fewer instructions.
+"""The machine that a benchmark runs on: its description, and a restriction to an older instruction set.
 
-torch, oneDNN and MKL choose their code when they are loaded, so a benchmark that is to be held back runs in a process
-of its own; both of its sides run there.
+torch, oneDNN and MKL choose their code when they are loaded. So a benchmark with a restricted instruction set runs in a
+new process, with both sides of its comparison.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-#: By instruction set, what tells torch, oneDNN and MKL not to use anything newer.
+#: For each instruction set, the environment variables that keep torch, oneDNN and MKL from using newer ones.
 SETTINGS = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "sse4": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
@@ -20,7 +20,7 @@ SETTINGS = {
 
 
 def parse(parser: argparse.ArgumentParser, module: str, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments of the benchmark ``module``; with ``--isa`` it runs in another process, and this one ends."""
+    """The arguments of the benchmark ``module``; with ``--isa`` it runs in a new process, whose end exits this one."""
     parser.add_argument(
         "--isa",
         choices=sorted(SETTINGS),
@@ -36,7 +36,7 @@ def parse(parser: argparse.ArgumentParser, module: str, argv: Sequence[str] | No
 
 
 def description() -> str:
-    """Versions, processor, instruction set and commit, in a line to stand under a table."""
+    """torch version, processor, instruction set and commit, as one line."""
     import torch
 
     from nas.runs import environment

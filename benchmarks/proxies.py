@@ -1,11 +1,11 @@
-"""What proxies cost: all of them through one planned probe against ``robust`` alone, and each by itself.
+"""The time that proxies take: all of them together on one probe compared with ``robust`` alone, and each alone.
 
     python -m benchmarks.proxies [--cells 3] [--rounds 3] [--proxies NAME ...]
 
-For each random DARTS cell at 16 channels and 8 layers, on 50 images, torch's operations on one thread, in turn
-(A B A B): ``robust`` alone, all together. Building the network is in every figure. Seconds are the process' own on the
-CPU: with one thread that is the time it takes on a machine that does nothing else. Freed memory is kept, as in a
-search.
+Each random DARTS cell, at 16 channels and 8 layers, is scored on 50 images with one thread, in turn (A B A B) by
+``robust`` alone and by all proxies together. Every figure includes building the network. Seconds are CPU time of the
+process, which with one thread is the time on a machine that runs nothing else. The process keeps freed memory, as a
+search does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Bench:
         self.candidates = [Candidate(i, self.space.canonical(cell), cell) for i, cell in enumerate(drawn)]
 
     def seconds(self, candidate: Candidate[CellGenotype], proxies: Sequence[Proxy]) -> float:
-        """What one candidate takes."""
+        """CPU seconds for one candidate."""
         scorer = Scorer(self.space, self.spec, proxies, self.images, self.labels, seed=0)
         started = time.process_time()
         trial = scorer(candidate)

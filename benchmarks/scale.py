@@ -1,11 +1,11 @@
-"""How many workers one driver keeps busy: the real driver over workers that are simulated.
+"""How many workers one driver can keep busy: the real driver with simulated workers.
 
     python -m benchmarks.scale [--seconds 1.0] [--workers 1 10 100 1000 10000]
 
-The loop, the searcher, the supervisor and trials.jsonl are the real ones and take the time that they take. Workers
-exist only as the moments at which their chunks are done, on a clock that the driver's own time moves on, and that jumps
-when the driver would wait. Ray's costs are added as they were measured: ``--call-ms`` for each chunk, ``--wait-us`` for
-each worker in a call of ``ray.wait``.
+The loop, the searcher, the supervisor and trials.jsonl are the real ones and take real time. Of a worker only the time
+at which its chunk will be finished is simulated. The simulated clock advances by the time that the driver really takes,
+and jumps to the next finished chunk when the driver would wait. Ray's measured costs are added: ``--call-ms`` for each
+chunk, ``--wait-us`` for each worker in a call of ``ray.wait``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from searchers.random_search import RandomSearch
 
 
 class SimulatedCrew(Crew):
-    """Workers that take ``seconds`` a candidate and ``call`` a chunk; each wait costs ``wait`` a worker."""
+    """Workers that take ``seconds`` per candidate and ``call`` per chunk; each wait takes ``wait`` per worker."""
 
     def __init__(self, size: int, seconds: float, call: float, wait: float):
         self.size, self.seconds, self.call, self.wait_each = size, seconds, call, wait
@@ -66,7 +66,7 @@ class SimulatedCrew(Crew):
     def wait(self, workers: Collection[Worker], seconds: float) -> list[Event]:
         self._advance()
         self.clock += self.wait_each * len(workers)
-        self.clock = max(self.clock, self._done[0][0])  # the driver waits for the first
+        self.clock = max(self.clock, self._done[0][0])  # the driver waits for the first chunk
         events = []
         while self._done and self._done[0][0] <= self.clock:
             events.append(heapq.heappop(self._done)[2])
@@ -89,7 +89,7 @@ class SimulatedCrew(Crew):
 
 
 def simulated(workers: int, count: int, step: int, seconds: float, call: float, wait: float) -> float:
-    """Trials a second on the simulated clock."""
+    """Trials per second of simulated time."""
     scorer, crew = InstantScorer(), SimulatedCrew(workers, seconds, call, wait)
     searcher = RandomSearch(scorer.space, seed=0, objectives=SingleScore("instant", "maximize"))
     with tempfile.TemporaryDirectory() as folder, SupervisedExecutor(crew) as executor:

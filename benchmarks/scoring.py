@@ -1,15 +1,16 @@
-"""Scoring speed: ``robust`` against the published way of computing it, same cells, same images, same threads.
+"""Scoring speed: ``robust`` compared with the published way of computing it, on the same cells, images and threads.
 
     python -m benchmarks.scoring [--cells 10] [--rounds 3] [--threads N] [--isa avx2|sse4]
 
 Two sides score the same networks on the same images, in turn (A B A B), each with the whole machine:
 
-* published: the literal modules in contiguous layout, one backward pass for each of the 50 images, then the curvature
+* published: DARTS' own modules in contiguous layout, one backward pass for each of the 50 images, then the curvature
   on 8 images, one candidate after the other, torch's threads inside each operation (:mod:`benchmarks.literal`);
 * ours: :class:`nas.searching.scoring.Scorer` through :class:`nas.executors.local.LocalExecutor`, from the canonical key
-  to the trial, so building and counting the network are in it too; one candidate a thread.
+  to the trial, which includes building the network and counting its operations; each thread scores one candidate.
 
-The scores must agree. Printed besides: achieved FLOP/s over those of a large matrix product with the same threads.
+The table also shows the greatest relative difference of the scores, and the achieved FLOP/s as a share of those of a
+large matrix product with the same threads.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from search_spaces.cells.genotype import CellGenotype
 from search_spaces.darts.space import DartsSpace
 
 NTK_IMAGES, CURVATURE_IMAGES = 50, 8
-PASSES = 3 * NTK_IMAGES + 2 * 2 * CURVATURE_IMAGES  # a backward pass is two forwards, one without weight gradients one
+PASSES = 3 * NTK_IMAGES + 2 * 2 * CURVATURE_IMAGES  # counted as forward passes: backward 2, without weight gradients 1
 
 
 Side = Callable[[Scorer[CellGenotype], Sequence[Candidate[CellGenotype]], int], list[float]]
@@ -64,7 +65,7 @@ def matrix_product_rate(threads: int, size: int = 2048, repeats: int = 8) -> flo
 
 
 def published(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]], threads: int) -> list[float]:
-    """Scores, the published way."""
+    """The scores, computed in the published way."""
     torch.set_num_threads(threads)
     images: Tensor = scorer.images.contiguous()
     robust = Robust()
@@ -80,14 +81,14 @@ def published(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellG
 
 
 def ours(scorer: Scorer[CellGenotype], candidates: Sequence[Candidate[CellGenotype]], threads: int) -> list[float]:
-    """Scores, as a search computes them."""
+    """The scores, computed as in a search."""
     trials = sorted(LocalExecutor(threads).run(scorer, candidates), key=lambda trial: trial.id)
     assert all(trial.status == "ok" for trial in trials), trials
     return [trial.scores["robust"] for trial in trials]
 
 
 def show(table: Table, cells: int, rounds: int) -> None:
-    """Prints the table, and under it what it was measured with."""
+    """Prints the table, and under it the size of the measurement, versions, hardware and commit."""
     console = Console(width=120)
     console.print(table)
     console.print(f"{cells} cells, {rounds} rounds, medians; {machine.description()}", highlight=False, soft_wrap=True)

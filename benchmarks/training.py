@@ -1,16 +1,16 @@
-"""Adversarial training speed: one PGD-7 step of ours against the plain way, same cell, same images, same threads.
+"""Adversarial training speed: one PGD-7 step compared with a plain implementation, on the same cell and threads.
 
     python -m benchmarks.training [--channels 16] [--layers 8] [--rounds 3] [--threads 1] [--isa avx2|sse4]
 
-Both train the same cell on the embedded images, in turn (A B A B), on the CPU; a step is a batch drawn and augmented,
-the attack, the loss and the update:
+Both train the same cell on the embedded images, in turn (A B A B), on the CPU. In a step a batch is drawn and augmented
+and attacked, its loss is computed, and the weights are updated:
 
-* plain: the literal modules in contiguous layout (:mod:`benchmarks.literal`), ``torchattacks.PGD``, a ``DataLoader``
+* plain: DARTS' own modules in contiguous layout (:mod:`benchmarks.literal`), ``torchattacks.PGD``, a ``DataLoader``
   that crops and flips image by image with Pillow;
 * ours: :class:`nas.training.learner.Learner`, as a training runs it.
 
-Seconds are the process' own on the CPU, over the threads: what a step takes on a machine that does nothing else. The
-mean losses of both sides are printed beside; they see other crops and noise, so they agree only roughly.
+Seconds are CPU time of the process divided by the number of threads: the time of a step on a machine that runs nothing
+else. The mean losses of both sides are printed as well; they agree only roughly, since crops and noise differ.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="torch's threads on both sides (default: 1)")
     arguments = machine.parse(parser, "benchmarks.training", argv)
     torch.set_num_threads(arguments.threads)
-    keep_freed_memory()  # for both: it is the process' own
+    keep_freed_memory()  # has an effect on both, as they share the process
     split = load_data("digits").train
     config = TrainConfig(
         cell=arguments.cell, preset="tiny_robustbench", channels=arguments.channels, layers=arguments.layers,
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(seconds: list[list[float]], losses: list[list[float]], arguments: argparse.Namespace) -> None:
-    """Prints the table, and under it what it was measured with."""
+    """Prints the table, and under it threads, rounds, versions, hardware and commit."""
     size = f"{arguments.channels} channels, {arguments.layers} layers, batch {arguments.batch_size}"
     table = Table(title=f"one PGD-7 training step of {arguments.cell}, CPU seconds ({size})")
     for column in ("", "median", "min..max", "images a second", "mean loss"):

@@ -1,4 +1,4 @@
-"""What the experiments' command lines share."""
+"""Parts that the command lines of the experiments share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """A slip is one line, without the usage, and exit code 2."""
+    """Reports a usage error in one line, without the usage text, and exits with code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def positive(text: str) -> int:
-    """An integer from 1 on."""
+    """``text`` as an integer of at least 1.
+
+    :raises ArgumentTypeError: it is none.
+    """
     try:
         value = int(text)
     except ValueError:
@@ -26,7 +29,10 @@ def positive(text: str) -> int:
 
 
 def output_file(text: str) -> Path:
-    """A file in an existing folder."""
+    """``text`` as the path of a file in an existing folder.
+
+    :raises ArgumentTypeError: it is none.
+    """
     path = Path(text)
     if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"expected a file in an existing folder, got {text!r}")

@@ -3,9 +3,9 @@
     python -m experiments.evolution_vs_random [--budget 300] [--seeds 10] [--out FILE.json]
 
 Both search the DARTS space for the cell with the most parameters (16 channels, 8 layers). The parameter count is exact,
-so nothing but the searcher decides; and it is the baseline that untrained scores are held against. For one seed both
-begin with the same random candidates, so they are compared in pairs: a one-sided sign test, in which seeds that tie
-count for neither.
+so the result depends on the searcher only; it is also the baseline that proxies are compared with. With the same seed
+both start from the same random candidates, so they are compared in pairs by a one-sided sign test, in which seeds with
+equal results are not counted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Comparison:
 
     @property
     def sign_test(self) -> SignTest:
-        """Of the challenger against the baseline, seed by seed."""
+        """The sign test of the challenger against the baseline, paired by seed."""
         return SignTest.of(self.baseline, self.challenger)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def best_params(searcher_name: str, space: SearchSpace[Any], *, seed: int, budge
 
 
 def compare(*, budget: int, seeds: int, console: Console | None = None) -> Comparison:
-    """Both searchers at the seeds 0, 1, ...; progress goes to ``console``."""
+    """Run both searchers with the seeds 0, 1, ...; progress is shown on ``console``."""
     space = get_space("darts")
     found: dict[str, list[int]] = {BASELINE: [], CHALLENGER: []}
     for seed in track(range(seeds), "searching", console=console, disable=console is None, transient=True):
@@ -79,7 +79,7 @@ def compare(*, budget: int, seeds: int, console: Console | None = None) -> Compa
 
 
 def table(comparison: Comparison) -> Table:
-    """One row a seed, then the medians."""
+    """One row for each seed, then the medians."""
     drawn = Table(title=f"Most parameters among {comparison.budget:,} candidates", show_footer=True)
     medians = statistics.median(comparison.baseline), statistics.median(comparison.challenger)
     drawn.add_column("seed", "median", justify="right")

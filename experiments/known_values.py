@@ -1,4 +1,4 @@
-"""Searchers on values that are known without scoring: nothing but the searcher decides what is found."""
+"""Runs searchers on values that are known without scoring, so that the result depends on the searcher only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from searchers import get_searcher
 from searchers.base import Trial
 from searchers.objectives import SingleScore
 
-BATCH = 10  # candidates an ask
+BATCH = 10  # candidates for each call of ``ask``
 
 
 def best_so_far(
@@ -28,7 +28,7 @@ def best_so_far(
 ) -> np.ndarray:
     """``(budget,)``: the greatest value among the first 1, 2, ... candidates of one search.
 
-    :param value: of a genotype, higher is better. :param feasible: whether a genotype has a value.
+    :param value: the value of a genotype, higher is better. :param feasible: whether a genotype has a value.
     """
     objectives = SingleScore("value", "maximize")
     searcher = get_searcher(searcher_name)(space, seed=seed, objectives=objectives, feasible=feasible)
@@ -46,19 +46,19 @@ def best_so_far(
 
 @dataclass(frozen=True)
 class SignTest:
-    """Seeds at which the challenger found more than the baseline, and less; ties count for neither."""
+    """The numbers of seeds at which the challenger found more, and less, than the baseline; ties are not counted."""
 
     wins: int
     losses: int
 
     @classmethod
     def of(cls, baseline: Sequence[float], challenger: Sequence[float]) -> SignTest:
-        """Of what both found at equal seeds."""
+        """The test of the values that both found, paired by seed."""
         pairs = list(zip(baseline, challenger, strict=True))
         return cls(sum(b > a for a, b in pairs), sum(b < a for a, b in pairs))
 
     @property
     def p_value(self) -> float:
-        """How likely so many wins are, or more, if either were as likely to find more (one-sided)."""
+        """The probability of so many wins or more if a win and a loss were equally likely (one-sided)."""
         decided = self.wins + self.losses
         return float(binomtest(self.wins, decided, alternative="greater").pvalue) if decided else 1.0

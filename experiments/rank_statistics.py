@@ -1,8 +1,9 @@
-"""Rank correlations and their bootstrap, all resamples at once.
+"""Rank correlations and their bootstrap, computed for all resamples at once.
 
-A resample of n cells is a row of n multiplicities: how often each cell was drawn. Rows ``(B, n)`` in, values ``(B,)``
-out; a row of ones gives the statistic of the cells themselves. The copies of one cell tie with each other in both
-columns, as they do in the resampled columns written out. A statistic that is undefined is NaN: all scores are equal.
+A resample of n cells is a row of n multiplicities: how often each cell was drawn. The statistics take rows ``(B, n)``
+and return values ``(B,)``; a row of ones gives the statistic of the original cells. The copies of one cell are ties in
+both columns, as they would be if the resampled columns were written out. A statistic is NaN where it is undefined,
+which it is if all scores are equal.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 Weights: TypeAlias = npt.NDArray[np.float32]
 
-BLOCK = 512  # columns of signs, or rows of ranks, that are held at a time
-LEVEL = 95.0  # percent of the resamples within an interval
+BLOCK = 512  # columns of signs, or rows of ranks, in memory at a time
+LEVEL = 95.0  # percent of the resamples that lie within an interval
 
 
 def resample_weights(cells: int, resamples: int, seed: int) -> Weights:
-    """``(1 + resamples, cells)``: a row of ones, then how often each cell stands in a resample with replacement."""
+    """``(1 + resamples, cells)``: a row of ones, then how often each cell occurs in each resample with replacement."""
     rng = np.random.default_rng(seed)
     weights = np.ones((1 + resamples, cells), dtype=np.float32)
     for row in weights[1:]:
@@ -33,10 +34,10 @@ def resample_weights(cells: int, resamples: int, seed: int) -> Weights:
 def kendall_tau(x: npt.ArrayLike, y: npt.ArrayLike, weights: Weights) -> Floats:
     """tau-b = (C - D) / sqrt((n0 - nx) (n0 - ny)), for each row of weights.
 
-    Over all pairs of cells, each as often as the product w_i w_j of their multiplicities: C and D count the pairs that
-    both columns order alike and against each other, n0 - nx and n0 - ny those that x and y do not tie.
-    C - D = sum_{i<j} w_i w_j sign(x_i - x_j) sign(y_i - y_j) is a product of matrices, a block of columns at a time;
-    its partial sums are multiples of 1/2 below 2^23, so single precision is exact.
+    A pair of cells i, j counts w_i w_j times, the product of their multiplicities. C and D count the pairs that both
+    columns order in the same way and in opposite ways, n0 - nx and n0 - ny the pairs that are not tied in x and in y.
+    C - D = sum_{i<j} w_i w_j sign(x_i - x_j) sign(y_i - y_j) is computed by matrix products, a block of columns at a
+    time; the partial sums are multiples of 1/2 below 2^23, so single precision is exact.
     """
     (x_of, x_codes), (y_of, y_codes) = _coded(x), _coded(y)
     surplus = np.zeros(len(weights))
@@ -44,7 +45,7 @@ def kendall_tau(x: npt.ArrayLike, y: npt.ArrayLike, weights: Weights) -> Floats:
         stop = min(start + BLOCK, len(x_codes))
         signs = _signs(x_codes[:stop], x_codes[start:stop]) * _signs(y_codes[:stop], y_codes[start:stop])
         factors = signs.astype(np.float32)
-        factors[start:] /= 2  # within the block each pair stands twice
+        factors[start:] /= 2  # within the block each pair occurs twice
         reached = weights[:, :stop] @ factors
         surplus += np.einsum("bj,bj->b", reached, weights[:, start:stop], dtype=np.float64)
     untied = _untied_pairs(x_codes, x_of, weights) * _untied_pairs(y_codes, y_of, weights)
@@ -52,7 +53,7 @@ def kendall_tau(x: npt.ArrayLike, y: npt.ArrayLike, weights: Weights) -> Floats:
 
 
 def spearman_rho(x: npt.ArrayLike, y: npt.ArrayLike, weights: Weights) -> Floats:
-    """Pearson's correlation of the ranks, equal values sharing their mean rank, for each row of weights."""
+    """Pearson's correlation of the ranks, where equal values have their mean rank, for each row of weights."""
     (x_of, x_codes), (y_of, y_codes) = _coded(x), _coded(y)
     found = np.empty(len(weights))
     for rows in _blocks(len(weights)):
@@ -67,7 +68,7 @@ def spearman_rho(x: npt.ArrayLike, y: npt.ArrayLike, weights: Weights) -> Floats
 def partial_tau(xy: npt.ArrayLike, xz: npt.ArrayLike, yz: npt.ArrayLike) -> Floats:
     """Kendall's partial tau of x and y given z: (t_xy - t_xz t_yz) / sqrt((1 - t_xz^2) (1 - t_yz^2)).
 
-    What x knows of y beyond what z, here the parameter count, knows already. NaN where x or y orders as z does.
+    The association of x and y that z, here the parameter count, does not explain. NaN if t_xz or t_yz is 1 or -1.
     """
     xy, xz, yz = (np.asarray(each, dtype=np.float64) for each in (xy, xz, yz))
     rest = np.clip((1 - xz**2) * (1 - yz**2), 0, None)
@@ -75,7 +76,7 @@ def partial_tau(xy: npt.ArrayLike, xz: npt.ArrayLike, yz: npt.ArrayLike) -> Floa
 
 
 def tied_pairs(x: npt.ArrayLike) -> int:
-    """Pairs of equal values."""
+    """The number of pairs of equal values."""
     counts = np.unique(np.asarray(x), return_counts=True)[1]
     return int((counts * (counts - 1) // 2).sum())
 
@@ -90,9 +91,9 @@ class Estimate:
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> Estimate:
-        """Of the statistic of the cells themselves, followed by those of the resamples.
+        """From the statistic of the original cells, followed by those of the resamples.
 
-        Resamples without a value are left out; where they are more than half, there is no interval.
+        Undefined resamples are left out; if more than half are undefined, there is no interval.
         """
         value, *rest = np.asarray(values, dtype=np.float64).tolist()
         kept = np.array([each for each in rest if np.isfinite(each)])
@@ -102,13 +103,13 @@ class Estimate:
         return cls(value, float(low), float(high))
 
     def to_json(self) -> dict[str, float | None]:
-        """By name; what is undefined is null."""
+        """The fields by name; undefined values are null."""
         named = {"value": self.value, "low": self.low, "high": self.high}
         return {name: each if np.isfinite(each) else None for name, each in named.items()}
 
 
 def _coded(values: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The order that sorts the values, and for each its place among the distinct ones."""
+    """The order that sorts the values, and the index of each value among the sorted distinct values."""
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError("expected finite values, got others among them")
@@ -121,7 +122,7 @@ def _signs(above: npt.NDArray[np.intp], below: npt.NDArray[np.intp]) -> npt.NDAr
 
 
 def _group_sums(codes: npt.NDArray[np.intp], order: npt.NDArray[np.intp], weights: npt.NDArray[np.float64]) -> Floats:
-    """``(B, groups)``: the weights of equal values together."""
+    """``(B, groups)``: for each distinct value, the sum of its weights."""
     ordered = codes[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     sums: Floats = np.add.reduceat(weights[:, order], starts, axis=1)
@@ -137,7 +138,7 @@ def _untied_pairs(codes: npt.NDArray[np.intp], order: npt.NDArray[np.intp], weig
 
 
 def _centred_ranks(codes: npt.NDArray[np.intp], order: npt.NDArray[np.intp], weights: Floats) -> Floats:
-    """``(B, n)``: mean rank of each value among the weighted ones, less the mean over all."""
+    """``(B, n)``: the mean rank of each value in each resample, minus the mean of all ranks."""
     groups = _group_sums(codes, order, weights)
     middle: Floats = np.cumsum(groups, axis=1) - (groups - 1) / 2
     ranks: Floats = middle[:, codes]

@@ -1,11 +1,11 @@
-"""What robust accuracy a training of so many minutes buys.
+"""Robust accuracy as a function of the minutes of training.
 
     python -m experiments.robustness_over_minutes --cell ROBUST_ZCP --dataset folder:DIR --out runs/minutes
 
-The same cell is trained by the same preset on 3,000, 6,000, 12,000 and all training images, each time from the
-beginning and through the whole schedule, and attacked with the same test images; at the end once more without
-adversarial images. Minutes are those of ``nas.train`` from the first step to the last, validation included, so the
-machine should have nothing else to do. Trainings and attacks that are finished in ``--out`` are not done again.
+The same cell is trained with the same preset on 3,000, 6,000, 12,000 and all training images, each time from the
+beginning and through the whole schedule, and attacked on the same test images. Finally it is trained on all images
+without an attack. Minutes are measured by ``nas.train`` from the first step to the last, validation included. Nothing
+else should run on the machine. Trainings and attacks that are finished in ``--out`` are not repeated.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Point:
     minutes: float
     correct: dict[str, int]
     samples: int
-    interval: tuple[float, float]  # of the accuracy under PGD
+    interval: tuple[float, float]  # of the accuracy under PGD, percent
 
     def accuracy(self, name: str) -> float:
-        """In percent."""
+        """The accuracy under attack ``name``, percent."""
         return 100 * self.correct[name] / self.samples
 
 
 def measure(run: Path, words: Sequence[str], dataset: Sequence[str], samples: int) -> Point:
-    """Train and attack in ``run``, or read what was found there."""
+    """Train and attack in ``run``; what is finished there is read instead."""
     begun = ["--resume"] if holds_training(run) else []
     train.command([*words, *dataset, "--out", str(run), *begun])
     attacks = ["--attack", "natural", "--attack", "pgd-20", "--samples", str(samples)]
@@ -105,7 +105,7 @@ def drawn(points: Sequence[Point]) -> Table:
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+    """Runs the command with the arguments after the program's name; returns the exit code."""
     parser = Parser(prog="robustness_over_minutes", description="Robust accuracy over minutes of training.")
     parser.add_argument(
         "--cell", default="ROBUST_ZCP", help="published cell or Genotype(...) text (default ROBUST_ZCP)"

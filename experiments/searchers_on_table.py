@@ -3,9 +3,10 @@
     python -m experiments.searchers_on_table --table nas_robbench_201 --metric cifar10/autoattack \\
         [--budget 300] [--seeds 10] [--searchers random regularized_evolution] [--data-dir DIR] [--out FOLDER]
 
-Every searcher looks for the greatest accuracy of a table; cells that the table does not hold are drawn again. At each
-number of evaluations the median and the quartiles over seeds of the best so far. The first searcher is the baseline of
-a one-sided sign test for each other one, paired by seed. ``--out`` gets comparison.json, curves.csv and curves.png.
+Every searcher looks for the greatest accuracy in a table; a cell that the table does not hold is drawn again. For each
+number of evaluations, the result is the median and the quartiles over seeds of the best accuracy so far. Every other
+searcher is compared with the first one by a one-sided sign test, paired by seed. comparison.json, curves.csv and
+curves.png are written to ``--out``.
 """
 
 from __future__ import annotations
@@ -45,23 +46,23 @@ class Comparison:
 
     @property
     def baseline(self) -> str:
-        """The searcher that the others are held against: the first."""
+        """The searcher that the others are compared with: the first."""
         return next(iter(self.curves))
 
     def quartiles(self, searcher: str) -> np.ndarray:
-        """``(3, budget)``: 25 %, median, 75 % over the seeds."""
+        """``(3, budget)``: lower quartile, median and upper quartile over the seeds."""
         return np.asarray(np.percentile(self.curves[searcher], QUARTILES, axis=0))
 
     def sign_test(self, searcher: str) -> SignTest:
-        """Of a searcher against the baseline at the full budget."""
+        """The sign test of a searcher against the baseline at the full budget."""
         return SignTest.of(self.curves[self.baseline][:, -1].tolist(), self.curves[searcher][:, -1].tolist())
 
     def reached(self, searcher: str) -> int:
-        """Seeds at which the table's best was found."""
+        """The number of seeds at which the table's best was found."""
         return int((self.curves[searcher][:, -1] >= self.optimum).sum())
 
     def to_json(self) -> dict[str, Any]:
-        """All figures, and what they are of."""
+        """All figures, with the table, metric, budget and seeds that they belong to."""
         seeds, budget = self.curves[self.baseline].shape
         return {
             "table": self.table.description,
@@ -91,9 +92,9 @@ def compare(
     seeds: int,
     console: Console | None = None,
 ) -> Comparison:
-    """Each searcher at the seeds 0, 1, ...; progress goes to ``console``.
+    """Run each searcher with the seeds 0, 1, ...; progress is shown on ``console``.
 
-    :raises UserError: unknown metric or searcher.
+    :raises UserError: the metric or a searcher is unknown.
     """
     optimum = max(table.measured(key, metric) or 0.0 for key in table.keys)
     for name in searchers:
@@ -121,7 +122,7 @@ def compare(
 
 
 def drawn(comparison: Comparison) -> Drawn:
-    """One row a searcher: the median best at a few budgets, the spread at the end, the sign test."""
+    """One row for each searcher: the median best at a few budgets, the quartiles at the end, the sign test."""
     budget = comparison.curves[comparison.baseline].shape[1]
     shown = sorted({n for n in (10, 30, 100, 300, 1000, 3000) if n < budget} | {budget})
     table = Drawn(title=f"Best {comparison.metric} in percent, median over seeds (quartiles at the end)")
@@ -141,7 +142,7 @@ def drawn(comparison: Comparison) -> Drawn:
 
 
 def write(comparison: Comparison, folder: Path) -> None:
-    """``comparison.json``, ``curves.csv`` and ``curves.png`` in ``folder``, which is made where it does not exist."""
+    """``comparison.json``, ``curves.csv`` and ``curves.png`` in ``folder``, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.json").write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
     with open(folder / "curves.csv", "w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""What can be built: genotypes, and the networks they stand for. Importing this package imports no torch."""
+"""Search spaces: genotypes, and the networks built from them. Importing this package does not import torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _nasbench201() -> SearchSpace[Any]:
     return NasBench201Space()
 
 
-#: name -> a function that imports and makes the space; a new space is one row
+#: name -> a function that imports and creates the space; to add a space, add a row
 SPACES: dict[str, Callable[[], SearchSpace[Any]]] = {
     "darts": _darts,
     "nasbench201": _nasbench201,

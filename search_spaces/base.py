@@ -18,7 +18,7 @@ G = TypeVar("G")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """How large a network is built around a genotype.
+    """The size of the network that is built from a genotype.
 
     ``channels`` and ``layers`` are None in a space whose networks have no such number.
     """
@@ -51,14 +51,14 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs, counted without running it."""
+    """Size and operations of a network, counted without running it."""
 
     params: int
     macs: int  # multiply-accumulates of convolutions and linear layers, one image
 
 
 def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
-    """The message for a name that does not exist: the nearest names first, then all."""
+    """The error message for an unknown name: similar valid names first, then all valid names."""
     names = sorted(valid)
     folded = {name.lower(): name for name in names}
     near = [folded[match] for match in difflib.get_close_matches(got.lower(), list(folded), n=3, cutoff=0.5)]
@@ -67,40 +67,43 @@ def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
 
 
 class SearchSpace(ABC, Generic[G]):
-    """What can be built: genotypes of type ``G``, which are hashable values, and the networks they stand for.
+    """A set of genotypes of type ``G``, which are hashable values, and the networks that are built from them.
 
-    Randomness enters as a generator; equal generators give equal genotypes.
+    Methods that draw at random take a generator; generators in the same state give the same genotypes.
     """
 
     name: str
-    #: Channels of the first cell and number of cells in the space's standard network; None: its networks have no such
+    #: Channels of the first cell and number of cells in the space's standard network; None if its networks have no such
     #: number, and ``NetworkSpec`` holds None for it.
     default_channels: int | None = NetworkSpec.channels
     default_layers: int | None = NetworkSpec.layers
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> G:
-        """A genotype, uniformly at random."""
+        """A genotype, drawn uniformly at random."""
 
     def sample_published(self, seed: int) -> G:
-        """The genotype that the published program of this space draws from ``seed``; some spaces have none."""
+        """The genotype that the published program of this space draws from ``seed``.
+
+        :raises ValueError: the space has no published sampler.
+        """
         raise ValueError(f"space '{self.name}' has no published sampler, expected the sampler 'uniform'")
 
     @abstractmethod
     def mutate(self, genotype: G, rng: np.random.Generator) -> G:
-        """A neighbour of ``genotype``, at random."""
+        """A neighbour of ``genotype``, drawn at random."""
 
     @abstractmethod
     def crossover(self, a: G, b: G, rng: np.random.Generator) -> G:
-        """A genotype whose every part comes from ``a`` or ``b``."""
+        """A genotype each part of which is taken from ``a`` or from ``b``."""
 
     @abstractmethod
     def neighbours(self, genotype: G) -> Iterator[G]:
-        """All genotypes one change away, each once, without ``genotype`` itself."""
+        """All genotypes that differ from ``genotype`` by one change, each once."""
 
     @abstractmethod
     def canonical(self, genotype: G) -> str:
-        """A text equal for genotypes that build the same function; ``parse`` reads it as one of them."""
+        """A text that is the same for all genotypes that build one function; ``parse`` turns it into one of them."""
 
     @abstractmethod
     def parse(self, text: str) -> G:
@@ -108,19 +111,19 @@ class SearchSpace(ABC, Generic[G]):
 
     @abstractmethod
     def format(self, genotype: G) -> str:
-        """The genotype in the field's notation."""
+        """The genotype as text, in the notation of the space's publication."""
 
     @abstractmethod
     def count(self, genotype: G, path: str) -> int:
-        """How many operations ``path`` names, such as ``normal.skip_connect``.
+        """The number of operations of the kind that ``path`` names, such as ``normal.skip_connect``.
 
         :raises ValueError: unknown path.
         """
 
     def check_spec(self, spec: NetworkSpec) -> None:
-        """Whether networks of that size exist in the space.
+        """Check that the space has networks of that size.
 
-        :raises ValueError: they do not; the message says which part of ``spec`` is wrong.
+        :raises ValueError: it has none; the message says which part of ``spec`` is wrong.
         """
         return
 

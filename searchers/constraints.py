@@ -1,6 +1,6 @@
-"""Constraints on candidates that no forward pass is needed for: operation counts, parameters, MACs.
+"""Constraints on candidates that can be checked without a forward pass: operation counts, parameters, MACs.
 
-Counts are required by expressions such as ``normal.skip_connect == 2``, which are matched, never evaluated.
+A requirement is an expression such as ``normal.skip_connect == 2``. It is matched against a pattern, never executed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Constraint:
     def parse(cls, text: str) -> Constraint:
         """The inverse of ``str``.
 
-        :raises ValueError: repeating ``text``.
+        :raises ValueError: ``text`` cannot be read; the message repeats it.
         """
         match = _EXPRESSION.fullmatch(text)
         if match is None:
@@ -55,7 +55,7 @@ class Constraint:
         return cls(match[1], match[2], int(match[3]))
 
     def allows(self, count: int) -> bool:
-        """Whether ``count`` operations meet the requirement."""
+        """Whether an operation count of ``count`` meets the requirement."""
         return _COMPARISONS[self.comparison](count, self.value)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """What a candidate must meet before it is scored; the default asks for nothing."""
+    """The constraints that a candidate must meet to be scored; by default there are none."""
 
     require: tuple[Constraint, ...] = ()
     max_params: int | None = None
@@ -79,7 +79,7 @@ class Constraints:
     def validate(self, space: SearchSpace[Any]) -> None:
         """Check that ``space`` knows every required operation.
 
-        :raises ValueError: repeating the requirement whose path it does not know.
+        :raises ValueError: it does not know the path of a requirement; the message repeats the requirement.
         """
         genotype = space.sample(np.random.default_rng(0))
         for constraint in self.require:
@@ -89,9 +89,9 @@ class Constraints:
                 raise ValueError(f"requirement '{constraint}': {error}") from None
 
     def violation(self, genotype: G, space: SearchSpace[G], spec: NetworkSpec) -> str | None:
-        """The first constraint that ``genotype`` violates, with its value; None where it meets all.
+        """The first constraint that ``genotype`` violates, with its value; None if it meets all.
 
-        Operation counts come first, the costlier cost after them.
+        Operation counts are checked first; counting parameters and MACs takes longer.
         """
         for constraint in self.require:
             count = space.count(genotype, constraint.path)
@@ -107,9 +107,9 @@ class Constraints:
         return None
 
     def feasible(self, space: SearchSpace[G], spec: NetworkSpec) -> Callable[[G], bool]:
-        """The predicate ``feasible(genotype)`` that a searcher takes.
+        """The function ``feasible(genotype)`` that a searcher takes as an argument.
 
-        :raises ValueError: an unknown path, as :meth:`validate`.
+        :raises ValueError: an unknown path, as in :meth:`validate`.
         """
         self.validate(space)
         return lambda genotype: self.violation(genotype, space, spec) is None

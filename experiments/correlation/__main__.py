@@ -1,4 +1,4 @@
-"""The command."""
+"""The command ``python -m experiments.correlation``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code is 0, 1 (a worker was lost), 2 (a user's slip) or 130 (interrupted)."""
+    """The exit code is 0, 1 (a worker was lost), 2 (a usage error) or 130 (interrupted)."""
     from experiments.correlation.command import command
     from nas.cli.options import run_command
 

@@ -1,8 +1,8 @@
 """From scores and accuracies to rank correlations.
 
-Scores are turned by the proxy's own direction, so tau is positive where a proxy is right. All proxies are held against
-the same resamples of the cells; one that has no score for some cells is judged without them, and its difference to the
-parameter count is taken on the cells it has.
+The scores of a proxy that is minimised change their sign, so tau is positive where a proxy agrees with the accuracies.
+All proxies are evaluated on the same resamples of the cells. A proxy that has no score for some cells is evaluated
+without these cells, and its difference to the parameter count is then taken on the others.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from proxies.base import Direction, Proxy, ProxyError
 from proxies.population import PopulationProxy
 
 REFERENCE = "measured clean accuracy"
-FEWEST_CELLS = 3  # of which a correlation is taken
-FEWEST_TOP = 8  # of which one among the best quarter is taken
+FEWEST_CELLS = 3  # with fewer scores there is no correlation
+FEWEST_TOP = 8  # with fewer scores in the best quarter there is no correlation within it
 UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """The scores of one proxy, ``(seeds, cells)``, NaN where there is none, and how often each reason was given."""
+    """The scores of one proxy, ``(seeds, cells)``, NaN where there is none, and how often each error occurred."""
 
     name: str
     direction: Direction
@@ -46,22 +46,23 @@ class Column:
 
     @property
     def kind(self) -> str:
-        """What it is: a baseline, the reference, or a proxy to be judged."""
+        """``baseline``, ``reference``, or ``proxy`` for a proxy to be judged."""
         return "baseline" if self.name in BASELINES else "reference" if self.name == REFERENCE else "proxy"
 
     @property
     def goodness(self) -> Floats:
-        """``(cells,)``: the mean over seeds, higher is better; NaN where a seed has no score."""
+        """``(cells,)``: the mean over seeds, its sign such that higher is better; NaN where a seed has no score."""
         mean: Floats = self.scores.mean(axis=0) * (1 if self.direction == "maximize" else -1)
         return mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one proxy's scores say of the accuracies.
+    """How well one proxy's scores predict the accuracies.
 
-    ``gain`` is tau less that of the parameter count, ``partial`` the partial tau given the parameter count, ``top`` the
-    tau among the best quarter. ``cells`` have a score, ``missing`` have none. ``seconds`` are those of a cell alone.
+    ``gain`` is tau minus the tau of the parameter count, ``partial`` the partial tau given the parameter count, ``top``
+    the tau among the best quarter of the cells. ``cells`` is the number of cells with a score, ``missing`` of those
+    without. ``seconds`` is the time for one cell if this proxy is the only one.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Finding:
     seconds: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """By name; what is undefined is null."""
+        """The fields by name; undefined figures are null."""
         plain = {name: value.to_json() if isinstance(value, Estimate) else value for name, value in vars(self).items()}
         return {**plain, "tau_by_seed": [each if np.isfinite(each) else None for each in self.tau_by_seed]}
 
@@ -89,7 +90,7 @@ class Finding:
 def columns(
     proxies: Sequence[Proxy | PopulationProxy], records: Sequence[Record], keys: Sequence[str], seeds: Sequence[int]
 ) -> list[Column]:
-    """A column for each proxy. :param keys: of the cells, in order; cells of one key share their scores."""
+    """A column for each proxy. :param keys: the cells' canonical keys, in order; equal keys share their scores."""
     found = {(record.key, record.seed): record for record in records}
     networks = list(dict.fromkeys(keys))
     place = {key: i for i, key in enumerate(networks)}
@@ -118,7 +119,7 @@ def columns(
 
 
 def combined(proxy: PopulationProxy, parts: Sequence[Column]) -> Column:
-    """A population proxy on the networks that have all components at all seeds: the population of every seed."""
+    """A population proxy; at every seed the population is the networks that have all components at all seeds."""
     complete = np.isfinite(np.stack([part.scores for part in parts])).all(axis=(0, 1))
     scores = np.full(parts[0].scores.shape, np.nan)
     reasons = Counter({f"{part.name}: {why}": n for part in parts for why, n in part.reasons.items()})
@@ -134,7 +135,7 @@ def combined(proxy: PopulationProxy, parts: Sequence[Column]) -> Column:
 class Analysis:
     """Judges columns on the same cells, resamples and accuracies.
 
-    :param accuracy: ``(cells,)``, percent. :param params: their parameter counts.
+    :param accuracy: ``(cells,)``, percent. :param params: ``(cells,)``, parameter counts.
     """
 
     def __init__(self, accuracy: Floats, params: Floats, *, resamples: int, seed: int):
@@ -188,9 +189,9 @@ def _of(
     cells: np.ndarray,
     weights: Weights,
 ) -> Floats:
-    """A statistic on some of the cells; NaN where they are too few.
+    """A statistic of the given cells only; NaN if there are fewer than ``FEWEST_CELLS``.
 
-    :param weights: of all cells, or of these only.
+    :param weights: of all cells, or of the given cells only.
     """
     if len(cells) < FEWEST_CELLS:
         return np.full(len(weights), np.nan)
@@ -200,5 +201,5 @@ def _of(
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """By tau, the greatest first; those without one last."""
+    """The findings sorted by tau, the greatest first; those without a tau last."""
     return sorted(findings, key=lambda each: -each.tau.value if np.isfinite(each.tau.value) else np.inf)

@@ -9,11 +9,11 @@ import numpy as np
 
 from nas.tabular.base import Entry, Table
 
-MANY_CELLS = 300  # what is scored of a larger table unless --cells says otherwise
-CHEAP_SECONDS = 0.05  # all cells are scored if every proxy takes less for one
-TIMED = 3
+MANY_CELLS = 300  # scored of a larger table, unless --cells gives another number
+CHEAP_SECONDS = 0.05  # if every proxy takes less for a cell, all cells are scored
+TIMED = 3  # cells on which each proxy is timed
 
-#: What was measured without an attack, as the tables name it.
+#: The tables' names for an accuracy that was measured without an attack.
 CLEAN = ("clean", "val_acc")
 
 
@@ -26,7 +26,7 @@ class Cells:
 
     @property
     def keys(self) -> list[str]:
-        """The different networks among them: cells that a space knows to be one network share their scores."""
+        """The canonical keys, each once: cells that build the same network share their scores."""
         return list(dict.fromkeys(entry.key for entry in self.entries))
 
 
@@ -45,19 +45,19 @@ def choose(table: Table, metric: str, n: int | None, seed: int) -> Cells:
 
 
 def spread(table: Table, metric: str) -> list[Entry]:
-    """A few cells over the range of the metric: what proxies are timed on."""
+    """A few cells, spread over the range of the metric, on which the proxies are timed."""
     order = np.argsort(table.values(metric), kind="stable")
     return [table.entries[order[int((i + 0.5) / TIMED * len(order))]] for i in range(TIMED)]
 
 
 def clean_metric(table: Table, metric: str) -> str | None:
-    """The accuracy without attack on the same data set; None where there is none besides ``metric``."""
+    """The metric without an attack on the same data set; None if there is none besides ``metric``."""
     data = metric.split("/")[0]
     found = [f"{data}/{name}" for name in CLEAN if f"{data}/{name}" in table.metrics]
     return next((each for each in found if each != metric), None)
 
 
 def accuracies(table: Table, metric: str, entries: Sequence[Entry]) -> np.ndarray:
-    """``(n,)``, percent."""
+    """The accuracies of ``entries``: ``(n,)``, percent."""
     column = table.column(metric)
     return np.array([entry.values[column] for entry in entries])

@@ -41,12 +41,12 @@ def parse(argv: Sequence[str]) -> tuple[CorrelationConfig, Path, bool]:
 
 
 def default_out(config: CorrelationConfig) -> str:
-    """The directory of the output where none is named."""
+    """The output directory if none is given."""
     return f"runs/correlation-{config.table}"
 
 
 class Bar:
-    """A bar on the error stream: what is being done, rate and time left."""
+    """A progress bar on the error stream, with the current stage, the rate and the time left."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -72,19 +72,19 @@ class Bar:
         self._progress.stop()
 
     def begin(self, what: str, total: int, done: int = 0) -> None:
-        """A new stage of so many steps."""
+        """Start a stage of ``total`` steps, ``done`` of which are finished already."""
         self._prefix = what
         self._progress.reset(self._task, total=total, completed=done, description=what, visible=True, rate="")
 
     def step(self, name: str = "") -> None:
-        """One step is done, or, with a name, begins."""
+        """Advance by one step; ``name``, if given, is shown as the item in progress."""
         speed = self._progress.tasks[0].speed
         rate = f"{speed:,.{0 if speed >= 10 else 2}f}/s" if speed else ""
         self._progress.update(self._task, advance=1, rate=rate, description=f"{self._prefix} {name}".strip())
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+    """Runs the command with the arguments after the program's name; returns the exit code."""
     config, path, resume = parse(argv)
     from experiments.correlation.experiment import Correlation
 

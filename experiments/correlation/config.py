@@ -18,7 +18,7 @@ from proxies.spelling import canonical
 PROGRAM = "python -m experiments.correlation"
 BASELINES = ("params", "macs", "conv_count")
 
-#: The accuracy under attack that a table is judged by.
+#: The default metric of each table, an accuracy under attack.
 METRICS = {
     "tiny_robustbench": "cifar10/pgd",
     "nas_robbench_201": "cifar10/autoattack",
@@ -28,7 +28,7 @@ METRICS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CorrelationConfig:
-    """What is correlated with what. Fields marked ``free`` change no score."""
+    """Which proxies are compared with which accuracies. Fields marked ``free`` do not change any score."""
 
     table: str = option("tiny_robustbench", "measured accuracies: tiny_robustbench, nas_robbench_201, nas_bench_201_r")
     metric: str = option(None, "which accuracy (default: cifar10/pgd, of nas_robbench_201 cifar10/autoattack)")
@@ -80,7 +80,7 @@ class CorrelationConfig:
         }
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
-        """Where a stored configuration would give other scores: ``--seed 1 (was 0)``."""
+        """The options that change scores and differ from ``stored``, such as ``--seed 1 (was 0)``."""
         given = self.to_json()
         return [
             f"{flag(field.name)} {_in_words(given[field.name])} (was {_in_words(stored.get(field.name))})"
@@ -90,7 +90,7 @@ class CorrelationConfig:
 
     @property
     def command_line(self) -> str:
-        """The command that does the same again; where the output goes is left out."""
+        """The command line that repeats this experiment, without the output directory."""
         plain, words = CorrelationConfig(table=self.table), [PROGRAM, "--table", self.table]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

@@ -1,4 +1,4 @@
-"""One correlation from the table to its files, resumable at every moment."""
+"""One correlation experiment, from the table to the output files; it can be resumed after any interruption."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from nas.tabular import load_table
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 
-WORTH_A_PROCESS_SECONDS = 10.0  # of scoring; below, starting a process takes longer than it saves
-SAME = {"data": "data set", "table": "table"}  # whose fingerprints a resumed run must share
+WORTH_A_PROCESS_SECONDS = 10.0  # with less to score, starting worker processes takes longer than they save
+SAME = {"data": "data set", "table": "table"}  # whose fingerprints must be the same when a run is resumed
 
 
 class Watch(Protocol):
-    """Is told of the progress."""
+    """Receives reports of the progress."""
 
     def begin(self, what: str, total: int, done: int = 0) -> None: ...
 
@@ -45,16 +45,16 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """``findings``: best first, the measured reference last. ``facts``: what they depend on."""
+    """``findings``: best first, the measured reference last. ``facts``: configuration, data, versions, hardware."""
 
     findings: list[Finding]
     facts: dict[str, Any]
 
 
 class Correlation:
-    """:param path: output directory. :param resume: go on with what it holds.
+    """:param path: output directory. :param resume: continue the run that it holds.
 
-    :raises UserError: a table, metric or proxy that does not exist, in one line.
+    :raises UserError: a table, metric or proxy does not exist.
     """
 
     def __init__(self, config: CorrelationConfig, path: Path, *, resume: bool = False):
@@ -77,14 +77,14 @@ class Correlation:
                 raise UserError(f"--proxy {proxy.name} needs {needed} images, --images is {self.config.images}")
 
     def run(self, watch: Watch) -> Result:
-        """Score what is missing, judge, write the files.
+        """Score the cells that have no stored score, compute the statistics, write the files.
 
-        :raises Stopped: a worker process was lost; what is finished is kept.
+        :raises Stopped: a worker process ended; finished records are kept.
         :raises KeyboardInterrupt: with a message that says how to resume.
         """
         job, facts = self._prepare()
         with RunDirectory(self.path, get_space(self.table.space)) as run, ScoreLog(self.path) as log:
-            self._check_path()  # once more: nobody else can write now
+            self._check_path()  # again, now that the directory is locked
             stored = read_manifest(self.path) if self.resume else {}
             facts = {**facts, **self._stored_facts(stored, facts)}
             try:
@@ -108,7 +108,7 @@ class Correlation:
         return f"{kept:,} networks scored are kept; to go on: {PROGRAM} --resume {shlex.quote(str(self.path))}"
 
     def _check_path(self) -> None:
-        """Refuse a directory that holds something else."""
+        """Refuse a directory that holds another run, or, to resume, no run of this configuration."""
         if not self.resume:
             if holds_run(self.path) or (self.path / NAME).exists():
                 raise UserError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out")
@@ -124,7 +124,7 @@ class Correlation:
         return Job(space=self.table.space, spec=self.spec, names=self.config.proxy, batches=batches)
 
     def _prepare(self) -> tuple[Job, dict[str, Any]]:
-        """What scoring needs, and the facts of this run."""
+        """The scoring job, and the facts of this run for the manifest."""
         self._started = time.perf_counter()
         config, table = self.config, self.table
         trained = self.spec
@@ -164,7 +164,7 @@ class Correlation:
         return self._job(batches), {**facts, "warning": " ".join(warnings)}
 
     def _images(self) -> tuple[dict[int, Batch], dict[str, Any] | None, str]:
-        """A batch for each seed; one blank image where no proxy looks at any."""
+        """A batch for each seed (one blank image if no proxy looks at images), facts on the data, and a description."""
         config, spec = self.config, self.spec
         if not any(proxy.images_needed() for proxy in self._job({}).network_proxies(self.config.seed)):
             blank = np.zeros((1, spec.image_channels, *spec.image_size), np.float32), np.zeros(1, np.int64)
@@ -190,7 +190,7 @@ class Correlation:
         return batches, facts, f"Scored on {config.images} images of {source}"
 
     def _stored_facts(self, stored: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-        """What a resumed run keeps of its beginning; it must be of the same data."""
+        """The facts that a resumed run takes over from its manifest; data set and table must be the same."""
         if not stored:
             return {}
         try:
@@ -222,7 +222,7 @@ class Correlation:
     def _score(
         self, job: Job, chosen: Cells, alone: Mapping[str, float | None], log: ScoreLog, watch: Watch
     ) -> list[Record]:
-        """The stored records, and those that were missing."""
+        """The records of all tasks; those that are not stored yet are scored and stored."""
         wanted: dict[Task, None] = dict.fromkeys((key, seed) for seed in self.config.all_seeds for key in chosen.keys)
         records = {(record.key, record.seed): record for record in log.read()}
         missing = [task for task in wanted if task not in records]

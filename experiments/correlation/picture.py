@@ -18,10 +18,10 @@ from experiments.rank_statistics import LEVEL, Floats
 COLOURS = {"proxy": "#4c84c4", "baseline": "#d9822b", "reference": "#8c8c8c"}
 INK, GRID = "#333333", "#dddddd"
 PANELS = 6
-HOPELESS = 0.01  # of the cells: the worst would press the others into one line
+HOPELESS = 0.01  # share of the cells, the least accurate, that may lie below the plots' range
 BAR_INCHES = 0.235
 FEWEST_ROWS = 12
-NAME_WIDTH = 26  # characters of a line
+NAME_WIDTH = 26  # characters in a line
 
 
 def write_picture(
@@ -53,7 +53,7 @@ def write_picture(
 
 
 def _panels(findings: Sequence[Finding], goodness: Mapping[str, Floats]) -> list[Finding]:
-    """The best proxies, if they are not a baseline by another name, and the parameter count to compare them with."""
+    """The best proxies whose scores are not those of a baseline, and the parameter count for comparison."""
     counts = [goodness[each.name] for each in findings if each.kind == "baseline"]
     proxies = [each for each in findings if each.kind == "proxy"]
     own = [each for each in proxies if not any(np.array_equal(goodness[each.name], count) for count in counts)]
@@ -73,7 +73,7 @@ def _bars(axes: Axes, findings: Sequence[Finding]) -> None:
     for value in params:
         axes.axvline(value, color=COLOURS["baseline"], linewidth=1.2, linestyle="--", zorder=3)
     axes.set_yticks(y, [wrapped(each.name, NAME_WIDTH) for each in findings], fontsize=9, parse_math=False)
-    around = max(0, FEWEST_ROWS - len(findings)) / 2  # else a few bars would be as thick as walls
+    around = max(0, FEWEST_ROWS - len(findings)) / 2  # keeps the bars thin where there are few
     axes.set_ylim(-0.7 - around, len(findings) - 0.3 + around)
     axes.set_xlabel(f"Kendall's tau with measured accuracy, {LEVEL:.0f} % intervals", fontsize=9, color=INK)
     _plain(axes, grid="x")
@@ -104,7 +104,7 @@ def _scatter(axes: Axes, finding: Finding, goodness: Floats, accuracy: Floats) -
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name in as many lines as it takes; its options go to lines of their own where it is too long."""
+    """``name`` in lines of at most ``width`` characters; a longer name may be broken before its options."""
     if len(name) > width:
         name = name.replace("(", " (", 1)
     return "\n".join(textwrap.wrap(name, width))

@@ -14,7 +14,7 @@ NAME = "scores.jsonl"
 
 
 class ScoreLog:
-    """The file in a directory that this process alone writes to."""
+    """The score file of a directory. No other process may write to the directory."""
 
     def __init__(self, directory: Path):
         self._lines = JsonLines(directory / NAME, "no record of scores")
@@ -26,13 +26,13 @@ class ScoreLog:
         self._lines.close()
 
     def append(self, record: Record) -> None:
-        """Add one record; it survives the end of this process at any later moment."""
+        """Append one record; it is kept even if this process is killed afterwards."""
         self._lines.append(dataclasses.asdict(record))
 
     def read(self) -> list[Record]:
-        """All records. A last line that the end of a process tore is removed from the file.
+        """All records. An incomplete last line, left by a process that was killed, is removed from the file.
 
-        :raises UserError: any other line that is no record, by its number.
+        :raises UserError: another line is not a record; the message gives its number.
         """
         return [record for _, record in self._lines.read(_record)]
 

@@ -1,4 +1,4 @@
-"""Every proxy's score of one cell at one seed; a proxy that fails takes no other's score with it."""
+"""Scores one cell at one seed with every proxy; the failure of one proxy does not affect the others."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Batch: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What one network at one seed is worth: a score or an error for each proxy, and the seconds each took.
+    """The result for one network at one seed: a score or an error for each proxy, and the seconds each took.
 
-    A pass that several proxies share is charged to the first that asks for it.
+    The time of a pass that several proxies share is counted for the first one that requests it.
     """
 
     key: str
@@ -45,10 +45,10 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """All that scoring depends on, in values that travel to another process.
+    """Everything that scoring depends on, as values that can be sent to another process.
 
-    :param names: proxies, population-relative ones among them.
-    :param batches: by seed: images ``(N, C, H, W)`` in [0, 1] and labels ``(N,)``.
+    :param names: proxies, including population proxies.
+    :param batches: for each seed, images ``(N, C, H, W)`` in [0, 1] and labels ``(N,)``.
     """
 
     space: str
@@ -57,18 +57,18 @@ class Job:
     batches: Mapping[int, Batch]
 
     def proxies(self, seed: int) -> list[Proxy | PopulationProxy]:
-        """The seed goes to those that draw weights or images of their own.
+        """The proxies; those that draw their own weights or images get ``seed``.
 
-        :raises UserError: an unknown name.
+        :raises UserError: a name is unknown.
         """
         return [as_user_error(partial(_proxy, name, seed)) for name in self.names]
 
     def network_proxies(self, seed: int) -> list[Proxy]:
-        """Those of a single network: what was asked for and the components of the others, each once."""
+        """The proxies of a single network: those that were named, and the components of the others, each once."""
         return components(self.proxies(seed))
 
     def scorer(self) -> Callable[[Task], Record]:
-        """Scores tasks in this process."""
+        """A function that scores a task in this process."""
         scorers = {seed: (_ProbeMaker(self, seed), self.network_proxies(seed)) for seed in self.batches}
 
         def scored(task: Task) -> Record:
@@ -84,14 +84,14 @@ def _proxy(name: str, seed: int) -> Proxy | PopulationProxy:
 
 
 class _ProbeMaker(Scorer[Any]):
-    """Networks whose weights are those that a search of the same seed draws."""
+    """Makes probes of networks with the weights that a search with the same seed draws."""
 
     def __init__(self, job: Job, seed: int):
         images, labels = (torch.from_numpy(each) for each in job.batches[seed])
         super().__init__(get_space(job.space), job.spec, (), images, labels, seed=seed)
 
     def probe(self, key: str) -> Probe:
-        """Counts parameters and MACs at once; the network is built when a proxy asks for it."""
+        """A probe that knows its parameters and MACs; the network is built when a proxy first needs it."""
         genotype = self.space.parse(key)
         cost = self.space.cost(genotype, self.spec)
         counted = {"params": cost.params, "macs": cost.macs}
@@ -100,7 +100,7 @@ class _ProbeMaker(Scorer[Any]):
 
 
 def score(probe: Probe, proxies: Sequence[Proxy], task: Task) -> Record:
-    """Each proxy asked in turn, after all said what they will ask for."""
+    """Scores with each proxy in turn, after the probe was told the requests of all proxies."""
     scores: dict[str, float] = {}
     errors: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -120,7 +120,7 @@ def score(probe: Probe, proxies: Sequence[Proxy], task: Task) -> Record:
 
 
 def _attempt(proxy: Proxy, call: Callable[[], Any], errors: dict[str, str]) -> Any:
-    """What ``call`` gives; the reason goes to ``errors`` where it fails, as one cell must not end the experiment."""
+    """The result of ``call``; if it fails, the reason goes to ``errors``: one cell must not end the experiment."""
     try:
         return call()
     except Exception as error:
@@ -129,9 +129,10 @@ def _attempt(proxy: Proxy, call: Callable[[], Any], errors: dict[str, str]) -> A
 
 
 def seconds_alone(job: Job, keys: Sequence[str], watch: Callable[[str], None]) -> dict[str, float | None]:
-    """By name, the median over a few cells of the seconds that a proxy takes by itself: counts, network and score.
+    """For each proxy, the median seconds that one cell takes if this proxy is the only one.
 
-    None for a proxy that has a score for none of them. ``watch`` is told each name.
+    The time includes counting, building the network and the score. None for a proxy that fails on every cell.
+    ``watch`` is called with the name of each proxy before it is timed.
     """
     maker = _ProbeMaker(job, min(job.batches))
     found: dict[str, float | None] = {}

@@ -14,7 +14,7 @@ from rich.table import Table as Drawn
 from experiments.correlation.analysis import REFERENCE, Finding
 from experiments.rank_statistics import LEVEL, Estimate
 
-FEW_CELLS = 30  # fewer than these: bootstrap intervals of a rank correlation are no longer to be trusted
+FEW_CELLS = 30  # with fewer cells, bootstrap intervals of a rank correlation are not reliable
 ESTIMATES = ("tau", "rho", "top", "gain", "partial")
 COLUMNS = {
     "tau": f"tau ({LEVEL:.0f} %)",
@@ -31,7 +31,7 @@ COLUMNS = {
 
 
 def as_csv(findings: Sequence[Finding]) -> str:
-    """A row for each, undefined figures empty."""
+    """CSV text with a row for each finding; undefined figures are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     counts = ("cells", "missing", "ties", "top_cells")
@@ -63,7 +63,7 @@ def in_words(value: Estimate) -> str:
 
 
 def rows(findings: Sequence[Finding]) -> tuple[list[str], list[list[str]]]:
-    """The heading and the cells of the table, as text; taus by seed only where there are several."""
+    """The heading and the cells of the table, as text; with taus by seed only if there are several seeds."""
     heads = {name: head for name, head in COLUMNS.items() if name != "seeds" or len(findings[0].tau_by_seed) > 1}
     told = []
     for each in findings:
@@ -80,7 +80,7 @@ def rows(findings: Sequence[Finding]) -> tuple[list[str], list[list[str]]]:
 
 
 def as_markdown(findings: Sequence[Finding], facts: dict[str, Any]) -> str:
-    """The table, ready for a page of results, and what it was made with."""
+    """The table as Markdown, with notes, command line, hardware and versions, for a page of results."""
     head, body = rows(findings)
     bold = {each.name for each in findings if each.kind == "baseline"}
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
@@ -96,7 +96,7 @@ def as_markdown(findings: Sequence[Finding], facts: dict[str, Any]) -> str:
 
 
 def notes(findings: Sequence[Finding], facts: dict[str, Any]) -> list[str]:
-    """What the figures are of, a sentence or two each."""
+    """Notes on what was measured and how, of one or two sentences each."""
     cells, table, run = facts["cells"], facts["table"], facts["configuration"]
     networks = "" if cells["networks"] == cells["count"] else f"; {cells['networks']:,} different networks"
     seeds = f"seeds {run['seed']} to {run['seed'] + run['seeds'] - 1}" if run["seeds"] > 1 else f"seed {run['seed']}"
@@ -119,7 +119,7 @@ def notes(findings: Sequence[Finding], facts: dict[str, Any]) -> list[str]:
 
 
 def drawn(findings: Sequence[Finding], facts: dict[str, Any]) -> Drawn:
-    """For the terminal: the leading figures; the others are in the files."""
+    """The main figures as a table for the terminal; the files hold the others."""
     title = f"{facts['table']['metric']} of {facts['cells']['count']:,} cells, rank correlation with the scores"
     caption = "top 1/4: tau among the best cells; - params: difference of tau; given: partial tau given params"
     table = Drawn(
@@ -144,7 +144,7 @@ def drawn(findings: Sequence[Finding], facts: dict[str, Any]) -> Drawn:
 
 
 def _starred(value: Estimate) -> str:
-    """A figure, and whether its interval leaves out 0."""
+    """A figure, with a star if its interval does not contain 0."""
     if not np.isfinite(value.value):
         return "-"
     return f"{value.value:+.3f}{'*' if value.low > 0 or value.high < 0 else ' '}"

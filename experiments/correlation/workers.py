@@ -1,6 +1,6 @@
-"""Cells scored in several processes, of one thread each.
+"""Scores cells in several worker processes of one thread each.
 
-A worker is handed a task when it has finished the one before, so what is lost with a worker is the task it was at.
+A worker gets a task when it has finished its previous one, so if a worker process ends, only its current task is lost.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from nas.executors.allocator import keep_freed_memory
 
 
 def scored(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
-    """A record for each task as it is finished; one worker is this process.
+    """Yields a record for each task as soon as it is finished; a single worker is this process itself.
 
-    :raises Stopped: a worker process came to its end.
+    :raises Stopped: a worker process ended.
     """
     workers = min(workers, len(tasks))
     return _in_processes(job, list(tasks), workers) if workers > 1 else _in_this_process(job, tasks)
@@ -41,7 +41,7 @@ def _in_processes(job: Job, tasks: list[Task], workers: int) -> Iterator[Record]
     crew: dict[Connection, SpawnProcess] = {}
     waiting = iter(tasks)
     try:
-        with _interrupts_ignored():  # as workers inherit it: Ctrl-C is for this process
+        with _interrupts_ignored():  # workers inherit this: only this process reacts to Ctrl-C
             for _ in range(workers):
                 connection, process = _start(job)
                 crew[connection] = process
@@ -53,7 +53,7 @@ def _in_processes(job: Job, tasks: list[Task], workers: int) -> Iterator[Record]
                 try:
                     yield connection.recv()
                 except (EOFError, OSError):
-                    ended.append(connection)  # the others' records first
+                    ended.append(connection)  # after the records of the other workers
             for connection in ended:
                 raise _obituary(crew[connection])
             at_work.difference_update(each for each in ready if not _hand_out(each, crew, waiting))
@@ -70,12 +70,12 @@ def _start(job: Job) -> tuple[Connection, SpawnProcess]:
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, job), daemon=True)
     process.start()
-    there.close()  # so that the end of the worker ends the connection
+    there.close()  # so that the connection closes when the worker ends
     return here, process
 
 
 def _hand_out(connection: Connection, crew: Mapping[Connection, SpawnProcess], waiting: Iterator[Task]) -> bool:
-    """Whether there was a task left for the worker."""
+    """Send the worker its next task; False if there is none left."""
     task = next(waiting, None)
     if task is None:
         return False
@@ -87,11 +87,11 @@ def _hand_out(connection: Connection, crew: Mapping[Connection, SpawnProcess], w
 
 
 def _work(connection: Connection, job: Job) -> None:
-    """What a worker does until the other end is closed."""
+    """The work of a worker process: scores tasks until the connection is closed."""
     keep_freed_memory()
     torch.set_num_threads(1)
     score = job.scorer()
-    gc.freeze()  # nothing that exists by now is ever collected
+    gc.freeze()  # the garbage collector need not look at what exists by now
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             connection.send(score(connection.recv()))
@@ -110,7 +110,7 @@ def _obituary(process: SpawnProcess) -> Stopped:
 def _interrupts_ignored() -> Iterator[None]:
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread, which alone is interrupted
+    except ValueError:  # not the main thread; only the main thread is interrupted
         yield
         return
     try:

@@ -1,13 +1,13 @@
 """Parameters and MACs of cell networks, counted without building them.
 
-A network is made of few kinds of pieces: the stem, the cells' preprocessing, the operations, the classifier, each at a
-handful of widths and resolutions. Each piece is built once on torch's meta device, where tensors have shapes but no
-memory, for the sizes of its weights; a network's cost is a sum over its pieces. Nothing is run: torch's FLOP counter
-would need a forward pass, and on the meta device that imports its compiler, three seconds of start-up. The tests
-compare every count with that counter.
+A network consists of a few kinds of pieces (the stem, the cells' preprocessing, the operations, the classifier), each
+at a few widths and resolutions. Each piece is built once on torch's meta device, where tensors have a shape but no
+memory; the shapes of its weights give its cost, and a network's cost is the sum over its pieces. No forward pass is
+run: torch's FLOP counter would need one, and a forward pass on the meta device imports torch's compiler, which takes
+three seconds. The tests compare every count with that counter.
 
-MACs are those of convolutions and linear layers, as torch counts them: padding counts, batch norm, pooling and
-additions do not. Published tables often add the latter (about 3.5 % at 36 channels, 20 layers).
+MACs are those of convolutions and linear layers, as torch counts them: products with padding are included; batch norms,
+pooling and additions are not. Published tables often include these too (about 3.5 % at 36 channels and 20 layers).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Size = tuple[int, int]
 
 @lru_cache(maxsize=8192)
 def piece_cost(make: Callable[..., nn.Module], arguments: tuple[int, ...], shape: tuple[int, ...]) -> Cost:
-    """The cost of ``make(*arguments)`` on one input of ``shape``, without the batch dimension."""
+    """The cost of ``make(*arguments)`` on one input of ``shape``, which has no batch dimension."""
     with torch.device("meta"):
         piece = make(*arguments)
     return Cost(sum(parameter.numel() for parameter in piece.parameters()), _macs(piece, shape))
@@ -37,7 +37,7 @@ def piece_cost(make: Callable[..., nn.Module], arguments: tuple[int, ...], shape
 def _macs(piece: nn.Module, shape: tuple[int, ...]) -> int:
     if isinstance(piece, nn.Linear):
         return piece.weight.numel()
-    if isinstance(piece, FactorizedReduce):  # the only piece whose convolutions stand side by side
+    if isinstance(piece, FactorizedReduce):  # its two convolutions both read the input
         height, width = _halved((shape[1], shape[2]))
         return (piece.conv_even.weight.numel() + piece.conv_odd.weight.numel()) * height * width
     size, macs = shape[1:], 0
@@ -61,11 +61,11 @@ def network_cost(genotype: CellStack, spec: NetworkSpec) -> Cost:
 
 
 def _pieces(genotype: CellStack, spec: NetworkSpec) -> Iterator[Cost]:
-    """Layer by layer, as :class:`~search_spaces.cells.network.CellNetwork` stacks them."""
+    """The cost of every piece, in the order in which :class:`~search_spaces.cells.network.CellNetwork` runs them."""
     channels, layers = spec.stack
     width = STEM_MULTIPLIER * channels
     yield piece_cost(ConvNorm, (spec.image_channels, width, 3, 1, 1), (spec.image_channels, *spec.image_size))
-    before_last = last = (width, *spec.image_size)  # C, H, W of the two cells before
+    before_last = last = (width, *spec.image_size)  # (C, H, W) of the outputs of the two cells before
     reduced_before = False
     for layer in range(layers):
         reduction = layer in reduction_layers(layers)

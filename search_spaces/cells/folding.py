@@ -1,9 +1,9 @@
-"""Batch norms folded into the convolutions before them, for as long as a context is open.
+"""Batch norms folded into the convolutions before them, while a context is open.
 
-In eval mode a batch norm is a fixed affine map, which the convolution before it can absorb. Inside
-:meth:`FoldingNetwork.folded` the network computes with folded weights and biases: several passes share them, each pass
-is differentiated by the folded tensors, and the sum of these gradients goes back to the parameters once. Outside, a
-network is its modules as they stand.
+In eval mode a batch norm is a fixed affine map, which can be folded into the weight and bias of the convolution before
+it. Inside :meth:`FoldingNetwork.folded` the network computes with folded weights and biases. They are made once for all
+passes; each pass is differentiated with respect to the folded tensors, and the sum of these gradients is propagated to
+the parameters once. Outside the context the network runs its modules unchanged.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from torch.nn.utils.parametrize import is_parametrized
 
 
 class Foldable(nn.Module, ABC):
-    """A module that can compute with tensors made of the parameters of its children."""
+    """A module that can compute with folded tensors instead of calling its children."""
 
-    #: the tensors to compute with, inside :meth:`FoldingNetwork.folded`
+    #: the folded tensors to compute with; None outside :meth:`FoldingNetwork.folded`
     folded_tensors: tuple[Tensor, ...] | None = None
 
     @abstractmethod
     def fold(self) -> tuple[Tensor, ...] | None:
-        """The tensors, differentiable functions of the parameters; None where there is nothing to fold."""
+        """The folded tensors, as differentiable functions of the parameters; None if the module cannot be folded."""
 
     @abstractmethod
     def fold_parameters(self) -> tuple[Tensor, ...]:
-        """The parameters that the tensors are made of."""
+        """The parameters that the folded tensors are computed from."""
 
 
 class Folded:
-    """What a network computes with at present, and the way back to its parameters.
+    """The folded tensors of a network, and how their gradients become those of its parameters.
 
-    ``leaves`` are to be differentiated by: the folded tensors, and the parameters that none is made of.
+    ``leaves`` are what to differentiate with respect to: the parameters that are not folded, then the folded tensors.
     """
 
     def __init__(self, network: nn.Module, foldable: Sequence[Foldable]):
@@ -60,14 +60,14 @@ class Folded:
         self.leaves = [*(learned[name] for name in self._direct), *stand_ins]
 
     def leaves_of(self, names: Collection[str]) -> list[int]:
-        """The positions of the leaves that the gradients of these parameters take."""
+        """The indices of the leaves whose gradients determine the gradients of the named parameters."""
         direct = [i for i, name in enumerate(self._direct) if name in names]
         folded = {self._indirect[name] for name in names if name in self._indirect}
         makers = enumerate(self._makers, start=len(self._direct))
         return direct + [i for i, maker in makers if not folded.isdisjoint(maker.fold_parameters())]
 
     def gradients(self, leaf_gradients: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """From one gradient a leaf (None: not reached) to the gradients of the parameters, by name."""
+        """The gradients of the parameters by name, from one gradient for each leaf (None: it has no influence)."""
         given = iter(leaf_gradients)
         found = {name: next(given) for name in self._direct}
         reached = [(made, grad) for made, grad in zip(self._made, given, strict=True) if grad is not None]
@@ -79,21 +79,21 @@ class Folded:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether folding may take the place of a call: nobody hooks it or changed what it computes."""
+    """Whether folding may replace a call of ``module``: it has no hooks, no replaced forward, no parametrization."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return not (any(hooks) or "forward" in vars(module) or is_parametrized(module))
 
 
 class FoldingNetwork(nn.Module):
-    """A network that may hold foldable modules."""
+    """A network whose :class:`Foldable` modules are folded on demand."""
 
-    #: whether all that it does besides convolutions, linear layers, norms, ReLUs and max poolings is linear; then the
-    #: proxy ``grasp`` takes three fifths of the time
+    #: whether everything that it computes besides convolutions, linear layers, norms, ReLUs and max pooling is linear;
+    #: the proxy ``grasp`` then takes three fifths of the time
     linear_between = False
 
     @contextmanager
     def folded(self) -> Iterator[Folded]:
-        """Inside, the network computes with folded tensors; its parameters, buffers and modes must not change."""
+        """Inside the context the network uses folded tensors; its parameters, buffers and modes must not change."""
         foldable = [module for module in self.modules() if isinstance(module, Foldable)]
         try:
             with torch.enable_grad():

@@ -1,11 +1,11 @@
-"""``CellStack``: what a cell-based network is, as a value.
+"""``CellStack``: the architecture of a cell-based network, as a value.
 
-A cell has two inputs (numbered 0 and 1) and nodes 2, 3, ...; a node adds the outputs of its edges, each one operation
-on one earlier input or node; the cell's output concatenates the nodes named in ``concat``. A genotype says which cell
-each layer has: :class:`CellGenotype` repeats a normal and a reduction cell, :class:`LayeredCells` has one for each
-layer. Three notations of the former, each parsed and printed here and in :mod:`search_spaces.cells.notation`:
+A cell has two inputs, numbered 0 and 1, and nodes, numbered 2, 3, ... A node is the sum of its edges; each edge applies
+one operation to one input or earlier node. The cell's output concatenates the nodes named in ``concat``. A genotype
+says which cell each layer has: :class:`CellGenotype` repeats a normal and a reduction cell, :class:`LayeredCells` has
+one for each layer. The former has three notations, handled here and in :mod:`search_spaces.cells.notation`:
 
-* the text that the field exchanges, ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)``;
+* the published text notation, ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)``;
 * JSON, the same names as keys;
 * a networkx ``DiGraph`` per cell.
 """
@@ -29,12 +29,12 @@ Node = tuple[Edge, ...]
 
 
 class GenotypeError(ValueError):
-    """A genotype that cannot be: the message names the part."""
+    """A genotype that is not valid; the message names the part that is wrong."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell. ``nodes[i]`` holds the edges into node ``i + 2``; ``concat`` may repeat a node, as CRoZe's does."""
+    """One cell. ``nodes[i]`` holds the edges into node ``i + 2``; ``concat`` may repeat a node, as in CRoZe's cell."""
 
     nodes: tuple[Node, ...]
     concat: tuple[int, ...]
@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """All edges in the field's order: node by node."""
+        """All edges, node by node."""
         return tuple(edge for node in self.nodes for edge in node)
 
     def count(self, operation: str) -> int:
@@ -70,7 +70,7 @@ class Cell:
         """The cell as a graph: nodes ``0, 1, 2, ..., "output"``.
 
         An edge's ``operations`` is a sorted tuple, since a node may read one predecessor through several operations;
-        an edge into ``"output"`` has ``times``, how often ``concat`` names the node.
+        an edge into ``"output"`` has ``times``, the number of times that ``concat`` names the node.
         """
         import networkx
 
@@ -158,7 +158,7 @@ class CellGenotype(CellStack):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> CellGenotype:
-        """The inverse of :meth:`to_json`; also reads ``*_concate``, as Tiny-RobustBench spells it."""
+        """The inverse of :meth:`to_json`; also reads the keys ``*_concate`` of Tiny-RobustBench's files."""
         if not isinstance(value, dict):
             raise GenotypeError(f"expected an object with normal and reduce, got {value!r:.60}")
         known = {f"{cell}{suffix}" for cell in ("normal", "reduce") for suffix in ("", "_concat", "_concate")}
@@ -182,10 +182,10 @@ def _print_edges(edges: list[Any]) -> str:
 
 
 def flat_edges(cell: Cell) -> list[Any]:
-    """The edges as the field writes them, one flat list.
+    """The edges as one flat list, as published genotypes have it, or else as one list for each node.
 
-    A flat list says what it means only if every node has two edges or every node reads all before it; the edges of
-    other cells are listed node by node.
+    A flat list is unambiguous only if every node has two edges, or if every node reads all inputs and nodes before it;
+    the edges of other cells are listed node by node.
     """
     edges = [list(edge) for edge in cell.edges]
     try:
@@ -197,7 +197,7 @@ def flat_edges(cell: Cell) -> list[Any]:
 
 
 def split_edges(edges: Sequence[Any], concat: Sequence[int]) -> tuple[Node, ...]:
-    """Edges per node, from a flat list (two per node, or all: CRoZe's 14) or from a list of lists."""
+    """Edges by node, from a flat list (two per node, or all possible ones: CRoZe's 14) or from a list for each node."""
     if edges and all(_is_node(node) for node in edges):
         return tuple(tuple((str(name), int(source)) for name, source in node) for node in edges)
     for edge in edges:

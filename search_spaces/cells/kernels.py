@@ -1,7 +1,7 @@
-"""Gradients of depthwise convolutions, and of taking every second pixel, that are slow in torch on a CPU.
+"""Depthwise convolutions whose gradients are faster than torch's on a CPU.
 
-The functions compute what torch's own do; only their gradients are computed otherwise. They work under ``torch.func``
-(``vmap``, ``grad``, ``jvp``), can be differentiated any number of times, and export as torch's own operations.
+Values are computed by torch's convolution; only the gradients are computed in another way. The functions work under
+``torch.func`` (``vmap``, ``grad``, ``jvp``), can be differentiated any number of times, and export as torch operations.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 def depthwise(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
     """A depthwise convolution of stride 1, ``(N, C, H, W)`` -> the same shape, weight ``(C, 1, k, k)``, k odd.
 
-    Its gradients by torch on a CPU take 5 to 50 times as long as the convolution. Here
+    On a CPU, torch's gradients take 5 to 50 times as long as the convolution. Here
 
-    * the gradient by the image is the same convolution with the kernel rotated by 180 degrees;
-    * the gradient by the weight of kernels wider than 3 is found three columns at a time (:func:`weight_gradient`);
-    * the gradient by the weight of a dilated kernel is that of an undilated one on the phases of the image (the pixels
-      whose row and column leave equal remainders modulo the dilation), or, for phases smaller than the kernel, a few
-      matrix products.
+    * the input gradient is the same convolution with the kernel rotated by 180 degrees;
+    * the weight gradient of a kernel wider than 3 is computed three columns at a time (:func:`weight_gradient`);
+    * the weight gradient of a dilated kernel is that of an undilated kernel on the phases of the image (a phase: the
+      pixels whose row and column have equal remainders modulo the dilation); where the phases are smaller than the
+      kernel, or differ in size, it is computed by a few matrix products.
     """
     out: Tensor = _Depthwise.apply(x, weight, dilation)
     return out
@@ -43,8 +43,8 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        x, weight = (each.to(grad.dtype) for each in ctx.saved_tensors)  # they differ under autocast
-        # functions without a graph of their own, which costs as much as a small convolution, where none is asked for
+        x, weight = (each.to(grad.dtype) for each in ctx.saved_tensors)  # under autocast the types differ
+        # the plain functions where no graph is needed: recording one costs as much as a small convolution
         convolve, by_weights = (
             (depthwise, _WeightGradient.apply)
             if torch.is_grad_enabled()
@@ -65,7 +65,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """The gradient of :func:`depthwise` by its weight, which is linear in the image and in the arriving gradient."""
+    """The weight gradient of :func:`depthwise`, a linear function of the image and of the output gradient."""
 
     generate_vmap_rule = True
 
@@ -106,7 +106,7 @@ def _convolved(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 
 def _torch_weight_gradient(grad: Tensor, x: Tensor, size: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """torch's own, of a depthwise convolution of stride 1 without dilation, kernels ``size`` high and wide."""
+    """torch's weight gradient of an undilated depthwise convolution of stride 1; ``size`` is the kernel's (h, w)."""
     c = x.shape[1]
     weight = x.new_empty(c, 1, *size)
     found: Tensor = torch.ops.aten.convolution_backward(
@@ -116,23 +116,23 @@ def _torch_weight_gradient(grad: Tensor, x: Tensor, size: tuple[int, int], paddi
 
 
 def weight_gradient(grad: Tensor, x: Tensor, size: int) -> Tensor:
-    """The gradient ``(C, 1, k, k)`` of an undilated :func:`depthwise` by its weight, k being ``size``.
+    """The weight gradient ``(C, 1, k, k)`` of an undilated :func:`depthwise`, k being ``size``.
 
-    A kernel of three columns costs torch a tenth of one of five, so the columns are found three at a time: they are
-    those of a narrow kernel for an image that is shifted sideways.
+    torch needs for a kernel of three columns a tenth of the time that it needs for five. So the columns are computed
+    three at a time, each time as the gradient of a narrower kernel on an image that is shifted sideways.
     """
     if size <= 3:
         return _torch_weight_gradient(grad, x, (size, size), (size // 2, size // 2))
     columns: list[Tensor] = []
     for first in range(0, size - 2, 2):
-        left = size // 2 - first  # how far left of the output's own column the first column reads
+        left = size // 2 - first  # the first column reads so many pixels to the left of the output pixel
         found = _torch_weight_gradient(grad, F.pad(x, (left, 2 - left)), (size, 3), (size // 2, 0))
-        columns.append(found if not columns else found[..., 1:])  # its first column is its neighbour's last
+        columns.append(found if not columns else found[..., 1:])  # its first column was computed before
     return torch.cat(columns, dim=3)
 
 
 def dilated_weight_gradient(grad: Tensor, x: Tensor, size: int, dilation: int) -> Tensor:
-    """The gradient ``(C, 1, k, k)`` of a dilated :func:`depthwise` by its weight, k being ``size``."""
+    """The weight gradient ``(C, 1, k, k)`` of a dilated :func:`depthwise`, k being ``size``."""
     h, w = x.shape[-2:]
     if h % dilation or w % dilation or min(h, w) < size * dilation:
         return row_product_gradient(grad, x, size, dilation)
@@ -148,10 +148,10 @@ def to_phases(x: Tensor, dilation: int) -> Tensor:
 
 
 def row_product_gradient(grad: Tensor, x: Tensor, size: int, dilation: int) -> Tensor:
-    """The gradient ``(C, 1, k, k)`` of a depthwise weight by ``k`` batched matrix products, for images of any size.
+    """The weight gradient ``(C, 1, k, k)`` by ``k`` batched matrix products, for images of any size.
 
-    For a kernel row i, ``M[w, v] = sum over n, h of grad[n, h, w] x[n, h + i, v]`` holds every kernel column j as the
-    sum of one of its diagonals, ``v = w + j``.
+    With x padded and i, j the offsets in pixels of a kernel row and column: the gradient at (i, j) is the sum of the
+    diagonal ``v = w + j`` of the matrix ``M[w, v] = sum over n, h of grad[n, h, w] x[n, h + i, v]``.
     """
     n, c, h, w = x.shape
     pad = dilation * (size // 2)

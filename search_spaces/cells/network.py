@@ -2,7 +2,7 @@
 
 DARTS (Liu et al., ICLR 2019), the CIFAR network: reduction cells at layers ``L // 3`` and ``2 L // 3`` double the
 channels and halve the resolution. Departures: images of any size, the concatenation of any nodes, any number of edges
-per node; the global pooling is a mean over pixels.
+per node; the global pooling is the mean over all pixels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
 class CellModule(nn.Module):
     """One cell of the network: ``relu(x_{k-2})``, ``relu(x_{k-1})`` -> ``x_k`` ``(N, |concat| C, H', W')``.
 
-    A ReLU that several operations or cells apply to one tensor is computed once.
+    Where several operations or cells apply a ReLU to the same tensor, it is computed once.
     """
 
     def __init__(self, cell: Cell, c_prev_prev: int, c_prev: int, channels: int, reduction: bool, reduced_before: bool):
@@ -63,7 +63,7 @@ class CellModule(nn.Module):
 
 
 def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zeroes whole samples of ``x`` ``(N, C, H, W)`` and scales the others up (Larsson et al., ICLR 2017)."""
+    """Sets random samples of ``x`` ``(N, C, H, W)`` to zero, scales the others up (Larsson et al., ICLR 2017)."""
     keep = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - probability)
     return x * keep / (1 - probability)
 
@@ -89,7 +89,7 @@ class CellNetwork(FoldingNetwork):
     """``(N, image_channels, H, W)`` -> logits ``(N, classes)``.
 
     With an auxiliary head, a network in training mode returns ``(logits, auxiliary logits)``.
-    ``drop_path_probability`` acts in training mode only; a training schedule sets it.
+    ``drop_path_probability`` has an effect in training mode only; the training schedule sets it.
     """
 
     linear_between = True
@@ -136,5 +136,5 @@ class CellNetwork(FoldingNetwork):
         return [self.stem, *self.cells]
 
     def pooled_module(self) -> nn.Module:
-        """The module whose output the global pooling is given."""
+        """The module whose output is the input of the global pooling."""
         return self.cells[-1]

@@ -1,9 +1,9 @@
 """The text notations of genotypes of cells, and their canonical key.
 
-The field's text is read without ever executing it. The compact notation is one line of about 100 characters, used as
-the canonical key: per cell the nodes separated by ``|``, per node the edges ``operation.predecessor`` separated by
-``+``, then ``>`` and the concatenated nodes; a slash between the cells, and ``layers:`` before those of a
-:class:`~search_spaces.cells.genotype.LayeredCells`::
+The published text notation, ``Genotype(...)``, is parsed and never executed. The compact notation, one line of about
+100 characters, is the canonical key. In it ``|`` separates the nodes of a cell and ``+`` the edges of a node, which are
+written ``operation.predecessor``; after ``>`` come the concatenated nodes; a slash separates the cells, and ``layers:``
+stands before those of a :class:`~search_spaces.cells.genotype.LayeredCells`::
 
     s3.0+s3.1|s3.0+s3.1|s3.1+sk.0|d3.2+sk.0>2,3,4,5/mp.0+mp.1|...>2,3,4,5
 """
@@ -35,7 +35,7 @@ LAYERED = "layers:"
 
 
 def parse(text: str) -> CellGenotype:
-    """A normal and a reduction cell from the field's text, from JSON, or from the compact notation.
+    """A normal and a reduction cell from the published text notation, from JSON, or from the compact notation.
 
     :raises GenotypeError: naming the part that is wrong.
     """
@@ -93,7 +93,7 @@ def _parse_call(text: str) -> dict[str, Any]:
 
 
 def _literal(name: str, node: ast.expr) -> Any:
-    """A literal, or ``range(...)``, or ``list(range(...))``."""
+    """The value of a literal, of ``range(...)``, or of ``list(range(...))``."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         if node.func.id in ("list", "tuple") and len(node.args) == 1:
             return _literal(name, node.args[0])
@@ -108,7 +108,7 @@ def _literal(name: str, node: ast.expr) -> Any:
 
 
 def format_compact(genotype: CellStack) -> str:
-    """The compact notation of a genotype, its nodes and edges in the order they stand."""
+    """The compact notation of a genotype; nodes and edges keep their order."""
     layered = LAYERED if isinstance(genotype, LayeredCells) else ""
     return layered + "/".join(_format_cell(cell) for cell in genotype.named_cells().values())
 
@@ -152,10 +152,10 @@ def _is_number(text: str) -> bool:
 
 
 def canonical_form(genotype: CellGenotype) -> CellGenotype:
-    """The representative of all genotypes that build the same function.
+    """One genotype that represents all genotypes that build the same function.
 
-    Two cells are the same function up to the order of a node's edges, of ``concat`` (the convolution after it has
-    freely drawn weights), and of the nodes. The representative has the least sequence of node texts.
+    A cell's function does not depend on the order of a node's edges, of ``concat`` (the weights of the convolution that
+    reads it are independent draws), and of the nodes. The representative has the least sequence of nodes.
     """
     return CellGenotype(canonical_cell(genotype.normal), canonical_cell(genotype.reduce))
 
@@ -166,7 +166,7 @@ def canonical_cell(cell: Cell) -> Cell:
 
 
 def _least_orders(cell: Cell, numbers: dict[int, int], placed: tuple[Node, ...]) -> Iterator[Cell]:
-    """All ways to number the nodes that give the least sequence: greedy, branching only where nodes tie.
+    """The cells that can have the least sequence of nodes: a greedy search that branches only where nodes are equal.
 
     ``numbers`` maps the old numbers of the nodes already placed to their new ones.
     """

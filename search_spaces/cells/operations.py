@@ -2,14 +2,14 @@
 
 Every operation maps ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``. The functions are those of
 DARTS (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055) with affine batch norms; ``sep_conv_7x7`` and
-``conv_7x1_1x7`` are NASNet's. Values and gradients are those of the literal modules
-(``tests/search_spaces/cells/test_operations.py``); two kinds of convolution are computed in another way on a CPU:
+``conv_7x1_1x7`` are NASNet's. Values and gradients equal those of the published modules, as
+``tests/search_spaces/cells/test_operations.py`` checks. On a CPU two kinds of convolution are computed in another way:
 
 * a pointwise convolution as a matrix product (:class:`PointwiseConv`);
-* a depthwise convolution with gradients of our own (:class:`DepthwiseConv`, :mod:`search_spaces.cells.kernels`).
+* a depthwise convolution with its own gradients (:class:`DepthwiseConv`, :mod:`search_spaces.cells.kernels`).
 
-A batch norm in eval mode is an affine map of its convolution's output, which the convolution's weight and bias can
-absorb: see :mod:`search_spaces.cells.folding`.
+A batch norm in eval mode can be folded into the weight and bias of the convolution before it:
+see :mod:`search_spaces.cells.folding`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from search_spaces.cells.kernels import depthwise
 
 
 def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Weight ``(O, C, h, w)`` and bias ``(O,)`` of the convolution that ``norm`` after a bias-free one amounts to.
+    """Weight ``(O, C, h, w)`` and bias ``(O,)`` of one convolution equal to a bias-free one followed by ``norm``.
 
-    None where the batch norm is no fixed affine map: it is one in eval mode, if it has running statistics.
+    None if ``norm`` is not a fixed affine map, which an affine batch norm with running statistics is in eval mode.
     """
     if not isinstance(norm, nn.BatchNorm2d) or norm.training or not norm.affine or norm.running_var is None:
         return None
@@ -37,20 +37,20 @@ def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None
 
 
 def pad_to_even(x: Tensor) -> Tensor:
-    """Appends a row, a column of zeros where the height, the width is odd."""
+    """Appends a row of zeros if the height is odd, and a column of zeros if the width is odd."""
     h, w = x.shape[-2:]
     return F.pad(x, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """``x`` in channels_last layout, under ``vmap`` too, where torch has no other word for it."""
+    """``x`` in channels_last layout; unlike torch's ``memory_format`` argument this also works under ``vmap``."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution, ``(N, C, H, W)`` -> ``(N, O, H, W)``, weight ``(O, C, 1, 1)``.
 
-    On a CPU it is one matrix product, whose gradients take half to four fifths of the time.
+    On a CPU it is computed as one matrix product, whose gradients take half to four fifths of ``F.conv2d``'s time.
     """
     if x.device.type != "cpu":
         return F.conv2d(x, weight, bias)
@@ -60,7 +60,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class PointwiseConv(nn.Conv2d):
     """A bias-free 1x1 convolution."""
 
-    computes_conv2d = True  # by other means
+    computes_conv2d = True  # the same function, computed in another way
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__(c_in, c_out, 1, bias=False)
@@ -92,7 +92,7 @@ class ConvNorm(Foldable):
         return folded_norm(self.norm, self.conv.weight)
 
     def fold_parameters(self) -> tuple[Tensor, ...]:
-        assert isinstance(self.norm, nn.BatchNorm2d)  # or there was nothing to fold
+        assert isinstance(self.norm, nn.BatchNorm2d)  # otherwise ``fold`` gave None
         return self.conv.weight, self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,12 +107,12 @@ class ConvNorm(Foldable):
 
 
 class FactorizedReduce(Foldable):
-    """Halves the resolution: two 1x1 convolutions of stride 2, the second one pixel down and right, concatenated.
+    """Halves the resolution by two 1x1 convolutions of stride 2, whose outputs are concatenated.
 
-    Images of odd height or width are padded with a row or column of zeros, so that both halves have one size
-    (the published module fails there). The convolutions have stride 1 here and read the pixels picked before: the same
-    function; besides, torch 2.15's weight gradient of strided 1x1 convolutions with 2 to 6 channels in channels_last
-    corrupts memory on a CPU.
+    The second one starts one pixel further down and right. Images of odd height or width are padded with a row or
+    column of zeros, so that both outputs have the same size (the published module fails there). Here every second pixel
+    is selected first and the convolutions have stride 1, which is the same function and avoids a fault of torch 2.15:
+    its weight gradient of strided 1x1 convolutions with 2 to 6 channels in channels_last corrupts memory on a CPU.
     """
 
     def __init__(self, c_in: int, c_out: int):
@@ -128,7 +128,7 @@ class FactorizedReduce(Foldable):
         return None if tensors is None else tuple(half for each in tensors for half in each.chunk(2))
 
     def fold_parameters(self) -> tuple[Tensor, ...]:
-        assert isinstance(self.norm, nn.BatchNorm2d)  # or there was nothing to fold
+        assert isinstance(self.norm, nn.BatchNorm2d)  # otherwise ``fold`` gave None
         return self.conv_even.weight, self.conv_odd.weight, self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class FactorizedReduce(Foldable):
 class DepthwiseConv(nn.Conv2d):
     """A bias-free depthwise convolution; at stride 1 it keeps the resolution."""
 
-    computes_conv2d = True  # by other means
+    computes_conv2d = True  # the same function, computed in another way
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1, dilation: int = 1):
         padding = dilation * (kernel_size // 2)
@@ -156,7 +156,7 @@ class DepthwiseConv(nn.Conv2d):
             return out
         if self.stride == (1, 1):
             return depthwise(x, weight, self.dilation[0])
-        # dilation 2, stride 2: every output reads pixels of even row and column only
+        # dilation 2, stride 2: the outputs read only pixels in even rows and columns
         return depthwise(channels_last(x[:, :, ::2, ::2]), weight)
 
 
@@ -201,7 +201,7 @@ class Conv7x1And1x7(nn.Module):
 
 
 class Zero(nn.Module):
-    """The operation ``none``."""
+    """The operation ``none``: zeros in the shape of its output."""
 
     def __init__(self, stride: int):
         super().__init__()
@@ -215,7 +215,7 @@ def _skip_connect(channels: int, stride: int) -> nn.Module:
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
 
 
-#: Modules that read their input through a ReLU. The cell computes that ReLU, once per state for all that read it.
+#: Modules that need a ReLU before them. The cell computes it, once for all modules that read the same tensor.
 ACTIVATED = (SeparableConv, SepConv, Conv7x1And1x7, FactorizedReduce)
 
 #: name -> (channels, stride) -> module

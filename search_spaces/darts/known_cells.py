@@ -1,7 +1,7 @@
 """Published cells by name, read from ``known_cells.json`` on first use.
 
-The file holds facts taken from the papers and their programs: the genotype of each cell in the field's text, and under
-``robnet_free`` the 20 different cells of RobNet-free, which is no :class:`~search_spaces.cells.genotype.CellGenotype`.
+The file holds facts taken from the papers and their programs: each cell's genotype in the published text notation; and
+under ``robnet_free`` RobNet-free's 20 different cells, no :class:`~search_spaces.cells.genotype.CellGenotype`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def known_cells() -> dict[str, CellGenotype]:
 
 
 def known_cell(name: str) -> CellGenotype:
-    """The published cell of that name; upper and lower case are the same.
+    """The published cell of that name; case is ignored.
 
     :raises GenotypeError: unknown name; the message lists the nearest.
     """

@@ -1,7 +1,7 @@
 """The DARTS search space (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055).
 
-A cell has four nodes; each reads two different earlier inputs or nodes through one operation each, and the cell's
-output concatenates the four. The published cells of other shapes (CRoZe's 14 edges, NASNet's five nodes, larger
+A cell has four nodes. Each node reads two different inputs or earlier nodes, each through one operation, and the cell's
+output concatenates the four nodes. Published cells of other shapes (CRoZe's 14 edges, NASNet's five nodes, larger
 kernels) can be parsed, built, mutated and crossed as well, but are never sampled.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NODES = 4
 CELLS = ("normal", "reduce")
 
-#: What is sampled, in the order of the published program, which has ``none`` before them.
+#: The operations that are sampled, in the order of the published program, whose list has ``none`` before them.
 DARTS_OPERATIONS = (
     "max_pool_3x3",
     "avg_pool_3x3",
@@ -38,12 +38,12 @@ DARTS_OPERATIONS = (
     "dil_conv_5x5",
 )
 
-#: Per node the pairs of predecessors.
+#: For each node, the possible pairs of predecessors.
 _PAIRS = tuple(tuple(combinations(range(INPUTS + i), 2)) for i in range(NODES))
-#: Per node of both cells the number of choices: a pair, an operation, an operation.
+#: For each node of both cells, the number of choices of its pair, its first and its second operation.
 _CHOICES = 2 * [size for pairs in _PAIRS for size in (len(pairs), len(DARTS_OPERATIONS), len(DARTS_OPERATIONS))]
 
-#: Weights of the search network with 16 channels and 8 layers, drawn by the published program before its architecture.
+#: Number of weights of the search network (16 channels, 8 layers), which the published program draws first.
 SUPERNET_DRAWS = 1_930_522
 
 
@@ -61,8 +61,9 @@ class DartsSpace(SearchSpace[CellGenotype]):
     def sample_published(self, seed: int) -> CellGenotype:
         """The cell that the robustness proxy's program (Feng et al., ICLR 2025) draws from ``seed``.
 
-        It seeds torch, builds the search network and then draws both architectures as ``1e-3 * randn``. The network
-        itself is not needed, only its draws. Reproduces every cell of Tiny-RobustBench.
+        That program seeds torch, builds the search network and then draws the architecture weights of both cells as
+        ``1e-3 * randn``. Here no network is built: as many random numbers as it has weights are drawn and discarded.
+        Reproduces every cell of Tiny-RobustBench.
         """
         import torch
 
@@ -75,7 +76,8 @@ class DartsSpace(SearchSpace[CellGenotype]):
     def mutate(self, genotype: CellGenotype, rng: np.random.Generator) -> CellGenotype:
         """Another operation or another predecessor on one edge (Real et al., AAAI 2019), never both.
 
-        Cell and edge are uniform; where another predecessor is free, operation and predecessor are equally likely.
+        Cell and edge are drawn uniformly. If the node has a predecessor that it does not read yet, a change of the
+        operation and of the predecessor are equally likely; otherwise the operation changes.
         """
         name = CELLS[rng.integers(len(CELLS))]
         cell: Cell = getattr(genotype, name)
@@ -86,14 +88,14 @@ class DartsSpace(SearchSpace[CellGenotype]):
         return _with_edge(genotype, name, i, j, edges[rng.integers(len(edges))])
 
     def crossover(self, a: CellGenotype, b: CellGenotype, rng: np.random.Generator) -> CellGenotype:
-        """Each node of each cell from either parent.
+        """Takes each node of each cell from one of the parents, at random.
 
-        Of parents that differ in shape, one gives a cell its number of nodes and its concatenation.
+        For each cell, one parent, drawn at random, determines the number of nodes and the concatenation.
         """
         return CellGenotype(_crossed_cell(a.normal, b.normal, rng), _crossed_cell(a.reduce, b.reduce, rng))
 
     def neighbours(self, genotype: CellGenotype) -> Iterator[CellGenotype]:
-        """All results that :meth:`mutate` can have; of two equal edges of a node only the first is changed."""
+        """All genotypes that :meth:`mutate` can return; of two equal edges of a node only the first is changed."""
         for name, cell in genotype.named_cells().items():
             for i, node in enumerate(cell.nodes):
                 for j in range(len(node)):
@@ -106,9 +108,9 @@ class DartsSpace(SearchSpace[CellGenotype]):
         return notation.format_compact(notation.canonical_form(_validated(genotype)))
 
     def parse(self, text: str) -> CellGenotype:
-        """A genotype from the name of a published cell, the field's text, JSON, or a canonical key.
+        """A genotype from the name of a published cell, the published text notation, JSON, or a canonical key.
 
-        :raises GenotypeError: naming the part that is wrong, and for a wrong name the nearest right ones.
+        :raises GenotypeError: naming the part that is wrong; for an unknown cell name, with similar known names.
         """
         stripped = text.strip()
         if any(mark in stripped for mark in "({/"):
@@ -122,7 +124,7 @@ class DartsSpace(SearchSpace[CellGenotype]):
         return str(genotype)
 
     def count(self, genotype: CellGenotype, path: str) -> int:
-        """Edges by operation, in a cell (``normal.skip_connect``) or in both (``skip_connect``)."""
+        """How many edges carry an operation, in one cell (``normal.skip_connect``) or in both (``skip_connect``)."""
         found, operation = genotype.count(path), path.rpartition(".")[2]
         if operation not in notation.SHORT_NAMES:
             raise ValueError(f"path '{path}': {unknown_name('operation', operation, notation.SHORT_NAMES)}")
@@ -162,29 +164,29 @@ def _drawn_cell(draws: Iterator[int]) -> Cell:
 
 
 def _strongest_cell(weights: Tensor) -> Cell:
-    """DARTS' derivation of a cell from the weights ``(14, 8)`` of its edges' operations, ``none`` first.
+    """The cell that DARTS derives from ``weights`` ``(14, 8)``: 14 edges, 8 operations of which ``none`` is the first.
 
-    Per node the two edges with the greatest weight of any operation but ``none``, the greatest first, each with that
-    operation. Where weights tie, the earlier predecessor and the earlier operation.
+    An edge takes its strongest operation other than ``none``; a node keeps its two strongest edges, the stronger one
+    first. Ties go to the earlier predecessor and the earlier operation.
     """
     rows = iter(weights[:, 1:].tolist())
     nodes: list[Node] = []
     for i in range(NODES):
         edges = [next(rows) for _ in range(INPUTS + i)]
         best = [max(edge) for edge in edges]
-        strongest = sorted(range(len(edges)), key=best.__getitem__, reverse=True)[:2]  # stable in reverse as well
+        strongest = sorted(range(len(edges)), key=best.__getitem__, reverse=True)[:2]  # keeps ties in order
         nodes.append(tuple((DARTS_OPERATIONS[edges[source].index(best[source])], source) for source in strongest))
     return Cell(tuple(nodes), tuple(range(INPUTS, INPUTS + NODES)))
 
 
 def _other_operations(cell: Cell, i: int, j: int) -> list[Edge]:
-    """What edge ``j`` of ``cell.nodes[i]`` can become by its operation."""
+    """Edge ``j`` of ``cell.nodes[i]`` with each of the other operations."""
     operation, source = cell.nodes[i][j]
     return [(other, source) for other in DARTS_OPERATIONS if other != operation]
 
 
 def _other_predecessors(cell: Cell, i: int, j: int) -> list[Edge]:
-    """What edge ``j`` of ``cell.nodes[i]`` can become by its predecessor; none that the node reads already."""
+    """Edge ``j`` of ``cell.nodes[i]`` with each predecessor that the node does not read yet."""
     taken = {source for _, source in cell.nodes[i]}
     return [(cell.nodes[i][j][0], source) for source in range(INPUTS + i) if source not in taken]
 

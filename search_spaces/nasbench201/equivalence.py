@@ -1,16 +1,17 @@
-"""Which NAS-Bench-201 cells are one network, and which the benchmark counts as one.
+"""Which NAS-Bench-201 cells build the same network, and which cells the benchmark counts as isomorphic.
 
-A node's value is a sum of terms. A term is the cell's input or the output of one of the cell's convolutions, pooled
-so and so many times: ``skip_connect`` passes a sum on, ``none`` adds nothing, and average pooling is linear, so that it
-goes into the sum. Two cells are one network (:func:`representative`) if renaming the convolutions makes their outputs,
-and what each convolution reads, the same sums. Convolutions that reach no output count by their number: their weights
-change no logit, but they are parameters. A convolution of nothing stays: its batch norm still has a bias.
+A node's value is a sum of terms. A term is the cell's input or the output of one of the cell's convolutions, average
+pooled zero or more times: ``skip_connect`` passes a sum on, ``none`` adds nothing, and average pooling is linear, so it
+applies to each term. Two cells are the same network (:func:`representative`) if, after the convolutions of one are
+renamed, the output and the input of each convolution are the same sums. Of convolutions that the output does not depend
+on, only the kinds are compared: their weights change no logit, but they are parameters. A convolution whose input is
+the empty sum, zero, is kept: its batch norm still has a bias.
 
-That makes 5,924 networks of the 15,625 cells. The benchmark's own program compares texts instead
-(:func:`published_key`) and finds 6,466 classes, 578 of which hold several of these networks: in a text, a module that
-is used twice looks like two, so that ``conv(x) + conv(x)``, one convolution through two paths, and ``conv1(x) +
-conv2(x)`` are one class, with different functions and parameters. On the other hand, sums are sorted but not flattened
-and zeros are kept in them, so that one function can have several texts. Neither relation refines the other.
+The 15,625 cells are 5,924 networks. The benchmark's own program compares texts instead (:func:`published_key`) and
+finds 6,466 classes, 578 of which hold several of these networks. A text does not tell one module that is used twice
+from two modules: ``conv(x) + conv(x)``, one convolution reached by two paths, and ``conv1(x) + conv2(x)`` are in one
+class, although functions and parameters differ. On the other hand, the texts sort sums but do not flatten them and keep
+zeros in them, so one function can have several texts. Thus neither equivalence refines the other.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from search_spaces.nasbench201.genotype import EDGES, NODES, OPERATIONS, OUTPUT,
 
 CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")
 
-_INPUT = -1  # in place of a convolution's edge, the cell's input
-_Term = tuple[int, int]  # how often pooled; the edge of a convolution
+_INPUT = -1  # the cell's input, where a term would name the edge of a convolution
+_Term = tuple[int, int]  # how many times it is pooled; the edge of the convolution, or _INPUT
 _Sum = list[_Term]
 
 
 def representative(genotype: EdgeGenotype) -> EdgeGenotype:
-    """Of the cells that are one network with ``genotype``, the one with the least digits."""
+    """Of the cells that build the same network as ``genotype``, the one with the least digits."""
     return _representatives(_counts(genotype.operations))[genotype.operations]
 
 
 @cache
 def _representatives(counts: tuple[int, ...]) -> dict[tuple[str, ...], EdgeGenotype]:
-    """For all cells with so many convolutions of each kind, at most 2,430 cells: a tenth of a second, once."""
+    """The representatives of all cells with ``counts`` of convolutions, at most 2,430: a tenth of a second, once."""
     first: dict[Any, EdgeGenotype] = {}
     found = {}
     for operations in product(OPERATIONS, repeat=len(EDGES)):  # least digits first
@@ -53,7 +54,7 @@ def _counts(operations: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def network_form(operations: tuple[str, ...]) -> Any:
-    """A value equal for cells that are one network: the output's sum, the convolutions with theirs, those unused."""
+    """A value equal for equal networks: sums at the output and the convolutions, kinds of used and unused."""
     output, read = _sums(operations)
     used = _reached(output, read)
     unused = [operations[edge] for edge in read if edge not in used]
@@ -67,16 +68,16 @@ def network_form(operations: tuple[str, ...]) -> Any:
 
 
 def _sums(operations: tuple[str, ...]) -> tuple[_Sum, dict[int, _Sum]]:
-    """The output, and by edge what each convolution reads."""
+    """The sum at the output, and for each convolution, by its edge, the sum that it reads."""
     values: list[_Sum] = [[(0, _INPUT)], *([] for _ in range(NODES - 1))]
     read: dict[int, _Sum] = {}
     for edge, ((source, target), operation) in enumerate(zip(EDGES, operations, strict=True)):
         if operation in CONVOLUTIONS:
-            read[edge] = values[source]  # complete: the edges into a node stand before those out of it
+            read[edge] = values[source]  # complete: edges into a node come before edges out of it
             values[target].append((0, edge))
         elif operation == "skip_connect":
             values[target] += values[source]
-        elif operation == "avg_pool_3x3":  # a convolution of nothing is constant, and pooling keeps constants
+        elif operation == "avg_pool_3x3":  # a convolution of zero is constant; pooling keeps constants
             values[target] += [(pools + (read.get(term) != []), term) for pools, term in values[source]]
     return values[OUTPUT], read
 
@@ -91,7 +92,7 @@ def _reached(output: _Sum, read: dict[int, _Sum]) -> list[int]:
 
 
 def _orders(used: list[int], operations: tuple[str, ...], read: dict[int, _Sum]) -> Iterator[tuple[int, ...]]:
-    """All orders of the convolutions by what they are and read; those equal in that, in every order."""
+    """The convolutions sorted by kind and by what they read; those equal in both, in every possible order."""
     if len(used) < 2:
         yield tuple(used)
         return
@@ -107,9 +108,9 @@ def _orders(used: list[int], operations: tuple[str, ...], read: dict[int, _Sum])
 def published_key(genotype: EdgeGenotype) -> str:
     """The benchmark's text, equal for cells that it counts as isomorphic: 6,466 texts for the 15,625 cells.
 
-    ``none`` is zero, and so is every operation on a node that is exactly the text of zero; a sum of zeros is not.
-    ``skip_connect`` repeats the text of its source, brackets left out. The parts of a sum are sorted as texts, the sum
-    behind a skip as one part, so the classes depend on the spelling of the operations' names.
+    ``none`` gives the text of zero, ``#``, and so does every operation on a node whose text is exactly ``#``; a sum of
+    zeros is not simplified. ``skip_connect`` repeats the text of its source without brackets. The parts of a sum are
+    sorted as texts; a sum that a skip repeats is one part. So the classes depend on the spelling of operation names.
     """
     texts = ["0"]
     for node in genotype.nodes:

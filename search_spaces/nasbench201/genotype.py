@@ -1,13 +1,13 @@
-"""``EdgeGenotype``: a NAS-Bench-201 cell as a value: one operation on each edge of a complete graph of four nodes.
+"""``EdgeGenotype``: a NAS-Bench-201 cell as a value, one operation on each edge of a complete graph of four nodes.
 
 NAS-Bench-201 (Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326). Node 0 is the cell's input and node 3 its
-output; every node adds up what its edges deliver. The edges stand in one order in all notations, node by node and in
-each node by source: 0-1, 0-2, 1-2, 0-3, 1-3, 2-3.
+output; every node is the sum of its incoming edges. All notations list the edges in the same order, by target and then
+by source: 0-1, 0-2, 1-2, 0-3, 1-3, 2-3. The notations are
 
-* the text that the field exchanges, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``;
+* the benchmark's text, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``;
 * six digits, as NAS-RobBench-201 (Wu et al., ICLR 2024) writes them: 0 none, 1 skip_connect, 2 nor_conv_1x1,
-  3 nor_conv_3x3, 4 avg_pool_3x3. The benchmark's ids, 0 to 15624, follow no rule: they are places in its own shuffled
-  list of these digits;
+  3 nor_conv_3x3, 4 avg_pool_3x3. The benchmark's ids, 0 to 15624, cannot be computed from the digits: they are
+  positions in its own shuffled list;
 * JSON and a networkx ``DiGraph``.
 """
 
@@ -25,7 +25,7 @@ from search_spaces.cells.genotype import GenotypeError
 if TYPE_CHECKING:
     import networkx
 
-STAGES = 3  # of the network, each a row of equal cells
+STAGES = 3  # of the network, each a stack of equal cells
 NODES = 4
 OUTPUT = NODES - 1
 EDGES = tuple((source, target) for target in range(1, NODES) for source in range(target))  # (source, target)
@@ -51,14 +51,14 @@ class EdgeGenotype:
 
     @property
     def nodes(self) -> tuple[tuple[tuple[str, int], ...], ...]:
-        """Per node 1, 2, 3 its edges as pairs of operation and source."""
+        """For each of the nodes 1, 2, 3, its edges as pairs of operation and source."""
         edges = zip(self.operations, EDGES, strict=True)
         grouped = groupby(edges, key=lambda edge: edge[1][1])
         return tuple(tuple((operation, source) for operation, (source, _) in group) for _, group in grouped)
 
     @property
     def digits(self) -> str:
-        """The six digits."""
+        """The notation of six digits."""
         return "".join(str(OPERATIONS.index(operation)) for operation in self.operations)
 
     def count(self, operation: str) -> int:
@@ -82,7 +82,7 @@ class EdgeGenotype:
         return _from_edges([(name, source, target) for target, (name, source) in edges])
 
     def to_networkx(self) -> networkx.DiGraph:
-        """Nodes 0 to 3; each edge has its ``operation``. Where the operation is ``none`` there is no edge."""
+        """Nodes 0 to 3; each edge has its ``operation``. An edge whose operation is ``none`` is left out."""
         import networkx
 
         graph = networkx.DiGraph()
@@ -105,7 +105,7 @@ class EdgeGenotype:
 
 
 def parse(text: str) -> EdgeGenotype:
-    """A genotype from the field's text, six digits, or JSON.
+    """A genotype from the benchmark's text, six digits, or JSON.
 
     :raises GenotypeError: naming the part that is wrong.
     """

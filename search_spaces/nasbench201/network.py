@@ -1,13 +1,14 @@
 """The network of NAS-Bench-201 (Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326).
 
-A 3x3 convolution to C channels; three stages of equal cells at C, 2 C and 4 C channels, before the second and third a
-residual block that halves the resolution; batch norm, ReLU, global average pooling and a linear classifier.
-Convolutions are ReLU, convolution, batch norm, with affine norms and running statistics as in the benchmark's training.
+A 3x3 convolution to C channels; three stages of equal cells at C, 2 C and 4 C channels, with a residual block that
+halves the resolution before the second and the third; batch norm, ReLU, global average pooling, a linear classifier.
+A convolution in a cell is ReLU, convolution and batch norm, which is affine and has running statistics, as in the
+benchmark's training.
 
-The function, its parameters, and the operations that run are those of the published program. What differs is how they
-run: a ReLU that several convolutions apply to one node is computed once, and ``none`` is left out of the sums.
-Departure: images of any size; where the published residual block fails, at odd heights and widths, the last windows of
-its pooling average the pixels that there are.
+The function and its parameters are those of the published program. Two things are computed in another way: a ReLU that
+several convolutions apply to one node is computed once, and ``none`` is left out of the sums. Departure: images of any
+size. At odd heights and widths, where the published residual block fails, the last windows of its pooling average the
+pixels inside the image only.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class EdgeCell(nn.Module):
         self.activations = nn.ModuleList(nn.ReLU() if node in through_relu else nn.Identity() for node in nodes)
 
     def forward(self, x: Tensor) -> Tensor:
-        nodes: list[Tensor | None] = [x, *(None for _ in range(NODES - 1))]  # None: zero, as no edge has delivered yet
+        nodes: list[Tensor | None] = [x, *(None for _ in range(NODES - 1))]  # None: zero, no edge was added yet
         activated: dict[int, Tensor] = {}
         for (source, target, _), operation in zip(self.edges, self.operations, strict=True):
             state = nodes[source]
@@ -108,5 +109,5 @@ class EdgeNetwork(FoldingNetwork):
         return [self.stem, *self.blocks]
 
     def pooled_module(self) -> nn.Module:
-        """The module whose output the global pooling is given."""
+        """The module whose output is the input of the global pooling."""
         return self.activation

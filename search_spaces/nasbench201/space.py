@@ -1,10 +1,10 @@
 """The search space of NAS-Bench-201 (Dong and Yang, ICLR 2020, https://arxiv.org/abs/2001.00326).
 
-15,625 cells: one of five operations on each of six edges. Networks have 16 channels and 15 cells, five a stage, in the
-benchmark; ``NetworkSpec.layers`` counts the cells.
+15,625 cells: one of five operations on each of six edges. In the benchmark, networks have 16 channels and 15 cells,
+five in each stage; ``NetworkSpec.layers`` is the number of cells.
 
-The canonical key is the text of the cell with the least digits that is the same network. That makes 5,924 networks,
-not the benchmark's 6,466 classes, which are those of a text and hold different networks; for the latter see
+The canonical key is the text of the cell with the least digits among those that build the same network. There are 5,924
+networks. The benchmark counts 6,466 classes, which compare texts and can hold different networks; see
 :func:`search_spaces.nasbench201.equivalence.published_key`.
 """
 
@@ -31,18 +31,18 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
     default_layers = 15
 
     def sample(self, rng: np.random.Generator) -> EdgeGenotype:
-        """Uniform over the 15,625 cells."""
+        """A cell, drawn uniformly from all 15,625."""
         drawn = rng.integers(len(OPERATIONS), size=len(EDGES)).tolist()
         return EdgeGenotype(tuple(OPERATIONS[digit] for digit in drawn))
 
     def mutate(self, genotype: EdgeGenotype, rng: np.random.Generator) -> EdgeGenotype:
-        """Another operation on one edge, both uniform."""
+        """Another operation on one edge; edge and operation are drawn uniformly."""
         edge = int(rng.integers(len(EDGES)))
         others = _others(genotype, edge)
         return _with_operation(genotype, edge, others[rng.integers(len(others))])
 
     def crossover(self, a: EdgeGenotype, b: EdgeGenotype, rng: np.random.Generator) -> EdgeGenotype:
-        """Each edge's operation from either parent."""
+        """Takes the operation of each edge from one of the parents, at random."""
         from_b = rng.integers(2, size=len(EDGES)).tolist()
         pairs = zip(a.operations, b.operations, from_b, strict=True)
         return EdgeGenotype(tuple(theirs if other else ours for ours, theirs, other in pairs))
@@ -58,7 +58,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
         return str(representative(genotype))
 
     def parse(self, text: str) -> EdgeGenotype:
-        """A genotype from the field's text, which canonical keys are too, from six digits, or from JSON.
+        """A genotype from the benchmark's text (canonical keys have this form), from six digits, or from JSON.
 
         :raises GenotypeError: naming the part that is wrong.
         """
@@ -68,7 +68,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
         return str(genotype)
 
     def count(self, genotype: EdgeGenotype, path: str) -> int:
-        """Edges by operation: ``cell.skip_connect`` or ``skip_connect``."""
+        """The number of edges with an operation: ``cell.skip_connect`` or ``skip_connect``."""
         cell, dot, operation = path.rpartition(".")
         if dot and cell != "cell":
             raise ValueError(f"path '{path}': {unknown_name('cell', cell, ['cell'])}")
@@ -87,10 +87,10 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
             raise ValueError(f"networks of the space '{self.name}' have no auxiliary head, got auxiliary=True")
 
     def cost(self, genotype: EdgeGenotype, spec: NetworkSpec) -> Cost:
-        """By arithmetic. Parameters as published; published FLOPs are these MACs and one for each class (the bias)."""
+        """Parameters as published. The published FLOPs are these MACs plus one for each class (the bias)."""
         self.check_spec(spec)
         (c, layers), (h, w) = spec.stack, spec.image_size
-        taps = genotype.count("nor_conv_1x1") + 9 * genotype.count("nor_conv_3x3")  # weights by pairs of channels
+        taps = genotype.count("nor_conv_1x1") + 9 * genotype.count("nor_conv_3x3")  # weights for each pair of channels
         norms = genotype.count("nor_conv_1x1") + genotype.count("nor_conv_3x3")
         stem = 9 * spec.image_channels * c
         params, macs = stem + 2 * c, stem * h * w
