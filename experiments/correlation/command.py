@@ -27,7 +27,7 @@ class OutputOptions:
 
 
 def parse(argv: Sequence[str]) -> tuple[CorrelationConfig, Path, bool]:
-    """Configuration, output directory, and whether to go on in it."""
+    """Configuration, output directory, and whether to resume the run in it."""
     config, output, path = parse_resumable(
         argv,
         PROGRAM,

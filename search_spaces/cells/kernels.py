@@ -125,7 +125,7 @@ def weight_gradient(grad: Tensor, x: Tensor, size: int) -> Tensor:
         return _torch_weight_gradient(grad, x, (size, size), (size // 2, size // 2))
     columns: list[Tensor] = []
     for first in range(0, size - 2, 2):
-        left = size // 2 - first  # the first column reads so many pixels to the left of the output pixel
+        left = size // 2 - first  # pixels from the output column to the one that the first column reads
         found = _torch_weight_gradient(grad, F.pad(x, (left, 2 - left)), (size, 3), (size // 2, 0))
         columns.append(found if not columns else found[..., 1:])  # its first column was computed before
     return torch.cat(columns, dim=3)
