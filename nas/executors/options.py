@@ -8,6 +8,7 @@ from typing import Any
 from nas.cli import bounds
 from nas.cli.bounds import flag
 from nas.errors import UserError, unknown
+from nas.executors import EXECUTORS
 
 #: What an option that only Ray has a use for is declared with.
 RAY = ("executor", "ray")
@@ -15,9 +16,9 @@ RAY = ("executor", "ray")
 
 def check_executor(config: Any) -> None:
     """:raises UserError: ``--executor``, and the options that say what its workers have, cannot be."""
-    if config.executor not in ("local", "ray"):
-        raise unknown("executor", str(config.executor), ("local", "ray"))
-    if config.executor == "local":
+    if config.executor not in EXECUTORS:
+        raise unknown("executor", str(config.executor), EXECUTORS)
+    if config.executor != "ray":
         for field in dataclasses.fields(config):
             if field.metadata.get("only_with") == RAY and getattr(config, field.name) != field.default:
                 raise UserError(f"{flag(field.name)} has no use without --executor ray")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
@@ -69,8 +69,8 @@ class SearchConfig:
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
-    executor: Literal["local", "ray"] = option(
-        "local", "where candidates are scored: in this process, or by Ray actors", free=True, untrained=True
+    executor: str = option(
+        "local", "where candidates are scored: local (this process) or ray (Ray actors)", free=True, untrained=True
     )
     workers: int | None = option(None, "ray: actors (default: as many as the machines hold)", free=True, only_with=RAY)
     cpus_per_worker: float = option(1.0, "ray: cores reserved by an actor", free=True, only_with=RAY)

@@ -62,6 +62,7 @@ class Search:
     :param proxies: a name, a :class:`~proxies.base.Proxy` or :class:`~proxies.population.PopulationProxy` object, or
         several of them; several are combined by rank.
         By default ``robust``, with ``table`` and ``metric`` among the options none: the table's accuracies count.
+    :param executor: a name, or an :class:`~nas.executors.base.Executor` object.
     :param out: run directory, by default a new one in ``runs/``.
     :param resume: go on with the run in ``out``.
     :param report: whether to write ``report.html``.
@@ -74,11 +75,15 @@ class Search:
         searcher: str = "regularized_evolution",
         proxies: str | Proxy | PopulationProxy | Sequence[str | Proxy | PopulationProxy] | None = None,
         *,
+        executor: str | Executor = "local",
         out: str | Path | None = None,
         resume: bool = False,
         report: bool = True,
         **options: Any,
     ):
+        self._given_executor = None if isinstance(executor, str) else executor
+        if isinstance(executor, str):
+            options["executor"] = executor
         self._given_proxies: dict[str, Proxy | PopulationProxy] = {}
         if proxies is not None:
             given = proxies if isinstance(proxies, Sequence) and not isinstance(proxies, str) else (proxies,)
@@ -208,7 +213,7 @@ class Search:
     @cached_property
     def executor(self) -> Executor:
         """Where the scores are computed."""
-        return self.source.executor()
+        return self._given_executor or self.source.executor()
 
     def _check_path(self, path: Path) -> None:
         """Refuse a directory that holds another run."""

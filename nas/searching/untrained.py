@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from nas.cli.bounds import flag
-from nas.device import torch_device, worker_device, worker_gpus
+from nas.device import torch_device, worker_device
 from nas.errors import UserError, as_user_error
+from nas.executors import EXECUTORS
 from nas.executors.base import Executor
-from nas.executors.local import LocalExecutor
 from nas.images.data import ImageData, fingerprint, load_data, probe_batch
 from nas.searching.config import SearchConfig
 from nas.searching.objectives import components, objectives_of, population_scores
@@ -85,15 +85,7 @@ class UntrainedNetworks(ScoreSource):
         )
 
     def executor(self) -> Executor:
-        config = self.config
-        if config.executor == "local":
-            return LocalExecutor(config.threads)
-        from nas.executors.ray import RayCrew
-        from nas.executors.supervised import SupervisedExecutor
-
-        gpus = worker_gpus(self.device, config.gpus_per_worker)
-        crew = RayCrew(config.address, config.workers, config.cpus_per_worker, gpus)
-        return SupervisedExecutor(crew, chunk_seconds=config.chunk_seconds, candidate_timeout=config.candidate_timeout)
+        return EXECUTORS[self.config.executor](self.config, self.device)
 
     def facts(self) -> dict[str, Any]:
         images = self.data.train

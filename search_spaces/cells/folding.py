@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.parametrize import is_parametrized
 
 
@@ -94,7 +95,8 @@ class FoldingNetwork(nn.Module):
     @contextmanager
     def folded(self) -> Iterator[Folded]:
         """Inside the context the network uses folded tensors; its parameters, buffers and modes must not change."""
-        foldable = [module for module in self.modules() if isinstance(module, Foldable)]
+        heard = _has_any_global_hook()  # type: ignore[no-untyped-call]
+        foldable = [] if heard else [module for module in self.modules() if isinstance(module, Foldable)]
         try:
             with torch.enable_grad():
                 scope = Folded(self, foldable)

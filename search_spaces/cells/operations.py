@@ -47,26 +47,21 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 1x1 convolution, ``(N, C, H, W)`` -> ``(N, O, H, W)``, weight ``(O, C, 1, 1)``.
+class PointwiseConv(nn.Conv2d):
+    """A bias-free 1x1 convolution.
 
     On a CPU it is computed as one matrix product, whose gradients take half to four fifths of ``F.conv2d``'s time.
     """
-    if x.device.type != "cpu":
-        return F.conv2d(x, weight, bias)
-    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-
-
-class PointwiseConv(nn.Conv2d):
-    """A bias-free 1x1 convolution."""
 
     computes_conv2d = True  # the same function, computed in another way
 
     def __init__(self, c_in: int, c_out: int):
         super().__init__(c_in, c_out, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return pointwise(x, self.weight)
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if x.device.type != "cpu":
+            return F.conv2d(x, weight, bias)
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
 class ConvNorm(Foldable):
@@ -89,21 +84,19 @@ class ConvNorm(Foldable):
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def fold(self) -> tuple[Tensor, ...] | None:
-        return folded_norm(self.norm, self.conv.weight)
+        plain = isinstance(self.conv, nn.Conv2d) and self.conv.bias is None
+        return folded_norm(self.norm, self.conv.weight) if plain else None
 
     def fold_parameters(self) -> tuple[Tensor, ...]:
         assert isinstance(self.norm, nn.BatchNorm2d)  # otherwise ``fold`` gave None
         return self.conv.weight, self.norm.weight, self.norm.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
         if self.folded_tensors is None:
-            normalised: Tensor = self.norm(conv(x))
+            normalised: Tensor = self.norm(self.conv(x))
             return normalised
-        weight, bias = self.folded_tensors
-        if conv.kernel_size == (1, 1) and conv.stride == (1, 1):
-            return pointwise(x, weight, bias)
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding)
+        folded: Tensor = self.conv._conv_forward(x, *self.folded_tensors)
+        return folded
 
 
 class FactorizedReduce(Foldable):
@@ -124,6 +117,8 @@ class FactorizedReduce(Foldable):
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def fold(self) -> tuple[Tensor, ...] | None:
+        if not all(type(conv) is PointwiseConv for conv in (self.conv_even, self.conv_odd)):
+            return None
         tensors = folded_norm(self.norm, torch.cat([self.conv_even.weight, self.conv_odd.weight]))
         return None if tensors is None else tuple(half for each in tensors for half in each.chunk(2))
 
@@ -133,12 +128,12 @@ class FactorizedReduce(Foldable):
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_to_even(x)
-        pixels, tensors = (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]), self.folded_tensors
-        if tensors is None:
-            normalised: Tensor = self.norm(torch.cat([self.conv_even(pixels[0]), self.conv_odd(pixels[1])], dim=1))
+        even, odd = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
+        if self.folded_tensors is None:
+            normalised: Tensor = self.norm(torch.cat([self.conv_even(even), self.conv_odd(odd)], dim=1))
             return normalised
-        halves = zip(pixels, tensors[:2], tensors[2:], strict=True)
-        return torch.cat([pointwise(each, weight, bias) for each, weight, bias in halves], dim=1)
+        (weight_even, weight_odd, bias_even, bias_odd), conv = self.folded_tensors, self.conv_even._conv_forward
+        return torch.cat([conv(even, weight_even, bias_even), conv(odd, weight_odd, bias_odd)], dim=1)
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -178,13 +173,6 @@ class SepConv(nn.Sequential):
 
     def __init__(self, channels: int, kernel_size: int, stride: int):
         super().__init__(SeparableConv(channels, kernel_size, stride), nn.ReLU(), SeparableConv(channels, kernel_size))
-
-
-class DilConv(SeparableConv):
-    """One separable convolution of dilation 2."""
-
-    def __init__(self, channels: int, kernel_size: int, stride: int):
-        super().__init__(channels, kernel_size, stride, dilation=2)
 
 
 class Conv7x1And1x7(nn.Module):
@@ -227,7 +215,7 @@ OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "sep_conv_3x3": lambda channels, stride: SepConv(channels, 3, stride),
     "sep_conv_5x5": lambda channels, stride: SepConv(channels, 5, stride),
     "sep_conv_7x7": lambda channels, stride: SepConv(channels, 7, stride),
-    "dil_conv_3x3": lambda channels, stride: DilConv(channels, 3, stride),
-    "dil_conv_5x5": lambda channels, stride: DilConv(channels, 5, stride),
+    "dil_conv_3x3": lambda channels, stride: SeparableConv(channels, 3, stride, dilation=2),
+    "dil_conv_5x5": lambda channels, stride: SeparableConv(channels, 5, stride, dilation=2),
     "conv_7x1_1x7": Conv7x1And1x7,
 }
