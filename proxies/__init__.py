@@ -1,6 +1,6 @@
 """Zero-cost proxies, which score untrained networks; one paper a file.
 
-To add one: write a :class:`~proxies.base.Proxy` in a file of its own, a line in ``_MODULES`` and a row in the table of
+To add one: write a :class:`~proxies.base.Proxy` in a file of its own, a line in ``MODULES`` and a row in the table of
 ``tests/proxies/conformance.py``.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from proxies.base import Proxy
     from proxies.population import Population, PopulationProxy, Scores
 
-_MODULES = {
+MODULES = {
     "robust": ("proxies.robust", "Robust"),
     "robust_released": ("proxies.robust_released", "RobustReleased"),
     "grad_norm": ("proxies.grad_norm", "GradNorm"),
@@ -47,16 +47,16 @@ _MODULES = {
     "conv_count": ("proxies.baselines", "ConvCount"),
 }
 
-_POPULATION_MODULES = {
+POPULATION_MODULES = {
     "az_nas": ("proxies.az_nas", "AzNas"),
     "r_score": ("proxies.r_score", "RScore"),
 }
 
 #: Names of all proxies of a network.
-PROXIES = tuple(_MODULES)
+PROXIES = tuple(MODULES)
 
 #: Names of all proxies that compare the networks of a population.
-POPULATION_PROXIES = tuple(_POPULATION_MODULES)
+POPULATION_PROXIES = tuple(POPULATION_MODULES)
 
 
 def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
@@ -67,12 +67,12 @@ def get_proxy(name: str, **options: Any) -> Proxy | PopulationProxy:
     :raises ValueError: an unknown name or option (with the nearest ones), or an option out of range.
     """
     base, own = parsed(name)
-    modules = {**_MODULES, **_POPULATION_MODULES}
+    modules = {**MODULES, **POPULATION_MODULES}
     if base not in modules:
         near = difflib.get_close_matches(base.lower(), modules, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise ValueError(f"unknown proxy '{base}'; {hint}expected one of {', '.join(modules)}")
-    if own and base in _POPULATION_MODULES:
+    if own and base in POPULATION_MODULES:
         raise ValueError(f"'{base}' compares networks by scores that others may share: it takes no options in its name")
     module, attribute = modules[base]
     make = getattr(importlib.import_module(module), attribute)

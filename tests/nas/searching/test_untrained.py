@@ -44,7 +44,7 @@ class TakesNone(Proxy):
 @pytest.fixture
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (TakesOne, TakesNone):
-        monkeypatch.setitem(proxies._MODULES, kind.name, (__name__, kind.__name__))
+        monkeypatch.setitem(proxies.MODULES, kind.name, (__name__, kind.__name__))
 
 
 def test_a_proxy_is_told_what_its_class_takes() -> None:
