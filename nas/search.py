@@ -1,4 +1,4 @@
-"""``python -m nas.search``: from a search space to its best cell. From Python: :class:`nas.Search`."""
+"""``python -m nas.search``: search a space for its best cell. From Python, use :class:`nas.Search`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from search_spaces.base import SearchSpace
 
 
-#: what a CPU has the time for
+#: ``--train quick`` uses these attacks on this many images, so that it is feasible on a CPU
 QUICK_ATTACKS = ("natural", "fgsm", "pgd-20")
 QUICK_SAMPLES = 1000
 
@@ -45,7 +45,7 @@ class OutputOptions:
 
 
 def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
-    """Options by name from the command line; those of a resumed run are its manifest's unless given."""
+    """Options by name, and output options. Options of a resumed run that are not given come from its manifest."""
     from nas.cli.options import resumable_options
     from nas.searching.searcher_options import options_group
 
@@ -62,7 +62,7 @@ def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command's work after the name of the program."""
+    """Run the command with the arguments ``argv``, without the program's name; returns the exit code."""
     from nas.spaces import named_space
 
     argv, space = named_space(argv)
@@ -82,7 +82,7 @@ def command(argv: Sequence[str]) -> int:
     bar = progress.SearchProgress(
         config.budget, source.objectives, source.names, search.executor.status, show=not (output.quiet or output.json)
     )
-    with contextlib.redirect_stdout(sys.stderr), bar:  # Ray prints on its own when a worker dies
+    with contextlib.redirect_stdout(sys.stderr), bar:  # Ray itself prints when a worker dies
         result = search.run(watch=bar.update)
     if output.json:
         print(json.dumps(result_to_json(result, source.space)))
@@ -96,7 +96,7 @@ def command(argv: Sequence[str]) -> int:
 def train_and_attack(
     config: SearchConfig, output: OutputOptions, run: Path, space: SearchSpace[Any] | None = None
 ) -> int:
-    """Trains the best cell of ``run`` on the images of the search, and attacks it; goes on with what was begun."""
+    """Train the best cell of ``run`` on the images of the search, then attack it. An earlier training is resumed."""
     from nas import attack, train
     from nas.training.directory import holds_training
 
@@ -127,7 +127,7 @@ def _test_images(config: SearchConfig) -> int:
 
 
 def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """The object that ``--json`` prints."""
     from nas.searching.search import best_to_json
 
     return {
@@ -140,7 +140,7 @@ def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, A
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 (the search stopped), 2 (a user's slip) or 130 (interrupted)."""
+    """Run the command; the exit code is 0, 1 (the search stopped), 2 (a user's error) or 130 (interrupted)."""
     from nas.cli.options import run_command
 
     return run_command(command, argv)

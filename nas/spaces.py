@@ -1,7 +1,8 @@
-"""Search spaces by name, and those that users bring: given as objects, or imported where the command line names them.
+"""Search spaces by name, and users' own spaces, which are given as objects or as ``module:Class`` on the command line.
 
-A run directory or a checkpoint holds the name of its space and, of a user's space, a fingerprint. Neither is ever
-imported: whoever reads the file gives the space, and the fingerprint tells whether it is the same.
+A run directory or a checkpoint stores the name of its space and, for a user's own space, a fingerprint. Nothing is ever
+imported because such a file names it: the caller gives the space again, and the fingerprint shows whether it is the
+same.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from nas.errors import UserError, as_user_error
 from search_spaces import SPACES, get_space
 from search_spaces.base import NetworkSpec, SearchSpace, unknown_name
 
-#: where a run's manifest and a stored architecture hold the fingerprint of a user's space
+#: key of the fingerprint of a user's own space, in a run's manifest and in a stored architecture
 FINGERPRINT = "space_fingerprint"
-SAMPLES = 4  # genotypes that a fingerprint is made of
+SAMPLES = 4  # number of genotypes that a fingerprint is computed from
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceOptions:
-    """For commands that read a trained model."""
+    """The option of commands that read a trained model."""
 
     space: str | None = option(None, "search space of the model, where it is your own: module:Class, which is imported")
 
@@ -35,10 +36,10 @@ class SpaceOptions:
 def known_space(
     name: str, given: SearchSpace[Any] | None = None, fingerprint: str | None = None
 ) -> SearchSpace[Any]:
-    """The space called ``name``: ``given``, or one of this program's.
+    """The space called ``name``: ``given``, or the program's own space of that name if ``given`` is None.
 
-    :param fingerprint: of the space that a run or a checkpoint was made in; None of one of this program's.
-    :raises UserError: there is no such space, or it is another than that of the fingerprint.
+    :param fingerprint: that of the space in which a run or a checkpoint was made; None for one of the program's spaces.
+    :raises UserError: there is no such space, or its name or fingerprint is a different one.
     """
     if given is None and name not in SPACES:
         raise unknown_space("search space", name, SPACES)
@@ -56,18 +57,19 @@ def known_space(
 
 
 def unknown_space(kind: str, name: str, names: Iterable[str]) -> UserError:
-    """The error for a name that none of ``names`` is, but that a user's space may have."""
+    """The error for a space that is not one of ``names``; the message says how to give a space of one's own."""
     return UserError(
         f"{unknown_name(kind, name, names)}; one of your own is given as --space module:Class, or space= from Python"
     )
 
 
 def own_fingerprint(space: SearchSpace[Any]) -> str | None:
-    """16 hexadecimal digits that change with what a user's space samples, writes and builds; None of another space.
+    """The fingerprint of a user's own space, 16 hexadecimal digits; None for one of the program's spaces.
 
-    They are a hash over notation, canonical key and cost of a few genotypes drawn from a fixed seed.
+    It is a hash over the notation, the canonical key, and the parameters and MACs of a few genotypes drawn with a fixed
+    seed, so it changes when the space samples, writes or builds differently.
 
-    :raises UserError: the space cannot tell what its standard network costs.
+    :raises UserError: the space cannot compute the cost of its standard network.
     """
     if space.name in SPACES and type(get_space(space.name)) is type(space):
         return None
@@ -81,11 +83,12 @@ def own_fingerprint(space: SearchSpace[Any]) -> str | None:
 
 
 def named_space(argv: Sequence[str]) -> tuple[list[str], SearchSpace[Any] | None]:
-    """The words of a command line with the space's name after ``--space``, and the space; None where none is named.
+    """The space given by ``--space``, and the arguments with the name of the space in place of ``module:Class``.
 
-    ``--space module:Class`` is imported. That holds for the command line alone: neither a file of ``--config`` nor a
-    run directory can name what is imported.
+    The space is None if ``argv`` has no ``--space``. ``module:Class`` is imported only if it is given as an argument:
+    neither a file given by ``--config`` nor a run directory can cause an import.
 
+    :returns: the arguments, and the space.
     :raises UserError: there is no such space.
     """
     words = [part for word in argv for part in (["--space", word[8:]] if word.startswith("--space=") else [word])]
@@ -98,7 +101,7 @@ def named_space(argv: Sequence[str]) -> tuple[list[str], SearchSpace[Any] | None
 
 
 def _imported(text: str) -> SearchSpace[Any]:
-    """The space that ``module:Class`` makes without arguments, or that ``module:object`` is."""
+    """The space given by ``module:Class``, which is called without arguments, or by ``module:object``."""
     module, _, name = text.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""Progress bars as every command of the project shows them."""
+"""The progress bars of all commands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ B = TypeVar("B", bound="Bars")
 
 
 class Bars:
-    """Bars on the error stream. The first update has to start them, so that an early error stands alone.
+    """Progress bars on the error stream. A subclass calls :meth:`start` at its first update, not before, so that
+    nothing is shown when a command fails early.
 
-    :param title: a line above them.
+    :param title: a line above the bars.
     """
 
     def __init__(self, *columns: ProgressColumn, show: bool, title: str = ""):

@@ -1,4 +1,4 @@
-"""Fields of a configuration dataclass, and where two configurations differ."""
+"""The fields of configuration dataclasses, and the differences between two configurations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from nas.cli.bounds import flag
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A configuration field: what the command line needs to know stands beside it."""
+    """A field of a configuration, with its help text and other metadata for the command line."""
     return dataclasses.field(default=default, metadata={"help": help, **metadata})
 
 
 def options_of(group: Any) -> list[dataclasses.Field[Any]]:
-    """The fields of a dataclass that are options: those that can be given and have a help text."""
+    """The fields of a dataclass that are options: those that ``__init__`` takes and that have a help text."""
     return [field for field in dataclasses.fields(group) if field.init and "help" in field.metadata]
 
 
@@ -28,7 +28,7 @@ class Configuration(Protocol):
 
 
 def differences(stored: dict[str, Any], config: Configuration) -> list[str]:
-    """Where a configuration differs from a stored one in a way that would change the history: ``--seed 1 (was 0)``."""
+    """The differences from a stored configuration that would change the history, such as ``--seed 1 (was 0)``."""
     free = {field.name for field in dataclasses.fields(config) if field.metadata.get("free") or not field.init}
     return [
         f"{flag(name)} {value} (was {stored.get(name)})"

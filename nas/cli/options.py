@@ -1,4 +1,4 @@
-"""What every command of the project shares: its parser, made from a configuration dataclass, and its exit codes."""
+"""What all commands share: the parser, which is made from configuration dataclasses, and the exit codes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ INTERRUPTED = 130
 
 
 class CommandParser(jsonargparse.ArgumentParser):
-    """Reports a slip in one line that names the flag, what was got and what was expected."""
+    """A parser whose errors are one line that names the flag, the value given and the values expected."""
 
-    expected: dict[str, str]  # by field name
+    expected: dict[str, str]  # field name -> the values that its flag takes, in words
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = " ".join(message.split())
@@ -48,7 +48,7 @@ class CommandParser(jsonargparse.ArgumentParser):
 
 
 def _load_yaml_or_manifest(text: str) -> Any:
-    """A configuration file; of a run's manifest, the configuration inside it."""
+    """The options in a configuration file. Of a run's manifest, this is the configuration inside it."""
     loaded = yaml.safe_load(text)
     return loaded["configuration"] if isinstance(loaded, dict) and "configuration" in loaded else loaded
 
@@ -73,7 +73,7 @@ def make_parser(program: str, description: str, groups: Groups) -> CommandParser
 
 
 def _in_words(hint: Any) -> str:
-    """What a flag of that type takes."""
+    """The values that a flag of this type takes, in words."""
     kinds = typing.get_args(hint) or (hint,)
     for kind in (hint, *kinds):
         if typing.get_origin(kind) is Literal:
@@ -83,9 +83,9 @@ def _in_words(hint: Any) -> str:
 
 
 def check_config_files(argv: Sequence[str], names: Iterable[str]) -> None:
-    """Look through the files of ``--config`` beforehand, as the parser's own messages do not name them.
+    """Check the files given by ``--config`` before they are parsed, since the parser's own errors do not name the file.
 
-    :raises UserError: one cannot be read, is not YAML, or holds an option that does not exist.
+    :raises UserError: a file cannot be read, is not YAML, or holds an option that does not exist.
     """
     known = list(names)
     for before, word in zip(["", *argv], argv, strict=False):
@@ -112,7 +112,7 @@ def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None
         arguments.add_argument(flag(field.name), action="store_true", help=help_text)
         return
     if typing.get_origin(hint) is tuple:
-        # a text alone: what a file may say for a list of one
+        # str: a file may give a single text instead of a list
         arguments.add_argument(
             flag(field.name),
             type=list[str] | str | None,
@@ -121,14 +121,14 @@ def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None
             metavar=field.name.upper(),
         )
         return
-    if field.default is None:  # not given, whatever the configuration then makes of it
+    if field.default is None:  # None means: not given
         hint = hint | None
     extra = {"nargs": "?", "const": field.metadata["const"]} if "const" in field.metadata else {}
     arguments.add_argument(flag(field.name), type=hint, default=field.default, help=help_text, **extra)
 
 
 def join_repeated(argv: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Repeated flags as one: ``--proxy a --proxy b`` becomes ``--proxy=["a", "b"]``."""
+    """The arguments with repeated flags joined into one: ``--proxy a --proxy b`` becomes ``--proxy=["a", "b"]``."""
     rest: list[str] = []
     values: dict[str, list[str]] = {}
     words = iter(argv)
@@ -155,16 +155,17 @@ def _as_list(value: str) -> list[str]:
 
 
 def pick(group: type[C], values: Any) -> C:
-    """The dataclass from the parser's values."""
+    """An object of the dataclass, with the parser's values."""
     return group(**{field.name: getattr(values, field.name) for field in options_of(group)})
 
 
 def parse_options(
     argv: Sequence[str], program: str, description: str, groups: Groups, repeated: Sequence[str] = ()
 ) -> Any:
-    """The options by name, for :func:`pick`.
+    """The parsed options, from which :func:`pick` makes dataclasses.
 
-    :param groups: title and dataclass of each. :param repeated: flags that may stand several times.
+    :param groups: title and dataclass of each group of options.
+    :param repeated: flags that may be given several times.
     """
     parser, words = _opened(argv, program, description, groups, repeated)
     return parser.parse_args(words)
@@ -173,7 +174,7 @@ def parse_options(
 def _opened(
     argv: Sequence[str], program: str, description: str, groups: Groups, repeated: Sequence[str]
 ) -> tuple[CommandParser, list[str]]:
-    """The parser, and the words that it is to read; the files among them have been looked through."""
+    """The parser, and the arguments that it is to parse; the files given by ``--config`` have been checked."""
     words = join_repeated(argv, repeated)
     parser = make_parser(program, description, groups)
     check_config_files(words, parser.expected)
@@ -189,7 +190,7 @@ def parse_resumable(
     default_out: Callable[[C], str] | None = None,
     read: Callable[[Path], dict[str, Any]] | None = None,
 ) -> tuple[C, Output, Path | None]:
-    """As :func:`resumable_options`, with the configuration made of the options."""
+    """Like :func:`resumable_options`, but returns the options as an object of the configuration dataclass."""
     (_, configuration), output = groups
 
     def make(options: dict[str, Any]) -> C:
@@ -212,14 +213,16 @@ def resumable_options(
     default_out: Callable[[dict[str, Any]], str] | None = None,
     read: Callable[[Path], dict[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], Output, Path | None]:
-    """Options by name and output options of a command with ``--out`` and ``--resume``, and the directory to go on in.
+    """Parse the arguments of a command with ``--out`` and ``--resume``.
 
-    Options of a resumed run are its manifest's unless given.
+    Options of a resumed run that are not given are taken from its manifest.
 
-    :param groups: title and dataclass of the configuration's options. :param output_group: of the output's, with
-        ``resume`` and perhaps ``out``. :param repeated: flags that may stand several times.
-    :param default_out: the directory for options where none is named.
-    :param read: gives the manifest of a directory, by default that of a search.
+    :param groups: title and dataclass of each group of the configuration's options.
+    :param output_group: title and dataclass of the output options, which have ``resume`` and may have ``out``.
+    :param repeated: flags that may be given several times.
+    :param default_out: returns the directory to resume in for these options, if none is given.
+    :param read: reads the manifest of a directory; by default that of a search.
+    :returns: the options by name, the output options, and the directory to resume in (None without ``--resume``).
     """
     from nas.runs.directory import read_manifest
 
@@ -242,7 +245,7 @@ def resumable_options(
     stored = (read or read_manifest)(Path(chosen))["configuration"]
     parser.set_defaults({field.name: stored[field.name] for field in fields if field.name in stored})
     options = by_name(parser.parse_args(words))
-    for field in fields:  # what another option given now makes useless is not kept
+    for field in fields:  # drop stored options that have no effect with the options given now
         needed, *values_needed = field.metadata.get("only_with", (None,))
         if needed and options[needed] not in values_needed:
             parser.set_defaults({field.name: field.default})
@@ -250,11 +253,14 @@ def resumable_options(
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """The exit code of ``command``; a user's slip is one line on the error stream, SIGTERM acts as Ctrl-C."""
+    """Run ``command`` and return its exit code.
+
+    A user's error is printed as one line on the error stream. SIGTERM acts like Ctrl-C.
+    """
     previous = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # not the main thread
+    except ValueError:  # signal handlers can only be set in the main thread
         pass
     try:
         return command(sys.argv[1:] if argv is None else argv)

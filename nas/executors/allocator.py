@@ -1,8 +1,8 @@
 """Keep freed memory in the process between candidates.
 
-Every candidate allocates and frees some hundred megabytes of activations. glibc hands such blocks back to the kernel
-and fetches them again page by page: tens of thousands of page faults a candidate, against under a thousand when it
-keeps them (one thread, 16 channels, 8 layers). Where there is no glibc, nothing is done.
+Scoring a candidate allocates and frees some hundred megabytes of activations. By default, glibc returns such blocks to
+the kernel and gets them back page by page. This costs tens of thousands of page faults per candidate, but under a
+thousand if glibc keeps the blocks (one thread, 16 channels, 8 layers). Without glibc, nothing is done.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import functools
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # what glibc accepts on 64-bit machines
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # the maximum that glibc accepts on 64-bit machines
 _NEVER = 2**31 - 1
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep freed blocks in one arena of its heap; whether it was there to be asked."""
+    """Tell glibc to keep freed blocks in a single arena of its heap. Returns whether glibc accepted all settings."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):

@@ -1,4 +1,4 @@
-"""The options that say where work is done, as the configurations that have them share them."""
+"""Checks of the options for executors, shared by the configurations that have these options."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nas.cli.bounds import flag
 from nas.errors import UserError, unknown
 from nas.executors import EXECUTORS
 
-#: What an option that only Ray has a use for is declared with.
+#: Value of the metadata ``only_with`` for options that only the executor ``ray`` uses.
 RAY = ("executor", "ray")
 
 
 def check_executor(config: Any) -> None:
-    """:raises UserError: ``--executor``, and the options that say what its workers have, cannot be."""
+    """:raises UserError: ``--executor`` is unknown, or an option of its workers has an invalid value or no effect."""
     if config.executor not in EXECUTORS:
         raise unknown("executor", str(config.executor), EXECUTORS)
     if config.executor != "ray":

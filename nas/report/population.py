@@ -1,4 +1,6 @@
-"""The scores of a run that compare its candidates: not in trials.jsonl, made anew of those that are."""
+"""The scores that compare the candidates of a run. They are not stored in trials.jsonl; they are computed from the
+scores that are.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from searchers.base import Trial
 
 
 def known_components(entry: Any) -> list[str]:
-    """The components of a manifest's proxy that compares candidates and that this program knows, else none."""
+    """The names of the components of a manifest's proxy, if it compares candidates and is known to this program.
+
+    Otherwise the list is empty.
+    """
     if not isinstance(entry, dict) or entry.get("name") not in POPULATION_PROXIES:
         return []
     parts = entry.get("components")
@@ -20,7 +25,10 @@ def known_components(entry: Any) -> list[str]:
 
 
 def with_population_scores(trials: tuple[Trial[str], ...], manifest: dict[str, Any]) -> tuple[Trial[str], ...]:
-    """The trials, with the scores that those of them have which have all finite components."""
+    """The trials, with the added scores that compare candidates.
+
+    A trial gets such a score if its status is ok and the scores that it is computed from are all finite.
+    """
     entries = manifest.get("proxies")
     for entry in entries if isinstance(entries, list) else []:
         if not (names := known_components(entry)):

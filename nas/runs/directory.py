@@ -1,9 +1,9 @@
-"""The run directory: what a search leaves behind, and what it resumes from.
+"""The run directory: the files that a search writes, and from which it can be resumed.
 
-``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one trial a
-line, flushed at once), ``best.json``, ``report.html``; of a searcher that has a state, ``searcher.pt`` (see
-:mod:`nas.runs.searcher_state`). Nothing in a run directory is ever unpickled or executed. One process at a time may
-write to it; the lock is released however that process ends.
+It holds ``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one
+trial a line, each flushed at once), ``best.json`` and ``report.html``; if the searcher has a state, also
+``searcher.pt`` (see :mod:`nas.runs.searcher_state`). Nothing in a run directory is ever unpickled or executed. Only one
+process at a time may write to it. Its lock is released in whatever way that process ends.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ TRIALS = "trials.jsonl"
 BEST = "best.json"
 STATE = "searcher.pt"
 FORMAT = 1
-#: Reading a genotype takes a third of a millisecond, and a searcher needs few of a long history's.
+#: The genotypes of a longer history are parsed only on demand: parsing one takes a third of a millisecond, and a
+#: searcher needs few of them.
 EAGER_TRIALS = 10_000
 
 
 class RunDirectory(Generic[G]):
-    """One run's files, locked while the object is open.
+    """The files of one run, locked while the object is open.
 
-    :param path: created where it does not exist.
-    :raises UserError: it cannot be written, or another process writes to it.
+    :param path: the directory, which is created if it does not exist.
+    :raises UserError: the directory cannot be written, or another process holds its lock.
     """
 
     def __init__(self, path: Path, space: SearchSpace[G]):
@@ -52,21 +53,21 @@ class RunDirectory(Generic[G]):
         self._lock.release()
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Replace the manifest, whole or not at all."""
+        """Replace the manifest atomically."""
         write_json(self.path / MANIFEST, {"format": FORMAT, **manifest})
 
     def write_best(self, best: dict[str, Any]) -> None:
-        """Replace ``best.json``, whole or not at all."""
+        """Replace ``best.json`` atomically."""
         write_json(self.path / BEST, best)
 
     def write_state(self, state: dict[str, Any], trials: int) -> None:
-        """Replace the searcher's state, whole or not at all; see :func:`nas.runs.searcher_state.write_state`."""
+        """Replace the searcher's state atomically; see :func:`nas.runs.searcher_state.write_state`."""
         from nas.runs.searcher_state import write_state
 
         write_state(self.path / STATE, state, trials)
 
     def read_state(self) -> tuple[dict[str, Any], int] | None:
-        """The searcher's state and the number of trials that it covers; None where none is stored."""
+        """The searcher's state and the number of trials that it covers; None if no state is stored."""
         if not (self.path / STATE).exists():
             return None
         from nas.runs.searcher_state import read_state
@@ -74,33 +75,34 @@ class RunDirectory(Generic[G]):
         return read_state(self.path / STATE)
 
     def append(self, trial: Trial[G]) -> None:
-        """Add one finished trial; it survives the end of this process at any later moment."""
+        """Add one finished trial. Once this returns, the trial is kept even if the process is killed."""
         self._trials.append(trial_to_json(trial, self.space))
 
     def count_trials(self) -> int:
-        """How many trials are stored, without reading them."""
+        """The number of stored trials, found without parsing them."""
         return self._trials.count()
 
     def read_trials(self) -> list[Trial[G]]:
-        """All stored trials in id order. A last line that the end of a process tore is removed from the file.
+        """All stored trials in id order. A last line that a killed process left incomplete is removed from the file.
 
-        Of more than ``EAGER_TRIALS`` the genotypes are read when they are asked for.
+        If there are more than ``EAGER_TRIALS`` trials, each genotype is parsed when it is first accessed.
 
-        :raises UserError: any other line that is not a trial, by its number.
+        :raises UserError: another line is not a trial; the message gives the number of the line.
         """
         parse = partial(trial_from_json, space=self.space, defer=self.count_trials() > EAGER_TRIALS)
         return read_trials(self._trials, parse, repair=True)
 
 
 def holds_run(path: Path) -> bool:
-    """Whether a run was begun in ``path``."""
-    return any(os.path.exists(path / name) for name in (MANIFEST, TRIALS))  # False where it cannot be looked into
+    """Whether the directory ``path`` holds a run."""
+    return any(os.path.exists(path / name) for name in (MANIFEST, TRIALS))  # False if path cannot be read
 
 
 def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
-    """The manifest of the run in ``path``, a file called ``name``.
+    """The manifest of the run in ``path``.
 
-    :raises UserError: there is none, or it cannot be read.
+    :param name: the name of the manifest's file.
+    :raises UserError: there is no such file, or it cannot be read.
     """
     manifest, value = path / name, read_json(path / name)
     if value is None:
@@ -113,9 +115,9 @@ def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
 
 
 def read_best(run: Path) -> Trial[str] | None:
-    """The best candidate of the search in ``run``, its genotype as text; None before the search has ended.
+    """The best candidate of the search in ``run``, with its genotype as text; None before the search has ended.
 
-    :raises UserError: the file that names it cannot be read.
+    :raises UserError: ``best.json`` cannot be read.
     """
     best = read_json(run / BEST)
     try:
@@ -125,9 +127,9 @@ def read_best(run: Path) -> Trial[str] | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no such file.
+    """The object in a JSON file; None if there is no such file.
 
-    :raises UserError: it cannot be read, or holds something else.
+    :raises UserError: the file cannot be read, or does not hold a JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -143,7 +145,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write ``value`` so that a reader sees the old file or the new one, never half of it."""
+    """Write ``value`` atomically: a reader sees either the old file or the new one, never part of it."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(value, indent=2) + "\n")
     os.replace(temporary, path)

@@ -1,7 +1,7 @@
-"""A whole run directory as values: manifest.json, trials.jsonl and best.json, for those who look at a run.
+"""Reads a whole run directory (manifest.json, trials.jsonl and best.json) for reports, without changing it.
 
-A last line of trials.jsonl that a killed process left half-written is passed over. Anything else that cannot be read is
-an error that names the file and the line: a page must not quietly show part of a run.
+If a killed process left the last line of trials.jsonl incomplete, that line is skipped. Anything else that cannot be
+read raises an error that names the file and the line, so that a report never silently shows only a part of a run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from searchers.objectives import Direction
 class ScoredBy:
     """A proxy of the run, or the metric of its table.
 
-    ``recorded`` is False where the manifest does not state its direction; ``unit`` is empty where it has none;
-    ``relative`` says that it compares the candidates of the run.
+    ``recorded`` is False if the manifest does not state the direction. ``unit`` is empty for a score without a unit.
+    ``relative`` is True for a score that compares the candidates of the run.
     """
 
     name: str
@@ -35,13 +35,13 @@ class ScoredBy:
 
     @property
     def sign(self) -> int:
-        """What a score is multiplied with so that higher is better."""
+        """The factor, 1 or -1, by which a score is multiplied so that higher is better."""
         return 1 if self.direction == "maximize" else -1
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run directory holds. ``torn`` says that a half-written last line was dropped."""
+    """The content of a run directory. ``torn`` is True if an incomplete last line of trials.jsonl was skipped."""
 
     name: str
     manifest: dict[str, Any]
@@ -51,7 +51,7 @@ class RunRecord:
     torn: bool
 
     def section(self, name: str) -> dict[str, Any]:
-        """A part of the manifest that is a mapping; empty where the manifest has none."""
+        """The mapping ``name`` in the manifest; empty if the manifest has no such mapping."""
         value = self.manifest.get(name)
         return value if isinstance(value, dict) else {}
 
@@ -59,7 +59,7 @@ class RunRecord:
 def read_run(run: Path) -> RunRecord:
     """The run in the directory ``run``.
 
-    :raises nas.errors.UserError: no such run, or a file of it that is corrupt.
+    :raises nas.errors.UserError: there is no such run, or one of its files is damaged.
     """
     manifest = read_manifest(run)
     lines = JsonLines(run / TRIALS, "not a trial")
@@ -75,7 +75,9 @@ def read_run(run: Path) -> RunRecord:
 
 
 def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...]) -> tuple[ScoredBy, ...]:
-    """From the manifest; where it names none, from the scores, higher taken as better and marked as not recorded."""
+    """The proxies that the manifest names. If it names none: one for each score of the trials, with ``recorded`` False
+    and higher taken as better.
+    """
     entries = manifest.get("proxies")
     table = manifest.get("table")
     if isinstance(table, dict) and "metric" in table:
@@ -99,7 +101,7 @@ def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...
 
 
 def _expanded(entries: list[Any]) -> list[Any]:
-    """A proxy that compares candidates in a way that is not known here gives way to what it compares them by."""
+    """The entries, where each unknown proxy that compares candidates is replaced by its components."""
     return [
         part
         for entry in entries

@@ -1,6 +1,7 @@
-"""``searcher.pt``: what a searcher has learned beyond the trials of the run, and how many of them it covers.
+"""``searcher.pt``: the state of a searcher, and the number of trials that the state covers.
 
-A ``torch.save`` file of tensors and plain values, which loads with ``weights_only=True``.
+The state is what the searcher has learned beyond the trials of the run. The file is written by ``torch.save``, contains
+only tensors and plain values, and loads with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ FORMAT = 1
 
 
 def write_state(path: Path, state: dict[str, Any], trials: int) -> None:
-    """Replace the file, whole or not at all.
+    """Replace the file atomically.
 
-    :raises TypeError: the state holds something else than tensors and plain values.
+    :raises TypeError: the state holds something other than tensors and plain values.
     :raises UserError: the file cannot be written.
     """
     check_plain(state, "the searcher's state")
@@ -35,14 +36,14 @@ def write_state(path: Path, state: dict[str, Any], trials: int) -> None:
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], int]:
-    """The state, its tensors on the CPU, and the number of trials that it covers.
+    """The state, with its tensors on the CPU, and the number of trials that it covers.
 
-    :raises UserError: the file cannot be read, or holds something else.
+    :raises UserError: the file cannot be read, or does not hold a searcher's state.
     """
     content = None
     try:
         with open(path, "rb") as file:
-            if zipfile.is_zipfile(file):  # as torch.save writes it
+            if zipfile.is_zipfile(file):  # torch.save writes a zip file
                 file.seek(0)
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -58,7 +59,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def check_plain(value: Any, name: str) -> None:
-    """:raises TypeError: ``value`` is no tensor or plain value, or no list, tuple or dictionary of these."""
+    """:raises TypeError: ``value`` is not a tensor, a plain value, or a list, tuple or dictionary of these."""
     if isinstance(value, dict):
         for key, each in value.items():
             check_plain(key, f"a key of {name}")

@@ -1,4 +1,4 @@
-"""Trials as the lines of ``trials.jsonl``: the one place that writes them and that reads them back."""
+"""Converts trials to and from the lines of ``trials.jsonl``. No other module defines this format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ G = TypeVar("G")
 
 _COUNT = ((int,), "a whole number from 0", 0)
 _TEXT = ((str,), "a text", "")
-#: field -> its types, the words for them, and what it is where the field is missing
+#: field -> its types, their description for error messages, and the value of a missing field
 _FIELDS: dict[str, tuple[tuple[type, ...], str, Any]] = {
     "id": _COUNT,
     "key": _TEXT,
@@ -51,10 +51,11 @@ def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
 
 
 def trial_from_json(value: Any, space: SearchSpace[G], *, defer: bool = False) -> Trial[G]:
-    """The inverse of :func:`trial_to_json`: a trial that a search goes on with.
+    """The inverse of :func:`trial_to_json`, for a search that is resumed.
 
-    :param defer: read the genotype when it is asked for, and raise then.
-    :raises ValueError: a field is missing or wrong, a score is not finite, or the key is of another genotype.
+    :param defer: parse the genotype only when it is first accessed; its errors are raised then.
+    :raises ValueError: a field is missing or wrong, or a score is not finite.
+    :raises UserError: the key belongs to another genotype.
     """
     fields = _checked(value, complete=True)
     find_genotype = partial(_genotype, fields.pop("genotype"), fields["key"], space)
@@ -62,11 +63,12 @@ def trial_from_json(value: Any, space: SearchSpace[G], *, defer: bool = False) -
 
 
 def stored_trial(value: Any) -> Trial[str]:
-    """A trial to be looked at, its genotype as text. All fields but ``id`` and ``status`` may be missing.
+    """A trial for a report, with its genotype as text. All fields except ``id`` and ``status`` may be missing.
 
-    A score may be infinite or not a number (null): such a candidate is counted and named, never ranked.
+    A score may be infinite, or null, which is read as NaN. A report counts and lists such a candidate, but never ranks
+    it.
 
-    :raises ValueError: a field is wrong.
+    :raises ValueError: a field has a wrong value.
     """
     fields = _checked(value, complete=False)
     fields["genotype"] = fields["genotype"] or fields["key"]
@@ -111,8 +113,9 @@ def _genotype(text: str, key: str, space: SearchSpace[G]) -> G:
 def read_trials(lines: JsonLines, parse: Callable[[Any], Trial[G]], *, repair: bool) -> list[Trial[G]]:
     """All trials of a file in id order.
 
-    :param parse: makes a trial of a line's object. :param repair: remove a last line that was torn.
-    :raises UserError: a line is not a trial, or has the id of an earlier one; the line is named by its number.
+    :param parse: makes a trial from the JSON object of a line.
+    :param repair: whether to remove an incomplete last line from the file.
+    :raises UserError: a line is not a trial, or repeats an id; the message gives the number of the line.
     """
     trials: dict[int, Trial[G]] = {}
     with _without_collector():
@@ -125,7 +128,7 @@ def read_trials(lines: JsonLines, parse: Callable[[Any], Trial[G]], *, repair: b
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Inside, Python's garbage collector is off: it would walk the whole history again and again while it grows."""
+    """Turn off Python's garbage collector, which would traverse the growing list of trials again and again."""
     was_on = gc.isenabled()
     gc.disable()
     try:

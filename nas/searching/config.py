@@ -1,4 +1,4 @@
-"""The configuration of a search: every option once, with its default, its help and its bounds."""
+"""The configuration of a search: every option is declared here once, with its default, help text and bounds."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ _OPTIONAL = (
     "max_params",
     "max_macs",
     "image_size",
-)  # None: no limit, or whatever there is
+)  # may be None, which means no limit or the default
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """What a search is: with the version of the program, all that its history depends on.
+    """All options of a search. The history of a search depends on them and on the version of the program only.
 
-    Fields marked ``free`` change nothing in the history, so a resumed search may change them. Those marked
-    ``untrained`` say how untrained networks are scored, which a search on a table does not do, those ``only_with`` an
-    option's value are of no use otherwise. Space and proxies that are not given (None) follow from the rest.
-    ``searcher_options`` are those of the chosen searcher; :meth:`of` makes them of options by name.
+    Fields marked ``free`` do not affect the history, so a resumed search may change them. Fields marked ``untrained``
+    say how untrained networks are scored; a search on a table refuses them. Fields marked ``only_with`` have an effect
+    only when another option has a certain value. Where the space or the proxies are None, a default is chosen from the
+    other options. ``searcher_options`` holds the options of the chosen searcher; :meth:`of` makes it from options by
+    name.
     """
 
     space: str = option(None, "search space, or module:Class of your own (default: darts, or that of --table)")
@@ -93,14 +94,14 @@ class SearchConfig:
         free=True,
         only_with=RAY,
     )
-    searcher_options: Searcher.Options = None  # type: ignore[assignment]  # filled in: the searcher's defaults
+    searcher_options: Searcher.Options = None  # type: ignore[assignment]  # None: the searcher's defaults
 
     @classmethod
     def of(cls, space: str | SearchSpace[Any] | None = None, **options: Any) -> SearchConfig:
-        """The configuration from options by name, those of the searcher among them; the inverse of :meth:`to_json`.
+        """The configuration made from options by name, including the searcher's; the inverse of :meth:`to_json`.
 
-        :param space: decides on the channels and layers that are not given (None).
-        :raises UserError: an option that does not exist, belongs to another searcher or space, or cannot be.
+        :param space: also gives the default for channels and layers, where these are None.
+        :raises UserError: an option does not exist, belongs to another searcher or space, or has an invalid value.
         """
         known = (*(field.name for field in options_of(cls)), *all_options())
         for name in options:
@@ -126,7 +127,7 @@ class SearchConfig:
         self._check_bounds()
 
     def _fill_in(self) -> None:
-        """What is not given follows from the rest."""
+        """Replace the options that are None by the defaults that follow from the other options."""
         proxy = () if self.table is not None else DEFAULT_PROXIES
         for name, value in (("space", default_space(self.table)), ("proxy", proxy)):
             if getattr(self, name) is None:
@@ -137,7 +138,7 @@ class SearchConfig:
             raise UserError(f"--metric {self.metric} needs --table, got none")
 
     def _check_table(self) -> None:
-        """Refuse what a search on a table has no use for."""
+        """Check the space against the table, and refuse options that only apply to untrained networks."""
         from nas.tabular import find_benchmark
 
         assert self.table is not None
@@ -175,7 +176,7 @@ class SearchConfig:
 
 
 def default_space(table: str | None) -> str:
-    """The space of a search that names none: that of its table, if it has one.
+    """The space of a search that names none: the space of its table, or ``darts`` if it has no table.
 
     :raises UserError: an unknown table.
     """
@@ -187,7 +188,7 @@ def default_space(table: str | None) -> str:
 
 
 def find_space(space: str | SearchSpace[Any] | None, table: str | None) -> SearchSpace[Any]:
-    """The space itself, by its name, or that of a search that names none.
+    """The space object: ``space`` itself, the space of that name, or the default space if ``space`` is None.
 
     :raises UserError: an unknown name.
     """
@@ -197,9 +198,9 @@ def find_space(space: str | SearchSpace[Any] | None, table: str | None) -> Searc
 
 
 def network_size(space: SearchSpace[Any], options: dict[str, Any]) -> dict[str, int | None]:
-    """``channels`` and ``layers`` as given in ``options``, or as the space has them.
+    """``channels`` and ``layers`` from ``options``, or the space's defaults where they are not given.
 
-    :raises UserError: one is given that networks of the space do not have.
+    :raises UserError: one of them is given, but networks of the space have no such number.
     """
     size = {"channels": space.default_channels, "layers": space.default_layers}
     for name, default in size.items():

@@ -1,8 +1,9 @@
 """The ask / score / tell loop.
 
-The history is a function of the configuration alone: candidates are numbered in the order of proposal, the searcher is
-told whole steps in that order, and a step that was begun before is proposed again and only what is missing is scored.
-What a searcher keeps beside the trials is stored after each step (see :class:`~searchers.base.Searcher`).
+The history is a function of the configuration alone. Candidates are numbered in the order of proposal, and the searcher
+is told the trials of a step all at once, in that order. When a run is resumed within a step, the searcher proposes the
+same candidates again, and only those without a stored trial are scored. The state of a searcher that has one is stored
+after each step (see :class:`~searchers.base.Searcher`).
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from searchers.base import NoFeasibleCandidate, Searcher, Trial
 
 G = TypeVar("G")
 
-#: More than half of a row of so many trials failed: something is wrong that more candidates will not mend.
+#: The search stops when more than half of this many consecutive trials failed: scoring more candidates would not help.
 FAILURE_WINDOW = 20
 
 
 class Loop(Generic[G]):
-    """:param violation: why a candidate may not be scored, or None. :param record: keeps a finished trial.
+    """Asks the searcher for candidates, has them scored, and tells the searcher the finished trials.
 
-    :param keep: stores the state of a searcher that has one, and the number of trials that it covers.
+    :param step: number of candidates asked for at a time.
+    :param violation: returns the reason why a candidate may not be scored, or None if it may.
+    :param record: called with each newly finished trial, to store it.
+    :param keep: stores the state of a searcher that has one, with the number of trials that the state covers.
     """
 
     def __init__(
@@ -48,15 +52,15 @@ class Loop(Generic[G]):
         self.violation = violation
         self.record = record
         self.keep = keep
-        self.trials: list[Trial[G]] = []  # those told, in id order
+        self.trials: list[Trial[G]] = []  # the trials that the searcher was told, in id order
         self.reused = 0
         self._by_key: dict[str, Trial[G]] = {}
 
     def run(self, stored: Sequence[Trial[G]] = ()) -> list[Trial[G]]:
-        """All ``budget`` trials in id order, the ``stored`` ones of an interrupted run among them.
+        """All ``budget`` trials in id order, including the ``stored`` trials of an interrupted run.
 
-        :raises SearchStopped: more than half of 20 trials in a row failed.
-        :raises UserError: the constraints cannot be met, or ``stored`` is of another history.
+        :raises SearchStopped: more than half of 20 consecutive trials failed.
+        :raises UserError: no candidate meets the constraints, or ``stored`` belongs to another history.
         """
         finished = {trial.id: trial for trial in stored}
         self.check(stored)
@@ -64,7 +68,7 @@ class Loop(Generic[G]):
         while len(self.trials) < self.budget:
             start = len(self.trials)
             ids = range(start, min(start + self.step, self.budget))
-            learns = has_state and start >= self.searcher.restored  # asking may change the state, too
+            learns = has_state and start >= self.searcher.restored  # ask() may change the state, too
             if learns or not all(id in finished for id in ids):
                 self._finish_step(ids, finished)
             self._tell([finished[id] for id in ids])
@@ -73,14 +77,14 @@ class Loop(Generic[G]):
         return self.trials
 
     def _finish_step(self, ids: range, finished: dict[int, Trial[G]]) -> None:
-        """Score what is missing of a step."""
+        """Score those candidates of a step that have no trial in ``finished`` yet, and add their trials to it."""
         try:
             proposals = self.searcher.ask(len(ids))
         except NoFeasibleCandidate as error:
             raise UserError(str(error)) from None
         space = self.scorer.space
         candidates = [Candidate(id, space.canonical(g), g) for id, g in zip(ids, proposals, strict=True)]
-        first: dict[str, Candidate[G]] = {}  # of candidates with one key, the first is scored
+        first: dict[str, Candidate[G]] = {}  # by key; only the first candidate with a key is scored
         for candidate in candidates:
             stored = finished.get(candidate.id)
             if stored is not None and stored.key != candidate.key:

@@ -1,4 +1,4 @@
-"""From proxies to what is scored on each candidate, to scores that compare candidates, and to the objectives."""
+"""What the proxies of a search stand for: scores of single candidates, scores that compare candidates, objectives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ G = TypeVar("G")
 
 
 def population_scores(proxies: Sequence[Proxy | PopulationProxy]) -> tuple[PopulationScore, ...]:
-    """The scores of those proxies that compare candidates."""
+    """One score for each of the proxies that compare candidates."""
     from proxies.population import PopulationProxy
 
     return tuple(
@@ -27,7 +27,10 @@ def population_scores(proxies: Sequence[Proxy | PopulationProxy]) -> tuple[Popul
 
 
 def components(proxies: Sequence[Proxy | PopulationProxy]) -> list[Proxy]:
-    """What is scored on each candidate, by name once: of two of one name the one that was asked for by itself."""
+    """The proxies to be computed for each candidate, including the components of those that compare candidates.
+
+    Each name occurs once. A proxy in ``proxies`` takes precedence over a component with the same name.
+    """
     from proxies.population import PopulationProxy
 
     found: dict[str, Proxy] = {each.name: each for each in proxies if not isinstance(each, PopulationProxy)}
@@ -39,7 +42,7 @@ def components(proxies: Sequence[Proxy | PopulationProxy]) -> list[Proxy]:
 
 
 def objectives_of(proxies: Sequence[Proxy | PopulationProxy]) -> Objectives:
-    """One proxy: its score; several: the mean of the ranks that they give."""
+    """The objective of a search: the score of its only proxy, or the mean rank over several proxies."""
     relative = {each.proxy: each for each in population_scores(proxies)}
     if not relative and len(proxies) > 1:
         return RankSum({each.name: each.direction for each in proxies})
@@ -48,7 +51,10 @@ def objectives_of(proxies: Sequence[Proxy | PopulationProxy]) -> Objectives:
 
 
 def with_scores(trials: Sequence[Trial[G]], relative: Sequence[PopulationScore]) -> list[Trial[G]]:
-    """The trials, those of status ok with their scores among all distinct ones of them."""
+    """The trials, where those of status ok also have the scores ``relative``.
+
+    These scores compare the trials that have status ok; of trials with the same key, only the first is compared.
+    """
     if not relative:
         return list(trials)
     compared = distinct(trials)

@@ -1,4 +1,4 @@
-"""What a user sees of a search: the progress bar and the table of the best cells."""
+"""What a search prints: the progress bar and the table of the best cells."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from nas.searching.search import SearchResult
 
 
-#: between two drawings of the bar
+#: time between two updates of the bar
 DRAW_SECONDS = 0.1
 
 
 class StatusColumn(ProgressColumn):
-    """What the executor says of itself at the moment."""
+    """The current status of the executor, in its own words."""
 
     def __init__(self, status: Callable[[], str]):
         super().__init__()
@@ -47,7 +47,7 @@ class StatusColumn(ProgressColumn):
 
 
 class SearchProgress(Bars):
-    """A bar with rate, best score and time left; ``update`` takes each finished trial."""
+    """A bar with rate, best score and time left; :meth:`update` is to be called with each finished trial."""
 
     def __init__(
         self, budget: int, objectives: Objectives, names: Sequence[str], status: Callable[[], str], *, show: bool
@@ -79,14 +79,17 @@ class SearchProgress(Bars):
         super().__exit__(*exception)
 
     def update(self, trial: Trial[Any]) -> None:
-        """Count one finished trial; the first one shows the bar."""
+        """Count one finished trial. The first call shows the bar."""
         self.start()
         self._unseen.append(trial)
         if self._show and time.monotonic() - self._drawn >= DRAW_SECONDS:
             self._draw()
 
     def _draw(self) -> None:
-        """Show what has been finished so far; a resumed search has a long history to begin with."""
+        """Update the bar with all trials finished since the last update.
+
+        They are taken together, since a resumed search begins with all its stored trials at once.
+        """
         advance, self._drawn = len(self._unseen), time.monotonic()
         self._failed += sum(trial.status == "failed" for trial in self._unseen)
         contenders = [trial for trial in self._unseen if trial.status == "ok"]
@@ -108,10 +111,10 @@ def format_score(score: float) -> str:
 
 
 def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig) -> None:
-    """The best cells as a table, what was counted, and where the run lies."""
+    """Print the best cells as a table, then the counts of the search and the paths of the run and its report."""
     console = Console()
     columns = {name: [format_score(trial.scores[name]) for trial in result.top] for name in source.shown}
-    columns["params"] = [f"{trial.params:,}" for trial in result.top]  # once, where they are the score, too
+    columns["params"] = [f"{trial.params:,}" for trial in result.top]  # replaces a score of this name
     columns["MACs"] = [f"{trial.macs / 1e6:.1f} M" for trial in result.top]
     table = Table(title=f"best of {result.summary['trials']} {config.space} cells", title_justify="left")
     table.add_column("", justify="right", min_width=1)
@@ -121,7 +124,7 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
     for place, row in enumerate(zip(*columns.values(), strict=True), start=1):
         table.add_row(str(place), *row)
     console.print(table)
-    cells = [source.space.format(trial.genotype) for trial in result.top]  # in one piece each, to be copied
+    cells = [source.space.format(trial.genotype) for trial in result.top]  # not wrapped, to be copied
     best = [f"{f'{place}:' if place > 1 else 'best:':7} {cell}" for place, cell in enumerate(cells, start=1)]
     about = [f"table:  {source.about}"] if source.about else []
     about += ["rows:   by the mean rank of the scores, each in its own direction"] if len(source.shown) > 1 else []

@@ -17,9 +17,9 @@ Violation = Callable[[Any], "str | None"]
 
 
 def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[Any], Violation]:
-    """A new searcher, and what says why a candidate may not be scored (None where it may).
+    """A new searcher, and a function that returns why a candidate may not be scored, or None if it may.
 
-    :raises UserError: an unknown searcher, or a constraint that cannot be read.
+    :raises UserError: the searcher is unknown, or a constraint cannot be read.
     """
     searcher = as_user_error(lambda: get_searcher(config.searcher))
 
@@ -48,7 +48,7 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
 
 
 def check_reachable(config: SearchConfig, searcher: Searcher[Any]) -> None:
-    """Refuse constraints that no draw meets, naming them."""
+    """:raises UserError: ``max_draws`` draws in a row all violated the constraints; the message lists them."""
     limits = [flag(name) + f" {getattr(config, name)}" for name in ("max_params", "max_macs") if getattr(config, name)]
     tables = [] if config.table is None else [f"--table {config.table}"]
     try:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 class ScoreSource(ABC):
-    """Made from the configuration alone; :meth:`prepare` then reads what scoring needs.
+    """Where the scores of candidates come from. No data is read until :meth:`prepare` is called.
 
-    ``names`` are the scores of a trial, ``objectives`` are made of them; ``relative`` are scores that the trials
-    have among each other only. ``spec`` are the networks whose parameters and MACs are given; before :meth:`prepare`
-    only its channels and layers hold. ``about`` is a line for the user, empty where there is nothing to add.
+    ``names`` are the scores of a trial, and ``objectives`` are computed from them. ``relative`` are scores that compare
+    the trials of a run with each other. ``spec`` is the size of the networks whose parameters and MACs are counted;
+    before :meth:`prepare` only its channels and layers are valid. ``about`` is one line of further information for the
+    user, or empty.
     """
 
     space: SearchSpace[Any]
@@ -36,30 +37,30 @@ class ScoreSource(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Read images or tables.
+        """Read the images or the table.
 
-        :raises UserError: they are missing or damaged, or not what the configuration asks for.
+        :raises UserError: the files are missing or damaged, or are not what the configuration asks for.
         """
 
     def refusal(self, genotype: Any) -> str | None:
-        """Why a genotype can have no score, so that it must not be proposed; None where it can have one."""
+        """The reason why a genotype has no score and must not be proposed; None if it has one."""
         return None
 
     @abstractmethod
     def scorer(self) -> CandidateScorer[Any]:
-        """What scores candidates, after :meth:`prepare`."""
+        """The object that scores candidates; available after :meth:`prepare`."""
 
     @abstractmethod
     def executor(self) -> Executor:
-        """Where the scorer runs."""
+        """The executor that runs the scorer."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of the scores and of the data behind them, after :meth:`prepare`."""
+        """The manifest's entries about the scores and the data they are computed from; after :meth:`prepare`."""
 
     @abstractmethod
     def identity(self, manifest: dict[str, Any]) -> dict[str, str]:
-        """By its name in words, what must be the same in a manifest when its run is resumed.
+        """The values in ``manifest`` that must not change when the run is resumed, by the name used in messages.
 
-        :raises KeyError: or TypeError, where the manifest does not hold it.
+        :raises KeyError: or TypeError, if the manifest does not contain them.
         """

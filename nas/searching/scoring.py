@@ -1,4 +1,4 @@
-"""``Scorer``: from a candidate to a trial. Picklable, and the same in any process and thread."""
+"""``Scorer`` computes the trial of a candidate. It can be pickled; its scores are the same in any process or thread."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from searchers.base import Trial
 
 G = TypeVar("G")
 
-# Weights are drawn from torch's global generator; threads take turns.
+# Held while weights are drawn from torch's global generator, so that threads do not disturb each other.
 _GLOBAL_GENERATOR = threading.Lock()
 
 
 class Scorer(Generic[G]):
     """Scores candidates on one batch.
 
-    A score depends on the canonical key, the run's seed, the batch and the options, on nothing else: the network built
-    is that of the key itself, its weights drawn from :func:`candidate_seed` on the CPU.
+    A score depends on the canonical key, the run's seed, the batch and the options, and on nothing else: the network is
+    built from the key itself, and its weights are drawn on the CPU with the seed :func:`candidate_seed`.
 
     :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
     """
@@ -53,7 +53,7 @@ class Scorer(Generic[G]):
 
     @cached_property
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """The images and labels on the device, which may be another machine's than the one that made the scorer."""
+        """The images and labels on the device, copied at first use: a scorer may be sent to another machine."""
         images = self.images.to(self.device).contiguous(memory_format=torch.channels_last)
         return images, self.labels.to(self.device)
 
@@ -69,7 +69,7 @@ class Scorer(Generic[G]):
         return self.device.type == "cpu"
 
     def __call__(self, candidate: Candidate[G]) -> Trial[G]:
-        """The finished trial; a network that raises, runs out of memory or has no finite score gives a failed one."""
+        """The finished trial. Its status is failed if the network raises, runs out of memory or has no finite score."""
         started = time.perf_counter()
         seed = candidate_seed(self.seed, candidate.key)
         result: dict[str, Any] = {}
@@ -81,7 +81,7 @@ class Scorer(Generic[G]):
             probe.plan(self.proxies)
             result = {**result, "scores": {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}}
             result["status"] = "ok"
-        except Exception as error:  # the candidate's fault must not end the search; its reason is kept
+        except Exception as error:  # a failed candidate must not end the search; the trial keeps the reason
             result = {**result, "status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""``Search``: from a search space to its best cell.
+"""``Search`` searches a space for its best cell.
 
 From Python::
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from nas.cli.fields import differences
 from nas.errors import SearchStopped, UserError, as_user_error
 from nas.searching.config import SearchConfig, find_space
-from nas.searching.proposals import check_reachable, make_searcher
+from nas.searching.proposals import Violation, check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 
@@ -33,16 +33,18 @@ if TYPE_CHECKING:
     from proxies.base import Proxy
     from proxies.population import PopulationProxy
     from search_spaces.base import SearchSpace
-    from searchers.base import Trial
+    from searchers.base import Searcher, Trial
+
+    Watch = Callable[[Trial[Any]], None]
 
 TOP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search found: ``top`` is best first, ``trials`` in order of proposal.
+    """What a search found: ``top`` is best first, ``trials`` are in the order of proposal.
 
-    ``best`` and ``top`` have the scores that compare candidates as well, among all of the run.
+    ``best`` and ``top`` also have the scores that compare candidates, computed over all candidates of the run.
     """
 
     best: Trial[Any]
@@ -56,17 +58,17 @@ class SearchResult:
 class Search:
     """One search: a space, a searcher, proxies, a budget.
 
-    :param space: a name, or a :class:`~search_spaces.base.SearchSpace`; by default ``darts``, or that of a table.
-    :param searcher: a name; further options are :class:`~nas.searching.config.SearchConfig`'s and the searcher's own,
-        such as ``population`` of ``regularized_evolution``.
+    :param space: a name, or a :class:`~search_spaces.base.SearchSpace`; by default ``darts``, or the table's space.
+    :param searcher: a name. ``options`` are the fields of :class:`~nas.searching.config.SearchConfig` and the
+        searcher's own options, such as ``population`` of ``regularized_evolution``.
     :param proxies: a name, a :class:`~proxies.base.Proxy` or :class:`~proxies.population.PopulationProxy` object, or
-        several of them; several are combined by rank.
-        By default ``robust``, with ``table`` and ``metric`` among the options none: the table's accuracies count.
+        several of them, which are combined by rank. By default ``robust``; none with the option ``table``, where the
+        table's accuracies are the scores.
     :param executor: a name, or an :class:`~nas.executors.base.Executor` object.
     :param out: run directory, by default a new one in ``runs/``.
-    :param resume: go on with the run in ``out``.
+    :param resume: whether to resume the run in ``out``.
     :param report: whether to write ``report.html``.
-    :raises UserError: an option that cannot be, in one line.
+    :raises UserError: an option is unknown or has an invalid value; the message is one line.
     """
 
     def __init__(
@@ -97,68 +99,72 @@ class Search:
         if resume and out is None:
             raise UserError("resume needs the run directory, got no out")
 
-    def run(self, watch: Callable[[Trial[Any]], None] | None = None) -> SearchResult:
-        """Search to the end of the budget; what is finished is on disk at every moment.
+    def run(self, watch: Watch | None = None) -> SearchResult:
+        """Search until the budget is used. Each trial is written to the run directory as soon as it is finished.
 
-        :param watch: called with each finished trial, the stored ones of a resumed run included.
+        :param watch: called with each finished trial, including the stored trials of a resumed run.
         :raises SearchStopped: most candidates fail, or none has a score.
         :raises KeyboardInterrupt: with a message that says how to resume.
         """
         from nas.runs.directory import RunDirectory, new_run_path
-        from nas.searching.loop import Loop
 
         config, source = self.config, self.source
         path = self.out or new_run_path(
             Path("runs"), f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
         )
         self._check_path(path)
-        make_searcher(config, source)  # a slip in its options shows before images are read
+        make_searcher(config, source)  # checks its options before images are read
         source.prepare()
         searcher, violation = make_searcher(config, source)
-        if not self.resume:  # constraints that nothing meets leave no run behind
-            check_reachable(config, make_searcher(config, source)[0])  # of another one, as asking may teach a searcher
+        if not self.resume:  # refuse constraints that nothing meets before a run directory is made
+            check_reachable(config, make_searcher(config, source)[0])  # a separate one: ask() may change its state
         with RunDirectory(path, self.space) as run, self.executor:
-            self._check_path(path)  # once more: nobody else can write now
-            manifest = self._manifest(path)
-            stored = run.read_trials() if self.resume else []
-            if self.resume and (kept := run.read_state()):
-                as_user_error(partial(searcher.restore, *kept))
-            if len(stored) >= config.budget and self.resume:  # nothing will be scored
-                manifest["resumed"].pop()
+            return self._run_in(run, searcher, violation, watch)
 
-            def record(trial: Trial[Any]) -> None:
-                run.append(trial)
-                if watch is not None:
-                    watch(trial)
+    def _run_in(
+        self, run: RunDirectory[Any], searcher: Searcher[Any], violation: Violation, watch: Watch | None
+    ) -> SearchResult:
+        """Begin or resume the run in the locked directory, and finish it."""
+        from nas.searching.loop import Loop
 
-            loop = Loop(
-                searcher, source.scorer(), self.executor,
-                budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
-                keep=run.write_state,
-            )  # fmt: skip
-            loop.check(stored)
-            if len(stored) < config.budget:
-                self.executor.open(loop.scorer)  # or there is nowhere to run, and no run is begun
-            if not self.resume:
-                manifest["executor"] = self.executor.facts()
-            for trial in stored:
-                if watch is not None:
-                    watch(trial)
-            run.write_manifest(manifest)
-            try:
-                return self._finish(run, loop, manifest, stored)
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"interrupted after {run.count_trials()} of {config.budget} candidates; to go on:"
-                    f" python -m nas.search --resume {shlex.quote(str(path))}"
-                ) from None
+        config, path = self.config, run.path
+        self._check_path(path)  # again, now that no other process can write to it
+        manifest = self._manifest(path)
+        stored = run.read_trials() if self.resume else []
+        if self.resume and (kept := run.read_state()):
+            as_user_error(partial(searcher.restore, *kept))
+        if len(stored) >= config.budget and self.resume:  # nothing will be scored
+            manifest["resumed"].pop()
+
+        def record(trial: Trial[Any]) -> None:
+            run.append(trial)
+            if watch is not None:
+                watch(trial)
+
+        loop = Loop(
+            searcher, self.source.scorer(), self.executor,
+            budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
+            keep=run.write_state,
+        )  # fmt: skip
+        loop.check(stored)
+        if len(stored) < config.budget:
+            self.executor.open(loop.scorer)  # raises if no machine is available, before the manifest is written
+        if not self.resume:
+            manifest["executor"] = self.executor.facts()
+        for trial in stored:
+            if watch is not None:
+                watch(trial)
+        run.write_manifest(manifest)
+        try:
+            return self._finish(run, loop, manifest, stored)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted after {run.count_trials()} of {config.budget} candidates; to go on:"
+                f" python -m nas.search --resume {shlex.quote(str(path))}"
+            ) from None
 
     def _finish(
-        self,
-        run: RunDirectory[Any],
-        loop: Loop[Any],
-        manifest: dict[str, Any],
-        stored: list[Trial[Any]],
+        self, run: RunDirectory[Any], loop: Loop[Any], manifest: dict[str, Any], stored: list[Trial[Any]]
     ) -> SearchResult:
         from nas.searching.objectives import with_scores
         from searchers.objectives import rank
@@ -198,9 +204,9 @@ class Search:
 
     @cached_property
     def source(self) -> ScoreSource:
-        """What the scores come from.
+        """The source of the scores: untrained networks or a table.
 
-        :raises UserError: an unknown proxy, metric or device.
+        :raises UserError: a proxy, metric or device is unknown.
         """
         if self.config.table is not None:
             from nas.tabular.source import MeasuredCells
@@ -212,11 +218,11 @@ class Search:
 
     @cached_property
     def executor(self) -> Executor:
-        """Where the scores are computed."""
+        """The executor that computes the scores."""
         return self._given_executor or self.source.executor()
 
     def _check_path(self, path: Path) -> None:
-        """Refuse a directory that holds another run."""
+        """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
         from nas.runs.directory import holds_run, read_manifest
 
         if not self.resume:
@@ -228,7 +234,7 @@ class Search:
             raise UserError(f"cannot resume {path} with another configuration: {', '.join(differing)}")
 
     def _manifest(self, path: Path) -> dict[str, Any]:
-        """A new manifest, or the resumed run's own."""
+        """The manifest of a new run, or that of the resumed run with an entry for this resumption."""
         from nas.runs import environment
         from nas.runs.directory import read_manifest
 
@@ -260,7 +266,7 @@ class Search:
         for name in now:
             if now[name] != then[name]:
                 raise UserError(f"cannot resume {path} with another {name}: got {now[name]}, expected {then[name]}")
-        # What scored the stored trials stays on record; what goes on stands beside it.
+        # Keep the versions that scored the stored trials; those of this program are added under "resumed".
         program = {name: manifest[name] for name in ("versions", "git_commit")}
         kept = {name: stored[name] for name in (*program, "executor") if name in stored}
         resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
@@ -268,13 +274,13 @@ class Search:
 
 
 def summarise(loop: Loop[Any]) -> dict[str, int]:
-    """Counts of a search: trials by status, keys met again, draws that the constraints turned down."""
+    """Counts of a search: trials by status, trials that reused an earlier score, draws that violated a constraint."""
     counts = {status: sum(t.status == status for t in loop.trials) for status in ("ok", "failed", "infeasible")}
     return {"trials": len(loop.trials), **counts, "reused": loop.reused, "rejected": loop.searcher.rejected}
 
 
 def best_to_json(trial: Trial[Any], space: SearchSpace[Any]) -> dict[str, Any]:
-    """What ``best.json`` holds."""
+    """The content of ``best.json``."""
     to_json = getattr(trial.genotype, "to_json", None)
     return {
         "id": trial.id,

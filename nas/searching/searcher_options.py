@@ -1,4 +1,4 @@
-"""The options of all registered searchers, as flags of one command: each belongs to the searchers that declare it."""
+"""The options of all registered searchers as flags of one command. A flag applies to the searchers that declare it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from searchers.base import Searcher
 
 
 def all_options() -> dict[str, tuple[str, ...]]:
-    """By option, the names of the searchers that have it."""
+    """The name of each option, with the names of the searchers that have it."""
     owners: dict[str, tuple[str, ...]] = {}
     for searcher in SEARCHERS:
         for field in options_of(get_searcher(searcher).Options):
@@ -24,7 +24,7 @@ def all_options() -> dict[str, tuple[str, ...]]:
 
 
 def options_group() -> type[Any]:
-    """A dataclass with every option of every searcher, for the command line's parser; None stands for not given."""
+    """A dataclass with every option of every searcher, for the command line's parser. None means: not given."""
     fields: list[tuple[str, Any, Any]] = []
     for name, owners in all_options().items():
         groups = {owner: get_searcher(owner).Options for owner in owners}
@@ -38,9 +38,9 @@ def options_group() -> type[Any]:
 
 
 def make_options(searcher: str, given: dict[str, Any]) -> Searcher.Options:
-    """The options of the searcher: those given, the others by default; None stands for not given.
+    """The options of the searcher: the values given, and the defaults of all others. None means: not given.
 
-    :raises UserError: an unknown searcher, an option of another searcher, or a value that cannot be.
+    :raises UserError: the searcher is unknown, an option belongs to another searcher, or a value is invalid.
     """
     made = as_user_error(lambda: get_searcher(searcher)).Options
     own = [field.name for field in options_of(made)]
@@ -51,6 +51,6 @@ def make_options(searcher: str, given: dict[str, Any]) -> Searcher.Options:
             raise UserError(f"{flag(name)} {value} needs --searcher {needed}, got {searcher}")
     try:
         return made(**given)
-    except ValueError as error:  # names fields, which a user knows as flags
+    except ValueError as error:  # its message names fields; the user knows them as flags
         message = " ".join(str(error).split())
         raise UserError(re.sub(rf"\b({'|'.join(own)})\b", lambda match: flag(match[0]), message)) from None

@@ -1,4 +1,4 @@
-"""Scores of untrained networks: proxies, and the images that they look at."""
+"""The scores of untrained networks: the proxies, and the images that they are computed on."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from proxies.population import PopulationProxy
 from proxies.spelling import base_name
 from search_spaces.base import NetworkSpec, SearchSpace
 
-#: Images in the batch, unless a proxy is told to look at more; none takes more by default. A larger batch begins with
-#: the same images.
+#: Images in the batch, unless an option makes a proxy need more; no proxy needs more by default. A larger batch begins
+#: with the same images.
 PROBE_IMAGES = 50
 
 
 class UntrainedNetworks(ScoreSource):
-    """Each candidate's network, freshly initialised, seen by every proxy on one batch of the data set's images."""
+    """Scores each candidate's freshly initialised network with every proxy, on one batch of images of the data set."""
 
     def __init__(self, config: SearchConfig, space: SearchSpace[Any], given: dict[str, Proxy | PopulationProxy]):
         self.config = config
@@ -74,7 +74,7 @@ class UntrainedNetworks(ScoreSource):
         )
 
     def _asking_for_images(self, proxy: Proxy) -> str:
-        """What an error says of a proxy that needs more images than there are."""
+        """For an error message: the proxy that needs more images than the data set has, and the flag that says so."""
         needed = proxy.images_needed()
         flags = [flag(name) for name, value in proxy_options(type(proxy), self.config).items() if value == needed]
         return f"--proxy {proxy.name} needs {needed} images{f' ({flags[0]})' if flags else ''}"
@@ -116,7 +116,7 @@ class UntrainedNetworks(ScoreSource):
 
 
 def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
-    """Channels and layers of the configuration.
+    """The size of the networks, with the channels and layers of the configuration.
 
     :raises ValueError: the space has no networks of that size.
     """
@@ -126,7 +126,7 @@ def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
 
 
 def check_different(proxies: Sequence[Proxy | PopulationProxy]) -> None:
-    """:raises UserError: two of them differ in nothing but the spelling; each would count in the combined rank."""
+    """:raises UserError: two names mean the same proxy, which would count twice in the combined rank."""
     for one, other in itertools.combinations(proxies, 2):
         alike = one.name != other.name and base_name(one.name) == base_name(other.name)
         if alike and _options(one) == _options(other):
@@ -142,6 +142,6 @@ def _configured_proxy(name: str, config: SearchConfig) -> Proxy | PopulationProx
 
 
 def proxy_options(proxy: type[Proxy | PopulationProxy], config: SearchConfig) -> dict[str, Any]:
-    """What the configuration says to a proxy of that class: the options that both have."""
+    """The values of those options of the configuration that a proxy of this class accepts."""
     accepted = inspect.signature(proxy).parameters
     return {option: getattr(config, option) for option in ("ntk_images", "curvature_images") if option in accepted}

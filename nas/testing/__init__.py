@@ -1,13 +1,13 @@
-"""Conformance suites: what a proxy, a searcher, a search space or an attack of your own must do.
+"""Conformance suites, which check that your own proxy, searcher, search space or attack keeps its contract.
 
-Each suite is one function, which raises an AssertionError that says what is wrong; it needs no pytest::
+Each suite is one function. It raises an AssertionError that says what is wrong, and does not need pytest::
 
     from nas.testing import check_proxy
 
     def test_my_proxy():
         check_proxy(MyProxy)
 
-The modules of this package have the single checks as functions of their own, for those who want to run them one by one.
+In the modules of this package, each check is also a function of its own, so that the checks can be run one by one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every attack must do, the project's and a user's."""
+"""The conformance suite of attacks, both the project's own and a user's."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ EPSILON = {"Linf": 0.1, "L2": 0.5}
 
 
 def check_attack(make_attack: Callable[..., Attack], norms: Sequence[Norm] = ("Linf", "L2")) -> None:
-    """Checks what :class:`~nas.attacking.base.Attack` promises, on a small untrained network of 6 classes.
+    """Check the contract of :class:`~nas.attacking.base.Attack` on a small untrained network of 6 classes.
 
-    :param make_attack: takes the keywords ``norm`` and ``epsilon``, as a subclass of ``Attack`` does.
-    :param norms: those that the attack works in.
-    :raises AssertionError: what the attack does wrong.
+    :param make_attack: makes the attack from the keywords ``norm`` and ``epsilon``, as a subclass of ``Attack`` does.
+    :param norms: the norms that the attack supports.
+    :raises AssertionError: the attack breaks its contract; the message says how.
     :raises AttackFailed: it returned an image outside the ball or outside [0, 1].
     """
     with torch_threads(1):
@@ -99,7 +99,7 @@ def _check_traces(attack: Attack) -> None:
 
 
 def _state(model: nn.Module) -> dict[str, Any]:
-    """All that an attack could leave changed, by what it is."""
+    """Everything in the model that an attack could leave changed, each part by its name for messages."""
     modules = dict(model.named_modules())
     hooks = [key for module in modules.values() for key in vars(module) if "hook" in key]
     return {
@@ -121,7 +121,7 @@ def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _random_numbers(*, restore: bool = False) -> tuple[float, ...]:
-    """The next number of each global generator."""
+    """The next random number of each global generator; with ``restore``, their states are put back afterwards."""
     python, numpy, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
     numbers = random.random(), float(np.random.rand()), float(torch.rand(()))
     if restore:
@@ -132,7 +132,7 @@ def _random_numbers(*, restore: bool = False) -> tuple[float, ...]:
 
 
 def _example() -> tuple[nn.Sequential, Tensor, Tensor]:
-    """An untrained network with batch norm, images ``(8, 3, 8, 8)``, and the classes that it sees in them."""
+    """An untrained network with batch norm, images ``(8, 3, 8, 8)``, and the classes ``(8,)`` that it predicts."""
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Small float64 classifiers of three classes for 8 x 8 pixels, with what a proxy may meet in a network."""
+"""Small float64 classifiers of 8 x 8 pixels into 3 classes, with the kinds of layers that a proxy has to handle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def batch(images: int = IMAGES) -> tuple[Tensor, Tensor]:
 
 
 def plain_cnn() -> nn.Sequential:
-    """Biases, batch norms, a grouped convolution, and a dropout, which only eval mode turns off."""
+    """A network with biases, batch norms, a grouped convolution, and a dropout, which only eval mode turns off."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return randomised(
@@ -47,7 +47,7 @@ def plain_cnn() -> nn.Sequential:
 
 
 def darts_network(cell: str = "ROBUST_ZCP", seed: int = 2) -> CellNetwork:
-    """Normal and reduction cells at 4 channels, 3 layers."""
+    """A network of normal and reduction cells, with 4 channels and 3 layers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         spec = NetworkSpec(channels=4, layers=3, classes=CLASSES, image_size=SIZE)
@@ -55,7 +55,7 @@ def darts_network(cell: str = "ROBUST_ZCP", seed: int = 2) -> CellNetwork:
 
 
 def shared_network() -> nn.Module:
-    """A convolution, a batch norm and a ReLU that are each registered at two places."""
+    """A network whose convolution, batch norm and ReLU are each used at two places."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(6)
         conv, norm, relu = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()
@@ -64,12 +64,15 @@ def shared_network() -> nn.Module:
 
 
 def hooked_network() -> nn.Module:
-    """:func:`plain_cnn` with every kind of hook, none of which changes a value, and a ``forward`` set on an object."""
+    """:func:`plain_cnn` with every kind of hook, and with a module whose ``forward`` is an attribute of the instance.
+
+    None of these changes a value.
+    """
     network = plain_cnn()
     for module in (network, network[0], network[2], network[5]):
         module.register_forward_pre_hook(lambda module, inputs: None)
         module.register_forward_hook(lambda module, inputs, output: None)
-    for module in (network[3], network[6]):  # torch warns where no input of the module requires a gradient
+    for module in (network[3], network[6]):  # not the first ones: torch warns if no input requires a gradient
         module.register_full_backward_pre_hook(lambda module, gradients: None)
         module.register_full_backward_hook(lambda module, into, out: None)
     network[0].get_parameter("weight").register_hook(lambda gradient: None)  # type: ignore[no-untyped-call]
@@ -78,7 +81,7 @@ def hooked_network() -> nn.Module:
 
 
 def randomised(module: M) -> M:
-    """``module`` in float64 with batch norms that change their input."""
+    """``module`` in float64, with random parameters and running statistics in its batch norms."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             assert norm.running_mean is not None and norm.running_var is not None
@@ -103,10 +106,10 @@ def layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
     return [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
 
 
-#: Networks that a proxy should have a score for.
+#: Networks for which a proxy must have a score.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"cnn": plain_cnn, "cells": darts_network}
 
-#: Networks that a proxy may have a score for, or not; it must leave them as they are.
+#: Networks for which a proxy may raise a ProxyError instead; it must leave them unchanged in either case.
 UNUSUAL: dict[str, Callable[[], nn.Module]] = {
     "hooked": hooked_network,
     "shared modules": shared_network,

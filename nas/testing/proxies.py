@@ -28,16 +28,16 @@ from proxies.base import Cost, Direction, Probe, Proxy, ProxyError
 Make = Callable[[], Proxy]
 Build = Callable[[], nn.Module]
 
-OTHERS = ("robust", "snip", "synflow", "zen")  # of the registry; what each does to a network differs most
+OTHERS = ("robust", "snip", "synflow", "zen")  # registered proxies that treat the network in very different ways
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def check_proxy(make: Make, networks: Mapping[str, Build] = NETWORKS) -> None:
     """Run all checks of this module.
 
-    :param make: makes the proxy anew: its class, or a function that also gives options.
-    :param networks: functions that build classifiers which the proxy has a score for, by a name for messages. They take
-        float64 images ``(N, 3, 8, 8)`` and have at least 3 classes and 2 convolutions or linear layers.
+    :param make: makes a new object of the proxy: its class, or a function that also passes options.
+    :param networks: by name for messages, functions that build classifiers for which the proxy has a score. A
+        classifier takes float64 images ``(N, 3, 8, 8)`` and has at least 3 classes and 2 convolutions or linear layers.
     :raises AssertionError: the proxy breaks its contract (:class:`proxies.base.Proxy`); the message says how.
     """
     check_description(make)
@@ -57,7 +57,7 @@ def check_proxy(make: Make, networks: Mapping[str, Build] = NETWORKS) -> None:
 
 
 def check_description(make: Make) -> None:
-    """Name, direction, cost and number of images are stated."""
+    """The proxy has a name, and a valid direction, cost and number of images."""
     proxy = make()
     expect(isinstance(proxy.name, str) and bool(proxy.name), f"name must be a text, got {proxy.name!r}")
     for name, known in (("direction", get_args(Direction)), ("cost", get_args(Cost))):
@@ -67,7 +67,7 @@ def check_description(make: Make) -> None:
 
 
 def check_repeatable(make: Make, build: Build) -> None:
-    """The score is a finite float, and the same when it is asked for again, on this probe or on another."""
+    """The score is a finite float, and is the same when computed again, on the same probe or on another."""
     proxy, network = make(), build()
     probe = _probe(proxy, network)
     score = _score(proxy, probe)
@@ -88,7 +88,7 @@ def check_modes_and_seeds_do_not_matter(make: Make, build: Build) -> None:
 
 
 def check_network_built_on_first_use(make: Make, build: Build) -> None:
-    """A probe that is given a function builds the network only when a score is asked for, which is the same score."""
+    """A probe given a function builds the network only when a score is computed; the score is the same."""
     built: list[nn.Module] = []
 
     def counted() -> nn.Module:
@@ -103,14 +103,14 @@ def check_network_built_on_first_use(make: Make, build: Build) -> None:
 
 
 def check_leaves_no_trace(make: Make, build: Build) -> None:
-    """A network that is partly frozen and partly in training mode, and all global states, stay as they were."""
+    """A network that is partly frozen and partly in training mode is left unchanged, and so are all global states."""
     outcome_of(make(), mixed(build()))
 
 
 def check_weights_that_are_not_finite(make: Make, build: Build) -> None:
-    """Weights that are not finite give a :class:`~proxies.base.ProxyError` that says what was got and what is expected.
+    """Weights that are not finite give a :class:`~proxies.base.ProxyError` that says what is expected.
 
-    A proxy that does not depend on the values of the weights has the same score as before.
+    A proxy that does not depend on the values of the weights gives the same score as with finite weights.
     """
     for value in (math.nan, -math.inf):
         network = mixed(build())
@@ -124,12 +124,12 @@ def check_weights_that_are_not_finite(make: Make, build: Build) -> None:
 
 
 def check_everything_frozen(make: Make, build: Build) -> None:
-    """A network without anything to learn has a score or raises a ProxyError, and stays frozen."""
+    """A network without trainable parameters gives a score or a ProxyError, and stays frozen."""
     outcome_of(make(), build().requires_grad_(False))
 
 
 def check_an_error_leaves_no_trace(make: Make, build: Build) -> None:
-    """A network that raises at the end of its forward pass stays as it was, and its error is not swallowed."""
+    """If a network raises at the end of its forward pass, it is left unchanged and its error is passed on."""
     network, proxy = Broken(build()), make()
     images, labels = _batch_of(proxy)
     before = trace(network, images, labels)
@@ -144,7 +144,7 @@ def check_an_error_leaves_no_trace(make: Make, build: Build) -> None:
 
 
 def check_images_needed(make: Make, build: Build) -> None:
-    """``images_needed()`` images are enough for a score or a ProxyError; fewer are refused with a ValueError."""
+    """``images_needed()`` images are enough for a score or a ProxyError; with fewer, ``score`` raises a ValueError."""
     needed = make().images_needed()
     outcome_of(make(), build(), max(needed, 1))
     if needed < 2:
@@ -158,7 +158,7 @@ def check_images_needed(make: Make, build: Build) -> None:
 
 
 def check_order_does_not_matter(makes: Mapping[str, Make], build: Build) -> None:
-    """Proxies that share a probe have the same scores in any order, and when the probe knows of them beforehand."""
+    """Proxies that share a probe have the same scores in any order, with and without :meth:`Probe.plan`."""
     network = build()
     proxies = {name: make() for name, make in makes.items()}
     images = max(IMAGES, *(proxy.images_needed() for proxy in proxies.values()))
@@ -171,13 +171,13 @@ def check_order_does_not_matter(makes: Mapping[str, Make], build: Build) -> None
 
 
 def check_hooks_do_not_matter(make: Make) -> None:
-    """Hooks that only look at a network do not change its score."""
+    """Hooks that do not change any value do not change the score of a network."""
     plain, hooked = outcome_of(make(), plain_cnn()), outcome_of(make(), hooked_network())
     if isinstance(plain, float) and isinstance(hooked, float):
         expect_close(hooked, plain, "the score of a network with hooks", 1e-6)
 
 
-#: Each takes the function that makes the proxy and one that builds a network.
+#: Each check takes a function that makes the proxy and a function that builds a network.
 NETWORK_CHECKS: tuple[Callable[[Make, Build], None], ...] = (
     check_repeatable,
     check_modes_and_seeds_do_not_matter,
@@ -191,9 +191,9 @@ NETWORK_CHECKS: tuple[Callable[[Make, Build], None], ...] = (
 
 
 def outcome_of(proxy: Proxy, network: nn.Module, images: int | None = None) -> float | ProxyError:
-    """The finite score of the network, or the ProxyError in its place; either way nothing may have changed.
+    """The finite score of the network, or the ProxyError that was raised instead.
 
-    :raises AssertionError: something has changed, or the score is not finite.
+    :raises AssertionError: the score is not finite, or computing it has changed something (see :func:`trace`).
     """
     x, labels = _batch_of(proxy) if images is None else batch(images)
     before = trace(network, x, labels)
@@ -208,7 +208,7 @@ def outcome_of(proxy: Proxy, network: nn.Module, images: int | None = None) -> f
 
 
 def trace(network: nn.Module, *tensors: Tensor) -> dict[str, Any]:
-    """Everything that a proxy could leave changed, by what it is."""
+    """A record of everything that a proxy could leave changed, each part by its name for messages."""
     modules = dict(network.named_modules(remove_duplicate=False))
     held = dict(network.named_parameters(remove_duplicate=False)) | dict(network.named_buffers(remove_duplicate=False))
     numpy = np.random.get_state(legacy=False)
@@ -234,7 +234,7 @@ def trace(network: nn.Module, *tensors: Tensor) -> dict[str, Any]:
 
 
 def check_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """:raises AssertionError: two traces differ; the message says in what, and where."""
+    """:raises AssertionError: two traces differ; the message says what differs, and in which modules or tensors."""
     for what, value in before.items():
         changed = after[what]
         if isinstance(value, dict) and changed != value:
@@ -244,7 +244,7 @@ def check_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
 
 
 class Broken(nn.Module):
-    """A classifier that fails once it has seen the batch."""
+    """A classifier that raises a RuntimeError at the end of its forward pass."""
 
     def __init__(self, network: nn.Module):
         super().__init__()

@@ -15,10 +15,10 @@ from search_spaces.base import SearchSpace
 from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
 from searchers.objectives import SingleScore
 
-#: A searcher's class, or a function that gives it options: ``partial(MySearcher, options=MySearcher.Options(...))``.
+#: A searcher's class, or a function that also passes options: ``partial(MySearcher, options=MySearcher.Options(...))``.
 Make = Callable[..., Searcher[Any]]
 
-TRIALS = 40  # of a history; a searcher that keeps a population should be given a smaller one
+TRIALS = 40  # in a history; the population of a searcher that has one should be smaller
 BATCH = 4
 SEED = 3
 SCORE = "score"
@@ -27,8 +27,8 @@ SCORE = "score"
 def check_searcher(make: Make, space: SearchSpace[Any] | None = None) -> None:
     """Run all checks of this module.
 
-    :param make: makes a searcher of a space, from the keywords that every searcher takes.
-    :param space: by default ``darts``; it has to be so large that a search need not propose a candidate twice.
+    :param make: makes a searcher from a space and the keywords that every searcher takes.
+    :param space: by default ``darts``. It must be so large that a search need not propose a candidate twice.
     :raises AssertionError: the searcher breaks its contract (:class:`searchers.base.Searcher`); the message says how.
     """
     chosen = get_space("darts") if space is None else space
@@ -38,7 +38,7 @@ def check_searcher(make: Make, space: SearchSpace[Any] | None = None) -> None:
 
 
 def check_repeated_ask(make: Make, space: SearchSpace[Any]) -> None:
-    """Asked again without a tell in between, it returns the same candidates and turns down no further ones."""
+    """A second ``ask`` without a ``tell`` in between returns the same candidates and rejects no further draws."""
     searcher = new(make, space, feasible=lambda genotype: _number(space, genotype) % 2 == 0)
     searcher.tell(history_of(make, space))
     first = searcher.ask(20)
@@ -48,7 +48,7 @@ def check_repeated_ask(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_prefix(make: Make, space: SearchSpace[Any]) -> None:
-    """The candidates of a smaller ask are the first ones of a larger ask."""
+    """``ask(3)`` returns the first 3 candidates of ``ask(5)``, whichever is called first."""
     history = history_of(make, space)
     for told in (0, BATCH, TRIALS):
         whole, grown, small = (new(make, space) for _ in range(3))
@@ -61,7 +61,7 @@ def check_prefix(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_answers_are_copies(make: Make, space: SearchSpace[Any]) -> None:
-    """The caller may change the list that it gets."""
+    """The caller may change the list that ``ask`` returns, without an effect on the searcher."""
     searcher = new(make, space)
     asked = searcher.ask(5)
     kept = list(asked)
@@ -70,7 +70,7 @@ def check_answers_are_copies(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_portions(make: Make, space: SearchSpace[Any]) -> None:
-    """Told the same trials in portions of any size, also as an iterator, it continues in the same way."""
+    """Its later proposals do not depend on how many trials each ``tell`` is given, nor on whether it is an iterator."""
     history = history_of(make, space)
     expected = _asked_after(new(make, space), space, history)
     for size in (1, 3, BATCH, TRIALS):
@@ -81,7 +81,7 @@ def check_portions(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_resume(make: Make, space: SearchSpace[Any]) -> None:
-    """A new searcher that is told the trials of an earlier one after any batch continues as that one did."""
+    """A new searcher that is told the trials of an earlier one up to any batch proposes the same as that one did."""
     history = history_of(make, space)
     for told in range(0, TRIALS, BATCH):
         searcher = new(make, space)
@@ -91,7 +91,7 @@ def check_resume(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_resume_within_a_batch(make: Make, space: SearchSpace[Any]) -> None:
-    """Resumed in the middle of a batch, it asks what the interrupted one would ask."""
+    """Resumed in the middle of a batch, a searcher proposes what the interrupted one would have proposed."""
     history = history_of(make, space)
     interrupted = new(make, space)
     for told in range(TRIALS):
@@ -128,7 +128,7 @@ def check_global_random_states(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_nothing_is_ok(make: Make, space: SearchSpace[Any]) -> None:
-    """It goes on where all trials fail, or all are infeasible."""
+    """It continues to propose candidates when all trials have failed, or all are infeasible."""
     statuses: tuple[Status, ...] = ("failed", "infeasible")
     for status in statuses:
         searcher = new(make, space)
@@ -139,7 +139,7 @@ def check_nothing_is_ok(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_feasible(make: Make, space: SearchSpace[Any]) -> None:
-    """Every proposal meets the constraints, and those turned down are counted."""
+    """Every proposal meets the constraints, and the draws that do not are counted in ``rejected``."""
     searcher = new(make, space, feasible=lambda genotype: _number(space, genotype) % 3 == 0)
     history = _run(searcher, space, 0)
     expect(all(_number(space, trial.genotype) % 3 == 0 for trial in history), "a proposal breaks the constraints")
@@ -147,7 +147,7 @@ def check_feasible(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_no_feasible_candidate(make: Make, space: SearchSpace[Any]) -> None:
-    """Where no candidate meets the constraints, each ask raises an error that states the number of draws."""
+    """If no candidate meets the constraints, each ``ask`` raises an error that states the number of draws."""
     searcher = new(make, space, feasible=lambda genotype: False, max_draws=1234)
     for told in ([], history_of(make, space)):
         searcher.tell(told)
@@ -162,7 +162,7 @@ def check_no_repetition(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_order_of_trials(make: Make, space: SearchSpace[Any]) -> None:
-    """Trials that do not follow those told before are refused."""
+    """``tell`` refuses trials whose ids do not directly follow the trials told before."""
     history, searcher = history_of(make, space), new(make, space)
     searcher.tell(history[:2])
     for first in (3, 1):
@@ -170,7 +170,7 @@ def check_order_of_trials(make: Make, space: SearchSpace[Any]) -> None:
             searcher.tell(history[first:])
 
 
-#: Each takes the function that makes the searcher and a space.
+#: Each check takes a function that makes the searcher, and a space.
 CHECKS: tuple[Callable[[Make, SearchSpace[Any]], None], ...] = (
     check_repeated_ask,
     check_prefix,
@@ -194,12 +194,12 @@ def new(make: Make, space: SearchSpace[Any], *, seed: int = SEED, **options: Any
 
 
 def history_of(make: Make, space: SearchSpace[Any], *, seed: int = SEED) -> list[Trial[Any]]:
-    """The ``TRIALS`` trials of a search, told batch by batch; some of them failed, some infeasible."""
+    """The ``TRIALS`` trials of a search, told batch by batch; some of them failed, and some are infeasible."""
     return _run(new(make, space, seed=seed), space, 0)
 
 
 def _run(searcher: Searcher[Any], space: SearchSpace[Any], told: int) -> list[Trial[Any]]:
-    """The trials from number ``told`` on."""
+    """Continue a search of ``TRIALS`` trials after the first ``told`` ones; returns the others."""
     history: list[Trial[Any]] = []
     while told + len(history) < TRIALS:
         first = told + len(history)
@@ -210,7 +210,7 @@ def _run(searcher: Searcher[Any], space: SearchSpace[Any], told: int) -> list[Tr
 
 
 def _asked_after(searcher: Searcher[Any], space: SearchSpace[Any], history: Sequence[Trial[Any]]) -> list[list[Any]]:
-    """What it asks for in three batches after the history."""
+    """The candidates that it proposes in the three batches after the history."""
     searcher.tell(history)
     asked = []
     for _ in range(3):
@@ -221,7 +221,7 @@ def _asked_after(searcher: Searcher[Any], space: SearchSpace[Any], history: Sequ
 
 
 def _scored(space: SearchSpace[Any], number: int, genotype: Any) -> Trial[Any]:
-    """A trial with a score that depends on the candidate alone; a seventh fails and a seventh is infeasible."""
+    """A trial whose outcome depends on the candidate alone: one in seven fails, and one in seven is infeasible."""
     statuses: dict[int, Status] = {0: "infeasible", 1: "failed"}
     return _trial(space, number, genotype, statuses.get(_number(space, genotype) % 7, "ok"))
 
@@ -239,5 +239,5 @@ def _trial(space: SearchSpace[Any], number: int, genotype: Any, status: Status) 
 
 
 def _number(space: SearchSpace[Any], genotype: Any) -> int:
-    """A number that looks random and is the same for candidates of the same function."""
+    """A pseudo-random number that is equal for genotypes with the same canonical key."""
     return zlib.crc32(space.canonical(genotype).encode())

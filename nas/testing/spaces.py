@@ -28,10 +28,10 @@ NO_GENOTYPES = ("", "no such genotype", "(", "{}", "[1]", "|", "\0")
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What the checks look at.
+    """The space to be checked, and the inputs of the checks.
 
-    :param genotypes: sampled ones and others.
-    :param path: names an operation that :meth:`~search_spaces.base.SearchSpace.count` counts.
+    :param genotypes: sampled genotypes and given ones.
+    :param path: the path of an operation that :meth:`~search_spaces.base.SearchSpace.count` counts.
     :param specs: sizes of networks that the space can build.
     """
 
@@ -45,9 +45,9 @@ def check_space(space: SearchSpace[Any], *, path: str, texts: Sequence[str] = ()
     """Run all checks of this module.
 
     :param path: an operation that the space counts, such as ``normal.skip_connect``.
-    :param texts: genotypes worth a look besides sampled ones, as :meth:`~search_spaces.base.SearchSpace.parse` takes
-        them.
-    :param stages: networks of the space have a multiple of so many layers.
+    :param texts: further genotypes to be checked besides sampled ones, as
+        :meth:`~search_spaces.base.SearchSpace.parse` reads them.
+    :param stages: the number of layers of a network in this space must be a multiple of ``stages``.
     :raises AssertionError: the space breaks its contract (:class:`search_spaces.base.SearchSpace`); the message says
         how.
     """
@@ -66,7 +66,7 @@ def subject_of(space: SearchSpace[Any], *, path: str, texts: Sequence[str] = (),
 
 
 def _fitting(spec: NetworkSpec, space: SearchSpace[Any], stages: int) -> NetworkSpec:
-    """``spec`` with the numbers that networks of the space have."""
+    """``spec`` with channels and layers that are valid in the space."""
     channels, layers = spec.stack
     return replace(
         spec,
@@ -76,7 +76,7 @@ def _fitting(spec: NetworkSpec, space: SearchSpace[Any], stages: int) -> Network
 
 
 def check_seeds(subject: Subject) -> None:
-    """Equal generators give equal genotypes, and different ones different genotypes."""
+    """Generators with equal seeds give equal genotypes; two different seeds give different genotypes."""
     space = subject.space
     a, b = space.sample(_rng(1)), space.sample(_rng(2))
     expect_equal(space.sample(_rng(1)), a, "the sample of an equal generator")
@@ -86,14 +86,14 @@ def check_seeds(subject: Subject) -> None:
 
 
 def check_samples_differ(subject: Subject) -> None:
-    """Most of 20 samples are different functions."""
+    """More than 15 of 20 samples have different canonical keys."""
     rng = _rng()
     distinct = len({subject.space.canonical(subject.space.sample(rng)) for _ in range(20)})
     expect(distinct > 15, f"expected more than 15 functions among 20 samples, got {distinct}")
 
 
 def check_genotypes_are_values(subject: Subject) -> None:
-    """Genotypes can be pickled and hashed; copies are equal."""
+    """Genotypes can be pickled and hashed; an unpickled copy is equal and has the same hash."""
     for genotype in subject.genotypes:
         back = pickle.loads(pickle.dumps(genotype))
         expect_equal(back, genotype, "the genotype unpickled")
@@ -101,7 +101,7 @@ def check_genotypes_are_values(subject: Subject) -> None:
 
 
 def check_text(subject: Subject) -> None:
-    """``parse`` reads what ``format`` writes: of genotypes, of their neighbours and of their children."""
+    """``parse`` is the inverse of ``format``, for the genotypes, some of their neighbours, and their children."""
     space, rng = subject.space, _rng()
     neighbours = [each for genotype in subject.genotypes for each in islice(space.neighbours(genotype), 0, None, 7)]
     pairs = zip(subject.genotypes, reversed(subject.genotypes), strict=True)
@@ -111,7 +111,7 @@ def check_text(subject: Subject) -> None:
 
 
 def check_other_text(subject: Subject) -> None:
-    """Any other text is a ValueError with a message."""
+    """``parse`` raises a ValueError with a message for a text that is not a genotype."""
     for text in NO_GENOTYPES:
         with expect_error(ValueError, r"\w", f"parse({text!r})"):
             subject.space.parse(text)
@@ -148,7 +148,7 @@ def check_crossover(subject: Subject) -> None:
 
 
 def check_counts(subject: Subject) -> None:
-    """Operations are counted, differently for different genotypes; an unknown path is a ValueError that names it."""
+    """Counts of operations are not all equal; ``count`` raises a ValueError that names an unknown path."""
     counts = [subject.space.count(genotype, subject.path) for genotype in subject.genotypes]
     expect(min(counts) >= 0, f"counts of {subject.path} must be at least 0, got {counts}")
     expect(len(set(counts)) > 1, f"expected different counts of {subject.path} among the genotypes, got {counts}")
@@ -167,7 +167,7 @@ def check_networks(subject: Subject) -> None:
 
 
 def check_relus(subject: Subject) -> None:
-    """A network has ReLU modules and calls each: some proxies observe them."""
+    """A network has ``nn.ReLU`` modules and calls each of them, since some proxies observe them with hooks."""
     spec = subject.specs[0]
     for genotype in subject.genotypes:
         network = subject.space.build(genotype, spec)
@@ -181,7 +181,7 @@ def check_relus(subject: Subject) -> None:
 
 
 def check_standard_network(subject: Subject) -> None:
-    """The network of ``default_layers`` can be built and has the parameters that ``cost`` counts."""
+    """The network with ``default_layers`` can be built, and has as many parameters as ``cost`` says."""
     space, genotype = subject.space, subject.genotypes[0]
     spec = NetworkSpec(channels=2, layers=space.default_layers)
     space.check_spec(spec)
@@ -191,7 +191,7 @@ def check_standard_network(subject: Subject) -> None:
 
 
 def check_weights(subject: Subject) -> None:
-    """Weights come from torch's global generator, and only ``build`` draws from it."""
+    """Weights are drawn from torch's global generator; ``sample`` and ``cost`` do not draw from it."""
     space, genotype, spec = subject.space, subject.genotypes[0], subject.specs[0]
     with torch.random.fork_rng(devices=[]):
         weights = []
@@ -206,7 +206,7 @@ def check_weights(subject: Subject) -> None:
 
 
 def check_cost(subject: Subject) -> None:
-    """Parameters and multiply-accumulates are those of the built network, in eval mode and in training mode."""
+    """``cost`` gives the parameters and multiply-accumulates of the built network, in eval and in training mode."""
     for spec in subject.specs:
         for genotype in subject.genotypes:
             cost = subject.space.cost(genotype, spec)
@@ -221,7 +221,7 @@ def check_cost(subject: Subject) -> None:
 
 
 def check_published_sampler(subject: Subject) -> None:
-    """The published sampler is a function of the seed, or the space says that it has none."""
+    """``sample_published`` is a function of the seed, or raises a ValueError if there is no published sampler."""
     space = subject.space
     if type(space).sample_published is not SearchSpace.sample_published:
         expect_equal(space.sample_published(5), space.sample_published(5), "the published sample of an equal seed")
