@@ -1,4 +1,4 @@
-"""Searchers: which genotype to try next. One algorithm a file, named here and imported when asked for."""
+"""Searchers propose which genotype to try next. Each algorithm has its own file, which is imported on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEARCHERS = {
 def get_searcher(name: str) -> type[Searcher[Any]]:
     """The class of the searcher ``name``.
 
-    :raises ValueError: unknown name; the message lists the known ones, the nearest first.
+    :raises ValueError: the name is unknown; the message lists the known names, the most similar first.
     """
     if name not in SEARCHERS:
         raise ValueError(unknown_name("searcher", name, SEARCHERS))

@@ -1,4 +1,4 @@
-"""The contract of a searcher, and what it is told."""
+"""The contract of a searcher, and the trials and objectives that it works with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Status = Literal["ok", "failed", "infeasible"]
 
 @dataclass(frozen=True, kw_only=True)
 class Trial(Generic[G]):
-    """One candidate and what came of it.
+    """One candidate and its result.
 
-    ``id`` counts from 0 in the order of proposal, ``key`` is the candidate's canonical key, ``seed`` what its weights
-    were drawn from, ``seconds`` the time its scoring took (0.0 where an earlier trial of the same key was reused),
-    ``error`` the reason of a failed or infeasible trial.
+    ``id`` counts from 0 in the order of proposal. ``key`` is the candidate's canonical key, ``seed`` the seed of its
+    weights. ``seconds`` is the time that its scoring took, or 0.0 if the result of an earlier trial with the same key
+    was reused. ``error`` says why a trial failed or is infeasible.
     """
 
     id: int
@@ -38,13 +38,13 @@ class Trial(Generic[G]):
 
     @classmethod
     def deferred(cls, find_genotype: Callable[[], G], **fields: Any) -> Trial[G]:
-        """A trial that finds its genotype when somebody asks for it; all other fields are given."""
+        """A trial that calls ``find_genotype`` when its genotype is first accessed; ``fields`` are all other fields."""
         trial = cls.__new__(cls)
         trial.__dict__.update(fields, _find_genotype=find_genotype)
         return trial
 
     def with_scores(self, scores: dict[str, float]) -> Trial[G]:
-        """The same trial with other scores."""
+        """A copy of the trial with other scores."""
         trial = type(self).__new__(type(self))
         trial.__dict__.update(self.__dict__, scores=scores)
         return trial
@@ -57,25 +57,25 @@ class Trial(Generic[G]):
 
 
 class NoFeasibleCandidate(ValueError):
-    """No candidate met the constraints within the allowed number of draws."""
+    """No candidate within the allowed number of draws met the constraints."""
 
 
 class Objectives(Protocol):
-    """What is to be maximised: one column of values for each name."""
+    """The objectives to be maximised: for each name, one column of values."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The ``m`` objectives, at least one."""
+        """The names of the ``m`` objectives; there is at least one."""
 
     def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
-        """``(n, m)``, higher is better, for ``n`` trials of status ok; values may depend on all the trials given."""
+        """Values ``(n, m)``, higher is better, for ``n`` trials of status ok. Values may depend on all the trials."""
 
 
 MAX_DRAWS = 100_000
 
 
 def check_whole(name: str, value: Any, least: int) -> None:
-    """:raises ValueError: ``value`` is no whole number from ``least`` on."""
+    """:raises ValueError: ``value`` is not a whole number of at least ``least``."""
     if type(value) is not int:
         raise ValueError(f"{name} must be a whole number, got {value!r:.60}")
     if value < least:
@@ -83,31 +83,34 @@ def check_whole(name: str, value: Any, least: int) -> None:
 
 
 class Searcher(ABC, Generic[G]):
-    """Suggests what to try next; never evaluates.
+    """Proposes candidates (:meth:`ask`) and is told their trials (:meth:`tell`); it never evaluates a candidate.
 
     What :meth:`ask` returns is a function of the seed and of the trials told so far, in order. A new searcher with the
-    same seed, told the trials of an earlier one at once or one by one, continues as the earlier one would have.
+    same seed that is told the trials of an earlier one, all at once or one by one, continues as the earlier one would.
 
-    A searcher that learns more than it can work out again from the trials (the weights of a supernet, the state of a
-    controller) keeps it in :meth:`state_dict`, in tensors and plain values. It is then resumed as follows. The state is
-    stored after every step, that is after each :meth:`tell` of all trials that one :meth:`ask` proposed, together with
-    the number of trials told until then. A new searcher with the same seed gets the last stored state by
-    :meth:`restore`, before it is told anything. Then it is told the stored trials. For those that the state covers,
-    ``id < restored``, :meth:`observe` only takes note of the trial: the state has learned from it already. Steps
-    beyond, whose trials were stored but whose state was not, are asked for and told again, as they were the first time.
+    A searcher may learn something that it cannot compute again from the trials, such as the weights of a supernet. It
+    returns this state from :meth:`state_dict`, as tensors and plain values. The state is stored after every step, that
+    is, after each :meth:`tell` of all trials that one :meth:`ask` proposed, with the number of trials told until then.
+    A search with such a searcher is resumed as follows:
+
+    1. A new searcher with the same seed gets the last stored state by :meth:`restore`, before it is told any trial.
+    2. It is told the stored trials that the state covers, ``id < restored``. For these, :meth:`observe` must not learn
+       from the trial again; it only records it.
+    3. Later steps, whose trials were stored but not the state, are asked for and told again, as in the first run.
+
     So :meth:`ask` may change the state, too, and the history is the same wherever the process ended.
 
-    :param feasible: whether a genotype meets the constraints; one that does not is drawn again.
-    :param max_draws: how many draws a single proposal may take.
-    :param options: the algorithm's own settings; None: their defaults.
+    :param feasible: whether a genotype meets the constraints; if it does not, another one is drawn.
+    :param max_draws: the maximum number of draws for a single proposal.
+    :param options: the algorithm's own settings; None means their defaults.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
-        """The algorithm's own settings; a subclass of :class:`Searcher` replaces this class by one with its fields.
+        """The algorithm's own settings. A subclass of :class:`Searcher` defines its own ``Options`` with its fields.
 
-        Each field has a default and, as ``metadata={"help": ...}``, a line that explains it: together they are the
-        flags of the command line. ``__post_init__`` raises ValueError for what cannot be, and names fields as they are.
+        Each field has a default and a help text, ``metadata={"help": ...}``; the command line makes a flag of it.
+        ``__post_init__`` raises ValueError for an invalid value, and its message uses the name of the field.
         """
 
     def __init__(
@@ -130,18 +133,18 @@ class Searcher(ABC, Generic[G]):
         self.options = self.Options() if options is None else options
         if type(self.options) is not self.Options:
             raise TypeError(f"options must be {self.Options.__qualname__}, got {type(options).__qualname__}")
-        self.told = 0  # number of trials told, so the id of the next one
+        self.told = 0  # number of trials told; also the id of the next one
         self.restored = 0  # number of trials that the state given to restore() covers
-        self.rejected = 0  # draws of this object that the constraints turned down
+        self.rejected = 0  # draws of this object that violated the constraints
 
     @abstractmethod
     def ask(self, n: int) -> list[G]:
-        """The next ``n`` candidates. Asked again without a tell in between, it returns the same."""
+        """The next ``n`` candidates. Further calls without a :meth:`tell` in between return the same candidates."""
 
     def tell(self, trials: Iterable[Trial[G]]) -> None:
-        """Trials in id order, without gaps, following those told before; of any status.
+        """Take in finished trials of any status. They must be in id order, and continue the earlier ones without gaps.
 
-        :raises ValueError: at a trial out of order; those before it were told.
+        :raises ValueError: a trial is out of order; the trials before it have been taken in.
         """
         for trial in trials:
             if trial.id != self.told:
@@ -151,34 +154,38 @@ class Searcher(ABC, Generic[G]):
 
     @abstractmethod
     def observe(self, trial: Trial[G]) -> None:
-        """Take in one trial, the last of the ``told`` ones."""
+        """Take in one trial; ``told`` already counts it."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the searcher has learned beyond the trials told, as tensors and plain values.
 
-        Empty (always, or never) for a searcher that is a function of its seed and the trials told.
+        Always empty for a searcher that is a function of its seed and the trials told, and never empty for others.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` of an earlier searcher with the same seed and options returned.
+        """Load a state that :meth:`state_dict` of a searcher with the same seed and options returned.
 
-        :raises ValueError: this is no state of such a searcher.
+        :raises ValueError: ``state`` is not the state of such a searcher.
         """
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, got {', '.join(map(str, state))}")
 
     def restore(self, state: dict[str, Any], trials: int) -> None:
-        """Begin with a stored state and the number of trials that it covers, which are told next."""
+        """Load a stored state before any trial is told.
+
+        :param trials: the number of trials that the state covers; these must be told next.
+        :raises ValueError: trials were told before, or ``state`` is not a state of this searcher.
+        """
         if self.told:
             raise ValueError(f"a state must be restored before any trial is told, got it after {self.told}")
         self.load_state_dict(state)
         self.restored = trials
 
     def draw(self, propose: Callable[[], G]) -> G:
-        """The first of ``propose()``'s candidates that meets the constraints.
+        """Call ``propose()`` until its candidate meets the constraints, and return that candidate.
 
-        :raises NoFeasibleCandidate: after ``max_draws`` of them.
+        :raises NoFeasibleCandidate: none of ``max_draws`` candidates did.
         """
         for _ in range(self.max_draws):
             genotype = propose()

@@ -1,6 +1,7 @@
-"""Constraints on candidates that can be checked without a forward pass: operation counts, parameters, MACs.
+"""Constraints on candidates that need no forward pass: operation counts, parameters, multiply-accumulates (MACs).
 
-A requirement is an expression such as ``normal.skip_connect == 2``. It is matched against a pattern, never executed.
+A requirement is an expression such as ``normal.skip_connect == 2``. It is read by a regular expression, and never
+executed as code.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _EXPRESSION = re.compile(r"\s*(\w+(?:\.\w+)*)\s*(==|!=|<=|>=|<|>)\s*([0-9]{1,9})
 
 @dataclass(frozen=True)
 class Constraint:
-    """One required operation count: ``path comparison value``."""
+    """A requirement on the count of one operation: ``path comparison value``."""
 
     path: str
     comparison: str
@@ -77,9 +78,9 @@ class Constraints:
                 raise ValueError(f"{name} must be at least 1, got {limit}")
 
     def validate(self, space: SearchSpace[Any]) -> None:
-        """Check that ``space`` knows every required operation.
+        """Check that ``space`` knows the operation of every requirement.
 
-        :raises ValueError: it does not know the path of a requirement; the message repeats the requirement.
+        :raises ValueError: the path of a requirement is unknown; the message repeats the requirement.
         """
         genotype = space.sample(np.random.default_rng(0))
         for constraint in self.require:
@@ -89,9 +90,9 @@ class Constraints:
                 raise ValueError(f"requirement '{constraint}': {error}") from None
 
     def violation(self, genotype: G, space: SearchSpace[G], spec: NetworkSpec) -> str | None:
-        """The first constraint that ``genotype`` violates, with its value; None if it meets all.
+        """A message about the first constraint that ``genotype`` violates; None if it meets all of them.
 
-        Operation counts are checked first; counting parameters and MACs takes longer.
+        Operation counts are checked first, since counting parameters and MACs takes longer.
         """
         for constraint in self.require:
             count = space.count(genotype, constraint.path)
@@ -107,9 +108,9 @@ class Constraints:
         return None
 
     def feasible(self, space: SearchSpace[G], spec: NetworkSpec) -> Callable[[G], bool]:
-        """The function ``feasible(genotype)`` that a searcher takes as an argument.
+        """A function that says whether a genotype meets all constraints: a searcher's argument ``feasible``.
 
-        :raises ValueError: an unknown path, as in :meth:`validate`.
+        :raises ValueError: the path of a requirement is unknown, as in :meth:`validate`.
         """
         self.validate(space)
         return lambda genotype: self.violation(genotype, space, spec) is None

@@ -1,11 +1,12 @@
-"""Objectives: how the proxy scores of trials become the values to be maximised, and the order that these give.
+"""Objectives turn the scores of trials into the values to be maximised, and :func:`rank` orders trials by them.
 
-``RankSum`` is the Borda count: each proxy ranks the trials, the ranks are averaged; ``MeanRank`` is the same of any
-objectives. ``PopulationScore`` is what a proxy makes of the scores of all trials together. These are relative to the
-trials they are given, so values of different calls do not compare. ``Joint`` sets objectives side by side.
+``SingleScore`` is the score of one proxy. ``RankSum`` is the Borda count: each proxy ranks the trials, and the ranks
+are averaged. ``MeanRank`` does the same with any objectives. ``PopulationScore`` is a score that a proxy computes from the
+scores of all trials together. The values of the last three depend on all trials of a call, so values from different
+calls cannot be compared. ``Joint`` combines objectives into several columns.
 
-:func:`rank` orders trials: by value where there is one objective; by non-dominated fronts and crowding distance, as
-NSGA-II does, where there are several (https://doi.org/10.1109/4235.996017, Deb, Pratap, Agarwal, Meyarivan; IEEE
+:func:`rank` sorts by value if there is one objective. If there are several, it sorts by non-dominated front and
+crowding distance, as NSGA-II does (https://doi.org/10.1109/4235.996017, Deb, Pratap, Agarwal, Meyarivan; IEEE
 Transactions on Evolutionary Computation 2002, sections III.A and III.B).
 """
 
@@ -42,7 +43,7 @@ class SingleScore:
     def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
         """``(n, 1)``, one value a trial.
 
-        :raises ValueError: a trial has no score of the proxy, or NaN.
+        :raises ValueError: a trial has no score of the proxy, or its score is NaN.
         """
         return _signed_scores(trials, self.proxy, self.direction)[:, None]
 
@@ -51,7 +52,7 @@ class SingleScore:
 class RankSum:
     """The mean over proxies of ``rank / n``, in (0, 1]: 1.0 for a trial that is best by every proxy.
 
-    Ranks count from 1 for the worst; trials that tie share their average rank.
+    ``n`` is the number of trials. The worst trial has rank 1; trials with equal scores share the mean of their ranks.
     """
 
     directions: Mapping[str, Direction]
@@ -69,7 +70,7 @@ class RankSum:
     def __call__(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
         """``(n, 1)``, one value a trial.
 
-        :raises ValueError: a trial lacks one of the scores, or it is NaN.
+        :raises ValueError: a trial lacks one of the scores, or one of its scores is NaN.
         """
         return _mean_rank([_signed_scores(trials, proxy, direction) for proxy, direction in self.directions.items()])
 
@@ -78,8 +79,9 @@ class RankSum:
 class PopulationScore:
     """The score of a proxy that compares trials, negated where lower is better.
 
-    :param proxy: its name. :param components: names of the scores that it looks at.
-    :param combine: from columns ``(n,)`` by component to ``(n,)``, for n of at least 2.
+    :param proxy: the name of the proxy.
+    :param components: names of the scores that it is computed from.
+    :param combine: computes the scores ``(n,)`` from a column ``(n,)`` for each component; n is at least 2.
     """
 
     proxy: str
@@ -91,9 +93,9 @@ class PopulationScore:
         _check_direction(self.proxy, self.direction)
 
     def values(self, trials: Sequence[Trial[Any]]) -> np.ndarray:
-        """``(n,)``, one score a trial; fewer than two trials have nothing to be compared with and get 0.
+        """``(n,)``, one score a trial, not negated. A single trial cannot be compared, and gets the score 0.
 
-        :raises ValueError: a trial lacks one of the components, or it is NaN; or ``combine`` refuses them.
+        :raises ValueError: a trial lacks one of the components, one of them is NaN, or ``combine`` raises it.
         """
         if len(trials) < 2:
             return np.zeros(len(trials))
@@ -111,7 +113,7 @@ class PopulationScore:
 
 @dataclass(frozen=True)
 class MeanRank:
-    """The mean over objectives of ``rank / n``, as of :class:`RankSum`."""
+    """The mean over objectives of ``rank / n``, where :class:`RankSum` defines the ranks."""
 
     parts: tuple[Objectives, ...]
 
@@ -130,7 +132,7 @@ class MeanRank:
 
 @dataclass(frozen=True)
 class Joint:
-    """Several objectives, none of which counts more than another: the columns of all parts."""
+    """Several objectives without weights or an order among them: the columns of all parts, side by side."""
 
     parts: tuple[Objectives, ...]
 
@@ -148,9 +150,9 @@ class Joint:
 
 
 def evaluate(objectives: Objectives, trials: Sequence[Trial[Any]]) -> np.ndarray:
-    """The values ``(n, m)`` of the trials.
+    """The values ``(n, m)`` of the trials, as float64.
 
-    :raises ValueError: they have another shape.
+    :raises ValueError: ``objectives`` returned another shape.
     """
     values = np.asarray(objectives(trials), dtype=np.float64)
     expected = len(trials), len(objectives.names)
@@ -160,10 +162,13 @@ def evaluate(objectives: Objectives, trials: Sequence[Trial[Any]]) -> np.ndarray
 
 
 def rank(trials: Sequence[Trial[G]], objectives: Objectives, k: int) -> list[Trial[G]]:
-    """The ``k`` best trials of status ok, best first; fewer where there are fewer.
+    """The ``k`` best trials of status ok, best first, or all of them if there are fewer.
 
-    Of trials with one key only the one with the lowest id counts, before the values are taken. One objective: by value.
-    Several: by non-dominated front, within a front by crowding distance. Ties go to the lower id.
+    Of trials with the same key, only the one with the lowest id is kept, before any objective is computed. One
+    objective: trials are sorted by value. Several: by non-dominated front, and within a front by crowding distance. Of
+    tied trials, the one with the lower id comes first.
+
+    :raises ValueError: ``k`` is below 1, or the objectives cannot be computed or compared.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -175,11 +180,12 @@ def rank(trials: Sequence[Trial[G]], objectives: Objectives, k: int) -> list[Tri
 
 
 def standing(values: np.ndarray) -> np.ndarray:
-    """One number a row of values ``(n, m)``, higher is better, equal for rows that tie.
+    """``(n,)``: one number for each row of values ``(n, m)``, higher is better, equal for rows that tie.
 
-    One objective: its values. Several: 0 for the least crowded of the first front, then -1, -2, ...
+    One objective: its values. Several: 0 for the rows of the first front with the largest crowding distance, then -1,
+    -2, ... in the order of :func:`rank`.
 
-    :raises ValueError: values of several objectives that are not finite.
+    :raises ValueError: there are several objectives, and a value is not finite.
     """
     if values.shape[1] == 1:
         return values[:, 0]
@@ -197,8 +203,9 @@ def standing(values: np.ndarray) -> np.ndarray:
 def front_numbers(values: np.ndarray) -> np.ndarray:
     """``(n,)``: the non-dominated front of each row of values ``(n, m)``, higher is better; 0 is the best front.
 
-    A row's front is the length of the longest chain of rows that dominate each other and it. Rows are taken in
-    lexicographic order, best first, so each can be dominated by earlier ones only.
+    The front of a row is the length of the longest chain of rows in which each dominates the next, and the last one
+    dominates this row. Rows are processed in lexicographic order, best first, so a row can be dominated by earlier ones
+    only.
     """
     rows, places = np.unique(-values + 0.0, axis=0, return_inverse=True)  # + 0.0: no negative zeros
     fronts = np.zeros(len(rows), dtype=np.int64)
@@ -211,8 +218,9 @@ def front_numbers(values: np.ndarray) -> np.ndarray:
 def crowding_distances(values: np.ndarray) -> np.ndarray:
     """``(n,)``: the crowding distance of each row of values ``(n, m)`` of one front.
 
-    The sum over objectives of the distance between the two neighbours, as a share of the front's range. The rows with
-    the least and the greatest value of an objective, of several such rows the first, have an infinite one.
+    It is the sum over objectives of the distance between the row's two neighbours in that objective, divided by the
+    range of the front. The rows with the least and the greatest value of an objective have an infinite distance; if
+    several rows have the same least or greatest value, the first of them.
     """
     distances = np.zeros(len(values))
     for column in values.T:
@@ -225,7 +233,7 @@ def crowding_distances(values: np.ndarray) -> np.ndarray:
 
 
 def distinct(trials: Sequence[Trial[G]]) -> list[Trial[G]]:
-    """The trials of status ok in id order, of those with one key only the first."""
+    """The trials of status ok in id order; of those with the same key, only the first."""
     first: dict[str, Trial[G]] = {}
     for trial in sorted(trials, key=lambda trial: trial.id):
         if trial.status == "ok":
@@ -234,13 +242,13 @@ def distinct(trials: Sequence[Trial[G]]) -> list[Trial[G]]:
 
 
 def average_ranks(column: np.ndarray) -> np.ndarray:
-    """``(n,)``: the rank of each value, from 1 for the least; equal values share the mean of their ranks."""
+    """``(n,)``: the rank of each value, starting with 1 for the least; equal values share the mean of their ranks."""
     _, places, counts = np.unique(column, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
 
 
 def _mean_rank(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """``(n, 1)``."""
+    """``(n, 1)``: the mean over ``columns`` of ``rank / n``."""
     return np.asarray(np.mean([average_ranks(each) / max(len(each), 1) for each in columns], axis=0))[:, None]
 
 

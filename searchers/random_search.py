@@ -1,7 +1,8 @@
-"""Random search, https://arxiv.org/abs/1902.07638: every candidate is drawn on its own.
+"""Random search, https://arxiv.org/abs/1902.07638: every candidate is drawn independently of the others.
 
-The baseline that Li and Talwalkar (UAI 2019) ask every search to be held against, and the protocol of published
-zero-cost searches: draw many cells, score all of them, take the best. Cells drawn twice are proposed twice.
+Li and Talwalkar (UAI 2019) propose it as the baseline with which every search should be compared. It is also the
+protocol of published zero-cost searches: draw many cells, score all of them, and take the best. A cell that is drawn
+twice is proposed twice.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ Sampler = Literal["uniform", "published"]
 class RandomSearch(Searcher[G]):
     """Independent draws that meet the constraints.
 
-    With the sampler ``uniform`` proposal ``i`` is drawn with the generator of ``(seed, i)``, again until it meets the
-    constraints. With ``published`` the space's published program is seeded with ``seed``, ``seed + 1``, ...; proposal
-    ``i`` is draw ``i`` of those that meet the constraints. A new searcher told ``i`` trials goes through that stream
-    from its start, and ``rejected`` counts from there.
+    With the sampler ``uniform``, proposal ``i`` is drawn with a generator seeded with ``(seed, i)``, repeatedly until it
+    meets the constraints. With ``published``, the sampler published with the space is called with the seeds ``seed``,
+    ``seed + 1``, ...; proposal ``i`` is number ``i`` of the draws that meet the constraints. A new searcher that is told
+    ``i`` trials repeats these draws from the first one, and ``rejected`` counts all of them again.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -59,10 +60,10 @@ class RandomSearch(Searcher[G]):
             space, seed=seed, objectives=objectives, feasible=feasible, max_draws=max_draws, options=options
         )
         if self.options.sampler == "published":
-            space.sample_published(seed)  # a space without such a sampler says so now, not at the first ask
-        self._uniform: dict[int, G] = {}  # by number of proposal: those asked for and not yet told
-        self._published: list[G] = []  # feasible draws from the start of the stream
-        self._next_seed = seed  # of the stream, after its last feasible draw
+            space.sample_published(seed)  # raises now if the space has none, not at the first ask
+        self._uniform: dict[int, G] = {}  # by number: proposals asked for, but not told yet
+        self._published: list[G] = []  # the feasible draws, from the first seed on
+        self._next_seed = seed  # the seed after that of the last feasible draw
 
     def ask(self, n: int) -> list[G]:
         numbers = range(self.told, self.told + n)

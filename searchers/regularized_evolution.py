@@ -1,16 +1,16 @@
 """Regularized evolution, https://arxiv.org/abs/1802.01548 (Real, Aggarwal, Huang, Le; AAAI 2019), algorithm 1.
 
-The population is a queue: each new trial pushes the oldest out, however good that one is. A child is a mutation of the
-best of a random tournament. Departures from the paper:
+The population is a queue: each new trial removes the oldest one, however good that one is. A child is a mutation of the
+best member of a random tournament. Departures from the paper:
 
-* A tournament is drawn without replacement, the paper's with.
-* Trials that failed or were infeasible never enter the population, so they push nobody out.
-* Children are proposed in batches: all those of one ask see the same population.
-* A child that was proposed before is mutated further; the paper lets it stand.
-* The default population is half of the paper's 100 and the tournament 10 of its 25: a search with zero-cost proxies
-  looks at hundreds of candidates, the paper's at 20,000.
-* Several objectives: the best of a tournament is the one in the first non-dominated front of the population, within a
-  front the one with the largest crowding distance (:func:`~searchers.objectives.standing`).
+* Tournaments are drawn without replacement; in the paper, with replacement.
+* Trials that failed or were infeasible never enter the population, so they remove no member.
+* Children are proposed in batches: all children of one ``ask`` are made from the same population.
+* A child that was proposed before is mutated further; the paper keeps it.
+* The default population is 50 (the paper: 100) and the default tournament 10 (the paper: 25), since a search with
+  zero-cost proxies evaluates hundreds of candidates, and the paper's search 20,000.
+* Several objectives: the best member of a tournament is the one in the best non-dominated front of the population, and
+  within a front the one with the largest crowding distance (:func:`~searchers.objectives.standing`).
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ G = TypeVar("G")
 
 
 class RegularizedEvolution(Searcher[G]):
-    """Aging evolution by mutation alone.
+    """Aging evolution that makes children by mutation only, without crossover.
 
-    Until ``population`` trials with status ok were told, proposals are random, the same as those of
-    :class:`~searchers.random_search.RandomSearch` with this seed. A mutation that misses the constraints is drawn again
-    with a new tournament; so the constraints must leave room for single mutations.
+    Until ``population`` trials with status ok were told, proposals are random: the same as those of
+    :class:`~searchers.random_search.RandomSearch` with this seed. If a mutation violates the constraints, another child
+    is drawn with a new tournament; so the constraints must be such that single mutations can meet them.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Searcher.Options):
-        """Ties in a tournament go to the younger."""
+        """Sizes of the population and of a tournament. Of tied members, a tournament is won by the youngest."""
 
         population: int = field(default=50, metadata={"help": "the last trials with a score, which may be parents"})
         tournament: int = field(default=10, metadata={"help": "those of them, at random, whose best becomes a parent"})
@@ -75,7 +75,7 @@ class RegularizedEvolution(Searcher[G]):
         self._known: set[str] = set()  # keys of all trials told
         self._asked: list[G] = []  # proposals since the last trial told
         self._asked_keys: set[str] = set()
-        self._values: np.ndarray | None = None  # standing of the members, higher is better
+        self._values: np.ndarray | None = None  # standing() of the members, higher is better
 
     def ask(self, n: int) -> list[G]:
         while len(self._asked) < n:
@@ -91,7 +91,7 @@ class RegularizedEvolution(Searcher[G]):
             self.members.append(trial)
 
     def _propose(self, number: int) -> G:
-        """Proposal ``number`` of those made after ``told`` trials; it depends on the ones before it."""
+        """Proposal ``number`` (from 0) after ``told`` trials; it depends on the proposals since the last trial told."""
         if len(self.members) < self.options.population:
             rng = np.random.default_rng((self.seed, self.told + number))
             return self.draw(lambda: self.space.sample(rng))
@@ -111,7 +111,7 @@ class RegularizedEvolution(Searcher[G]):
         return self.draw(lambda: self.space.mutate(genotype, rng))
 
     def _parent(self, rng: np.random.Generator) -> G:
-        """The best of a random tournament."""
+        """The best member of a random tournament."""
         if self._values is None:
             self._values = standing(evaluate(self.objectives, list(self.members)))
         values = self._values
