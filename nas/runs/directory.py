@@ -27,8 +27,8 @@ TRIALS = "trials.jsonl"
 BEST = "best.json"
 STATE = "searcher.pt"
 FORMAT = 1
-#: The genotypes of a longer history are parsed only on demand: parsing one takes a third of a millisecond, and a
-#: searcher needs few of them.
+#: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a
+#: millisecond, and a searcher needs few of them.
 EAGER_TRIALS = 10_000
 
 

@@ -119,6 +119,7 @@ class Search:
         if not self.resume:  # refuse constraints that nothing meets before a run directory is made
             check_reachable(config, make_searcher(config, source)[0])  # a separate one: ask() may change its state
         with RunDirectory(path, self.space) as run, self.executor:
+            self._check_path(path)  # again, now that no other process can write to it
             return self._run_in(run, searcher, violation, watch)
 
     def _run_in(
@@ -128,7 +129,6 @@ class Search:
         from nas.searching.loop import Loop
 
         config, path = self.config, run.path
-        self._check_path(path)  # again, now that no other process can write to it
         manifest = self._manifest(path)
         stored = run.read_trials() if self.resume else []
         if self.resume and (kept := run.read_state()):
@@ -142,9 +142,8 @@ class Search:
                 watch(trial)
 
         loop = Loop(
-            searcher, self.source.scorer(), self.executor,
-            budget=config.budget, step=config.candidates_per_step, violation=violation, record=record,
-            keep=run.write_state,
+            searcher, self.source.scorer(), self.executor, budget=config.budget, step=config.candidates_per_step,
+            violation=violation, record=record, keep=run.write_state,
         )  # fmt: skip
         loop.check(stored)
         if len(stored) < config.budget:

@@ -109,7 +109,7 @@ def layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
 #: Networks for which a proxy must have a score.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"cnn": plain_cnn, "cells": darts_network}
 
-#: Networks for which a proxy may raise a ProxyError instead; it must leave them unchanged in either case.
+#: Networks for which a proxy may also raise a ProxyError; in either case it must leave them unchanged.
 UNUSUAL: dict[str, Callable[[], nn.Module]] = {
     "hooked": hooked_network,
     "shared modules": shared_network,
