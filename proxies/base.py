@@ -1,4 +1,4 @@
-"""The contract of a proxy, and what a proxy looks at: one untrained network and one labelled batch."""
+"""The contract of a proxy, and the ``Probe`` that it scores: one untrained network and one labelled batch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ T = TypeVar("T")
 class Proxy(ABC):
     """Scores an untrained network.
 
-    ``direction`` says which scores are better. ``cost`` says what a score takes: only counting parameters or layers,
-    a forward pass, or a backward pass.
+    ``direction`` says whether higher or lower scores are better. ``cost`` says what a score requires: only counting
+    parameters or layers (count), a forward pass, or a backward pass.
     """
 
     name: ClassVar[str]
@@ -34,37 +34,37 @@ class Proxy(ABC):
     cost: ClassVar[Cost]
 
     def images_needed(self) -> int:
-        """How many images the batch must hold for this proxy, with the options it has; 0 if it looks at none.
+        """How many images the batch must hold for this proxy with its options; 0 if it uses no images.
 
-        A proxy told to take 64 images needs 64. One whose default number of images shrinks with the batch needs as many
-        as it takes to have a score at all.
+        A proxy whose option asks for 64 images needs 64. A proxy that by default uses fewer images if the batch is
+        smaller needs the least number with which it has a score.
         """
         return 0 if self.cost == "count" else 1
 
     def requests(self, probe: Probe) -> Iterable[Request]:
-        """What :meth:`score` will ask the probe for, so that one pass can serve several proxies."""
+        """The requests that :meth:`score` will make to the probe, so that one pass can serve several proxies."""
         return ()
 
     @abstractmethod
     def score(self, probe: Probe) -> float:
-        """The score, a finite number. Network, buffers, modes, hooks and all random states stay as they are.
+        """The score, a finite number. The network, its buffers, modes and hooks, and all random states are unchanged.
 
         :raises ProxyError: this network has no finite score.
         """
 
 
 class Probe:
-    """One untrained network and one labelled batch. Each quantity is computed when it is first asked for, then kept.
+    """One untrained network and one labelled batch. Each quantity is computed when it is first requested, then cached.
 
-    A quantity takes passes of its own, unless :meth:`plan` has announced others: then one pass computes all of them
-    that it can.
+    Each quantity needs passes of its own, unless :meth:`plan` has announced further quantities. Then one pass computes
+    all announced quantities that can share it.
 
     :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it; each call must
         build the same network with the same weights.
     :param images: ``(N, C, H, W)`` in [0, 1], on the network's device.
     :param labels: ``(N,)``, int64.
-    :param counted: ``params`` and ``macs`` where they are already known; otherwise they are counted on the network.
-    :raises ValueError: the shapes of images and labels are others, or the batch is empty.
+    :param counted: ``params`` and ``macs``, if they are already known; otherwise they are counted on the network.
+    :raises ValueError: images or labels have other shapes, or the batch is empty.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class Probe:
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network itself. A proxy that has to change it works on a :meth:`copy`."""
+        """The network itself. A proxy that has to change the network must use a :meth:`copy`."""
         return self._network if isinstance(self._network, nn.Module) else self._network()
 
     def copy(self) -> nn.Module:
         """A fresh copy of the network, which the caller may change."""
         if isinstance(self._network, nn.Module):
             return copy.deepcopy(self._network)
-        return self._network()  # building takes half the time of a deep copy
+        return self._network()  # takes half the time of a deep copy
 
     @cached_property
     def layer_weights(self) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ class Probe:
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of convolutions and linear layers for one image."""
+        """Number of multiply-accumulates of the convolutions and linear layers for one image."""
         if "macs" in self._counted:
             return self._counted["macs"]
         import torch
@@ -126,9 +126,9 @@ class Probe:
         return flops // 2
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The result of ``make()``, which is called only the first time that ``key`` is asked for.
+        """The result of ``make()``, which is called only at the first request for ``key``; then it is cached.
 
-        For what several proxies share beside the quantities of this class.
+        It is meant for results that several proxies share and that are not quantities of this class.
         """
         if key not in self._made:
             self._made[key] = make()
@@ -136,19 +136,19 @@ class Probe:
         return made
 
     def count(self, images: int | None, default: int) -> int:
-        """How many images an option asks for: ``images``; where that is None, ``default`` or all of a smaller batch.
+        """The number of images to use: ``images``, or if that is None, ``default`` or all images of a smaller batch.
 
-        :raises ValueError: the batch holds fewer than ``images``.
+        :raises ValueError: the batch holds fewer than ``images``, or ``images`` is below 1.
         """
         return min(default, len(self.images)) if images is None else self._end(images)
 
     def first(self, images: int | None, default: int) -> tuple[Tensor, Tensor]:
-        """The first images of the batch, as many as :meth:`count` says, and their labels."""
+        """The first images of the batch and their labels; :meth:`count` gives their number."""
         n = self.count(images, default)
         return self.images[:n], self.labels[:n]
 
     def plan(self, proxies: Iterable[Proxy]) -> None:
-        """Announce the requests of these proxies, so that they are computed in as few passes as possible."""
+        """Announce the requests of these proxies, so that as few passes as possible compute them."""
         requests = [request for proxy in proxies for request in proxy.requests(self)]
         self._planned.update((request, None) for request in requests if 0 < request.stop <= len(self.images))
 
@@ -162,14 +162,17 @@ class Probe:
         image_weights: tuple[float, ...] | None = None,
         tensors: int | None = None,
     ) -> dict[str, Tensor]:
-        """Gradient by parameter name of the sum, over the images ``start`` to ``stop``, of all logits or of the losses.
+        """By parameter name, the gradient of the summed logits or losses of the images ``start`` to ``stop - 1``.
 
-        The loss is the cross-entropy. Parameters that the function does not depend on are left out. ``norm`` says what
-        batch norms use: their running statistics (eval), or the statistics of these images (train). Only with running
-        statistics is the result the sum of the gradients of the single images.
+        The loss is the cross-entropy; logits are summed over all classes. Parameters that the sum does not depend on
+        are left out. ``norm`` selects the statistics that batch norms use: the running statistics (eval), or the
+        batch statistics of these images (train). Only with running statistics does the gradient equal the sum of the
+        gradients of the single images.
 
         :param image_weights: a factor for each image in the sum.
-        :param tensors: return the gradients of only so many parameters, the first that require one; this is cheaper.
+        :param tensors: return the gradients only of the first ``tensors`` parameters that require a gradient, which
+            takes less time.
+        :raises ValueError: the batch does not hold these images, or ``image_weights`` has another length.
         """
         end = self._end(stop)
         if not 0 <= start < end:
@@ -181,35 +184,37 @@ class Probe:
         return found
 
     def input_gradients(self, function: Function, norm: NormMode, stop: int | None = None) -> Tensor:
-        """``(N, C, H, W)``: the gradient of the same sum with respect to each of the first ``stop`` images.
+        """``(N, C, H, W)``: the gradient with respect to each of the first ``stop`` images.
 
-        With running statistics in the batch norms, images do not influence one another: each gradient is then that of
-        the image's own term.
+        As in :meth:`weight_gradients`, it is that of the logits or losses, summed over these images. If batch norms use
+        their running statistics, images do not influence one another: the gradient for an image is then the gradient of
+        its own logits or loss.
         """
         found: Tensor = self._get(Request("input_gradients", norm, self._end(stop), 0, function))
         return found
 
     def gradient_change(self, function: Function, norm: NormMode, step: float, stop: int | None = None) -> Tensor:
-        """``(N, C, H, W)``: how much :meth:`input_gradients` change when each image moves a step along their sign.
+        """``(N, C, H, W)``: the change of :meth:`input_gradients` when each image moves one step along their sign.
 
-        :param step: length (L2) of the step of each image, in pixel units.
+        :param step: L2 length of the step of each image, in pixel units.
         """
         found: Tensor = self._get(Request("gradient_change", norm, self._end(stop), 0, function, step))
         return found
 
     def activation_agreement(self, norm: NormMode, stop: int | None = None) -> Tensor:
-        """``(N, N)``, float64: at how many ReLU units two of the first images agree whether the input is positive.
+        """``(N, N)``, float64: for each pair of the first ``stop`` images, the number of ReLU units where they agree.
 
-        Summed over all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules.
+        Two images agree at a unit if its input is positive for both of them or for neither. The numbers are summed over
+        all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules.
         """
         found: Tensor = self._get(Request("activation_agreement", norm, self._end(stop)))
         return found
 
     def output_saliency(self, norm: NormMode, stop: int | None = None) -> dict[str, Tensor]:
-        """``(N, channels)`` by name of convolution or linear layer: the sum over pixels of output times its gradient.
+        """``(N, channels)`` by name of convolution or linear layer: output times its gradient, summed over pixels.
 
-        The gradient is that of the cross-entropy, summed over images. For a layer that is called several times, the
-        values are summed over its calls.
+        The gradient is that of the cross-entropy, summed over images, with respect to the output. If a layer is called
+        several times, the values of its calls are added.
         """
         found: dict[str, Tensor] = self._get(Request("output_saliency", norm, self._end(stop)))
         return found

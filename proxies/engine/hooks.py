@@ -1,4 +1,4 @@
-"""What is read off the modules of a network while a pass goes through it (:mod:`proxies.engine.passes`)."""
+"""Observers: forward hooks that record quantities during the passes of :mod:`proxies.engine.passes`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from proxies.errors import ProxyError
 
 
 class Observer(ABC):
-    """Inside, listens to the modules of a network, while ``listening``."""
+    """Has a forward hook on each module of the types ``kinds`` until the context ends.
+
+    The hooks record something only while ``listening`` is True.
+    """
 
     kinds: ClassVar[tuple[type[nn.Module], ...]]
 
@@ -36,18 +39,24 @@ class Observer(ABC):
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None: ...
 
     def begin(self, start: int, images: int, *, more: bool) -> None:
-        """A pass to listen to begins, over so many images from number ``start`` on; ``more``: it is not the last."""
+        """Called before a pass that is to be recorded.
+
+        :param start: the number of its first image.
+        :param images: how many images it has.
+        :param more: whether a further pass follows that is to be recorded.
+        """
         return
 
     @abstractmethod
     def value(self, start: int, stop: int) -> Any:
-        """What was asked for of these images, or the ProxyError that says why there is none."""
+        """The quantity for the images ``start`` to ``stop``, or the ProxyError that says why it does not exist."""
 
 
 class AgreementObserver(Observer):
-    """Of how many ReLU inputs two images have the same sign, ``(N, N)``.
+    """The number of ReLU units at which two images agree, ``(N, N)``: the input is positive for both, or for neither.
 
-    Counted while the pass goes on; only codes that images of a later pass have to be compared with are kept.
+    The ReLU code of an image has a 1 for each unit with a positive input. Agreements are counted during the pass. Codes
+    are kept only if images of a later pass have to be compared with them.
     """
 
     kinds = (nn.ReLU, nn.ReLU6)
@@ -61,7 +70,7 @@ class AgreementObserver(Observer):
 
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening:
-            on = output.detach().clone().gt_(0)  # ones and zeros of the output's type
+            on = output.detach().clone().gt_(0)  # ones and zeros, in the output's dtype
             units_last = on.permute(0, 2, 3, 1) if on.ndim == 4 else on  # no copy in channels_last
             self._passes[-1].add(units_last.flatten(1))
 
@@ -80,23 +89,24 @@ class AgreementObserver(Observer):
 
 
 class _Codes:
-    """The ReLU codes of one pass: how they agree with each other and with those of the passes before.
+    """The agreements of the ReLU codes of one pass, with each other and with the codes of earlier passes.
 
-    :param keep: whether a later pass will be compared with this one.
+    :param keep: whether to keep the codes, for the comparison with a later pass.
+    :param before: the earlier passes.
     """
 
     def __init__(self, start: int, images: int, *, keep: bool, before: tuple[_Codes, ...]):
         self.start = start
         self.calls = 0
-        self.error: ProxyError | None = None  # why there is nothing to compare
-        self.kept: list[Tensor] = []  # of each call
-        self.agreements: dict[int, Tensor] = {}  # by the start of a pass, whose images are the columns
+        self.error: ProxyError | None = None  # why the codes cannot be compared
+        self.kept: list[Tensor] = []  # the codes of each call of a ReLU
+        self.agreements: dict[int, Tensor] = {}  # by the start of the pass whose images are the columns
         self._images = images
         self._keep = keep
         self._before = before
 
     def add(self, on: Tensor) -> None:
-        """Another call's, ``(images, units)``, 0 or 1."""
+        """Add the codes ``(images, units)``, zeros and ones, of the next call of a ReLU."""
         if len(on) != self._images:
             self.error = ProxyError(f"a ReLU is given {len(on)} rows, expected one for each of {self._images} images")
         if self.error is not None:
@@ -105,7 +115,7 @@ class _Codes:
             self.kept.append(on.to(torch.int8))
         self._count(self.start, on, on)
         for other in self._before:
-            if self.calls < len(other.kept):  # or it had fewer calls, of which its value tells
+            if self.calls < len(other.kept):  # if not, value() reports it
                 self._count(other.start, on, other.kept[self.calls])
         self.calls += 1
 
@@ -115,19 +125,19 @@ class _Codes:
 
 
 def _between(row: _Codes, column: _Codes) -> Tensor:
-    """The block of the matrix where the images of two passes meet."""
+    """The block of the matrix with the images of ``row`` as rows and those of ``column`` as columns."""
     found = row.agreements.get(column.start)
     return column.agreements[row.start].t() if found is None else found
 
 
 def agreement(a: Tensor, b: Tensor) -> Tensor:
-    """``(N, M)``, float64: on how many of the units a row of a and a row of b, of zeros and ones, agree."""
-    a, b = a.float(), b.float()  # exact: there are fewer than 2^24 units of a layer
+    """``(N, M)``, float64: the number of units at which a row of ``a`` equals a row of ``b``, of zeros and ones."""
+    a, b = a.float(), b.float()  # exact, since a layer has fewer than 2^24 units
     return (a.shape[1] - a.sum(1).unsqueeze(1) - b.sum(1) + 2 * (a @ b.t())).double()
 
 
 class SaliencyObserver(Observer):
-    """The sum over pixels of a layer's output times its gradient, ``(N, channels)`` by layer."""
+    """For each layer ``(N, channels)``: its output times the gradient with respect to it, summed over pixels."""
 
     kinds = (nn.Conv2d, nn.Linear)
 

@@ -1,8 +1,8 @@
-"""Passes through a network, each shared by all that asks for it.
+"""Forward and backward passes through a network, each of which can serve several requests.
 
-With running statistics in the batch norms images do not interact: requests for different numbers of images share one
-sweep over the batch, and on a CPU the sweep goes a few images at a time, which bounds memory. With the batch's own
-statistics a request is one pass over exactly its images.
+If batch norms use their running statistics, images do not influence one another. Requests for different numbers of
+images then share one sweep over the batch. On a CPU, each pass of the sweep takes only a few images, which bounds
+memory. If batch norms use batch statistics, a request takes one pass over exactly its images.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from proxies.errors import ProxyError
 Function = Literal["logits", "loss"]
 Quantity = Literal["weight_gradients", "input_gradients", "gradient_change", "activation_agreement", "output_saliency"]
 
-#: The most images that a pass of a sweep takes at a time on the CPU; it bounds memory (about 6 MB an image at 16
-#: channels, 8 layers). A sweep of 50 images that has to stop at the 8th goes on in two passes of 21.
+#: The maximum number of images in a pass of a sweep on the CPU. It bounds memory (about 6 MB an image at 16 channels
+#: and 8 layers). If some request of a sweep over 50 images ends after 8 images, the other 42 take two passes of 21.
 CPU_CHUNK = 25
 
 OBSERVERS: dict[Quantity, type[Observer]] = {
@@ -37,17 +37,19 @@ OBSERVERS: dict[Quantity, type[Observer]] = {
 OF_WEIGHTS: tuple[Quantity, ...] = ("weight_gradients", "output_saliency")
 OF_IMAGES: tuple[Quantity, ...] = ("input_gradients", "gradient_change")
 
-#: What one backward pass differentiates: the function, a factor for each image (None: 1) and the first image's number.
+#: What one backward pass differentiates: the function, a factor for each image (None: all are 1), and the number of the
+#: image that the first factor is for.
 Differentiated: TypeAlias = tuple[Function, tuple[float, ...] | None, int]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One quantity of a pass over the images ``start`` to ``stop``; :class:`~proxies.base.Probe` describes each.
+    """A request for one quantity of the images ``start`` to ``stop - 1``.
 
-    ``function`` is what is differentiated: the sum over images of all logits, or of the cross-entropies, where
-    ``image_weights`` gives each image a factor. ``step`` is the length (L2) of the step that a gradient changes over.
-    ``tensors``: gradients of that many of the first parameters only.
+    The methods of :class:`~proxies.base.Probe` describe the quantities. ``function`` is what is differentiated: the sum
+    over images of all logits, or of the cross-entropies. ``image_weights`` is a factor for each image in this sum.
+    ``step`` is the L2 length of the step of ``gradient_change``, in pixel units. ``tensors`` limits the weight
+    gradients to the first ``tensors`` parameters that require a gradient.
     """
 
     quantity: Quantity
@@ -61,7 +63,7 @@ class Request:
 
     @property
     def exact(self) -> bool:
-        """Whether it takes a pass over exactly these images, all at once."""
+        """Whether the request needs a single pass over exactly its images."""
         return self.norm == "train" or self.quantity == "output_saliency"
 
     @property
@@ -69,14 +71,17 @@ class Request:
         return self.function, self.image_weights, 0 if self.image_weights is None else self.start
 
     def shares_with(self, other: Request) -> bool:
-        """Whether one sweep can serve both."""
+        """Whether one sweep can serve both requests."""
         if (self.norm, self.exact) != (other.norm, other.exact):
             return False
         return not self.exact or (self.start, self.stop) == (other.start, other.stop)
 
 
 def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: Sequence[Request]) -> dict[Request, Any]:
-    """The value of every request, or the ProxyError that says why there is none; any two requests share."""
+    """The value of each request, or the ProxyError that says why there is none.
+
+    :param requests: any two of them must satisfy :meth:`Request.shares_with`.
+    """
     learned = [name for name, each in network.named_parameters() if each.requires_grad]
     if not learned and any(each.quantity in OF_WEIGHTS for each in requests):
         frozen_error = ProxyError("no parameter of the network requires a gradient")
@@ -101,7 +106,7 @@ def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: S
 
 
 def segments(requests: Sequence[Request], device: str) -> Iterator[tuple[int, int]]:
-    """Start and stop of each pass of a sweep; no request begins or ends inside one."""
+    """Start and stop of each pass of a sweep. No request begins or ends within a pass."""
     cuts = sorted({cut for each in requests for cut in (each.start, each.stop)})
     for start, stop in itertools.pairwise(cuts):
         if not any(each.start <= start and stop <= each.stop for each in requests):
@@ -112,7 +117,7 @@ def segments(requests: Sequence[Request], device: str) -> Iterator[tuple[int, in
 
 
 class _Sweep:
-    """Passes over parts of the batch, and what each request has gathered from them so far."""
+    """A sweep: passes over parts of the batch, and the results of each request from the passes so far."""
 
     def __init__(
         self,
@@ -126,7 +131,7 @@ class _Sweep:
         self.weights = weights
         self.observers = observers
         self.learned = learned
-        #: whether an image has the same gradient whatever others are beside it
+        #: whether the gradient for an image does not depend on the other images of the pass
         self.independent = requests[0].norm == "eval" and not any(
             isinstance(module, _BatchNorm) and module.running_mean is None for module in network.modules()
         )
@@ -134,7 +139,12 @@ class _Sweep:
         self.wrong_logits: dict[Request, float] = {}
 
     def run(self, start: int, images: Tensor, labels: Tensor) -> None:
-        """One forward pass, and one backward pass for whatever is differentiated; the same for each step."""
+        """Run the passes over some images: a forward pass, and a backward pass for each function to be differentiated.
+
+        Each request for a ``gradient_change`` takes a further forward and backward pass of the moved images.
+
+        :param start: the number of the first image.
+        """
         requests = [each for each in self.gathered if each.start <= start and start + len(images) <= each.stop]
         if any(each.quantity in OF_IMAGES for each in requests):
             images.requires_grad_()
@@ -163,7 +173,7 @@ class _Sweep:
                 self.gathered[request].append(self._gradient_after(start, images, labels, before, request) - before)
 
     def value(self, request: Request) -> Any:
-        """What the request was for, once all passes are through."""
+        """The value of the request, or a ProxyError, after all passes."""
         if request in self.wrong_logits:
             return ProxyError(f"a logit is {self.wrong_logits[request]}, expected a finite number")
         if request.quantity in self.observers:
@@ -177,10 +187,10 @@ class _Sweep:
     def _differentiate(
         self, scalar: Tensor, images: Tensor, wanted: Sequence[Request], factors: Tensor | None, *, keep_graph: bool
     ) -> None:
-        """Gathers for requests that differentiate the same.
+        """Run one backward pass from ``scalar``, and store its gradients for the requests ``wanted``.
 
-        :param factors: of the images in what is differentiated; a request for images that has none of its own is given
-            what it would be without.
+        :param factors: the factors of the images in ``scalar``, or None. The gradients for a request for gradients of
+            images that has no factors itself are divided by them.
         """
         leaves = self.weights.leaves
         positions = self._positions(wanted)
@@ -203,7 +213,7 @@ class _Sweep:
                 self.gathered[request].append(by_images)
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
-        """Of the leaves to differentiate by."""
+        """The positions of the leaves that these requests need gradients of."""
         of_weights = [each for each in wanted if each.quantity not in OF_IMAGES]
         if any(each.tensors is None for each in of_weights):
             return range(len(self.weights.leaves))
@@ -211,9 +221,9 @@ class _Sweep:
         return self.weights.leaves_of(self.learned[:first])
 
     def _gradient_after(self, start: int, images: Tensor, labels: Tensor, before: Tensor, request: Request) -> Tensor:
-        """The gradient by the images of the summed function, a step along the sign of ``before`` away."""
+        """The gradient with respect to the images after each image has moved one step along the sign of ``before``."""
         sign = before.sign()
-        lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # at least one pixel moves, or none
+        lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # below 1 only if no pixel moves
         moved = (images.detach() + request.step * sign / lengths.view(-1, 1, 1, 1)).requires_grad_()
         with without_gradients(self.weights.leaves):
             scalar = _scalar(request.differentiated, self.network(moved), labels, start)
@@ -221,7 +231,7 @@ class _Sweep:
             return after
 
     def _listen(self, *quantities: Quantity) -> None:
-        """Only the observers of these listen from now on."""
+        """Let only the observers of these quantities record from now on."""
         for quantity, observer in self.observers.items():
             observer.listening = quantity in quantities
 
@@ -229,10 +239,11 @@ class _Sweep:
 def _merged(
     backward: Mapping[Differentiated, list[Request]], start: int, images: Tensor
 ) -> Mapping[Differentiated, list[Request]]:
-    """One backward pass fewer, where images that do not interact are differentiated with factors and without.
+    """Save a backward pass if the same function is differentiated both with factors of the images and without.
 
-    Then the gradient by an image with its factor, divided by that, is the one without; where the factors are so large
-    or so small that this is not exact up to rounding, they stay apart.
+    If images do not influence one another, the gradient for an image without its factor is the gradient with the
+    factor, divided by the factor. The passes are merged only if all factors are from 1e-3 to 1e3 in size, so that the
+    division is exact up to rounding.
     """
     together = {what: list(requests) for what, requests in backward.items()}
     for what, requests in backward.items():
@@ -249,13 +260,13 @@ def _merged(
 
 
 def _factors(what: Differentiated, start: int, images: Tensor) -> Tensor | None:
-    """``(N,)``: those of these images in the function; None: 1."""
+    """``(N,)``: the factors of these images in the function; None if all are 1."""
     _, factors, first = what
     return None if factors is None else images.new_tensor(factors[start - first : start - first + len(images)])
 
 
 def _scalar(what: Differentiated, logits: Tensor, labels: Tensor, start: int) -> Tensor:
-    """The function of the images from number ``start`` on, summed."""
+    """The function summed over the images of the pass, the first of which has the number ``start``."""
     function, factors = what[0], _factors(what, start, logits)
     if factors is None:
         return logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
