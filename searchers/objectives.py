@@ -1,8 +1,8 @@
 """Objectives turn the scores of trials into the values to be maximised, and :func:`rank` orders trials by them.
 
 ``SingleScore`` is the score of one proxy. ``RankSum`` is the Borda count: each proxy ranks the trials, and the ranks
-are averaged. ``MeanRank`` does the same with any objectives. ``PopulationScore`` is a score that a proxy computes from the
-scores of all trials together. The values of the last three depend on all trials of a call, so values from different
+are averaged. ``MeanRank`` does the same with any objectives. ``PopulationScore`` is a score that a proxy computes from
+the scores of all trials together. The values of the last three depend on all trials of a call, so values from different
 calls cannot be compared. ``Joint`` combines objectives into several columns.
 
 :func:`rank` sorts by value if there is one objective. If there are several, it sorts by non-dominated front and

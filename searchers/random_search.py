@@ -25,10 +25,12 @@ Sampler = Literal["uniform", "published"]
 class RandomSearch(Searcher[G]):
     """Independent draws that meet the constraints.
 
-    With the sampler ``uniform``, proposal ``i`` is drawn with a generator seeded with ``(seed, i)``, repeatedly until it
-    meets the constraints. With ``published``, the sampler published with the space is called with the seeds ``seed``,
-    ``seed + 1``, ...; proposal ``i`` is number ``i`` of the draws that meet the constraints. A new searcher that is told
-    ``i`` trials repeats these draws from the first one, and ``rejected`` counts all of them again.
+    With the sampler ``uniform``, proposal ``i`` is drawn with a generator seeded with ``(seed, i)``, repeatedly until
+    it meets the constraints.
+
+    With ``published``, the sampler published with the space is called with the seeds ``seed``, ``seed + 1``, ...;
+    proposal ``i`` is number ``i`` of the draws that meet the constraints. A new searcher that is told ``i`` trials
+    repeats these draws from the first one, and ``rejected`` counts those of them that do not.
     """
 
     @dataclass(frozen=True, kw_only=True)
