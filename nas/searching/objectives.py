@@ -1,4 +1,4 @@
-"""What the proxies of a search stand for: scores of single candidates, scores that compare candidates, objectives."""
+"""Makes the proxies to compute, the scores that compare candidates, and the objectives from the proxies of a search."""
 
 from __future__ import annotations
 
