@@ -1,8 +1,18 @@
-"""Settings of hypothesis for all tests."""
+"""How all tests run: two processes at a time, the tests of a file in one of them, those of Ray in one after the other."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("project", deadline=None)  # a slow or busy machine is not a failure
 settings.load_profile("project")
+
+#: They count the processes of Ray on this machine.
+RAY = ("tests/nas/executors", "tests/nas/retraining/test_tune.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("ray" if path.startswith(RAY) else path))

@@ -43,7 +43,7 @@ def test_resuming_takes_the_options_of_the_run(finished: Path, capsys: pytest.Ca
     [
         ("{", "is not JSON"),
         ("", "is not JSON"),
-        ("[]", "holds no configuration"),
+        ("[]", "holds [], expected an object"),
         ("-data", "damaged"),
         ("-hardware", "damaged"),
         ("-seconds", "damaged"),
