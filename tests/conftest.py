@@ -1,4 +1,4 @@
-"""How all tests run: two processes at a time, the tests of a file in one of them, those of Ray in one after the other."""
+"""Settings of all tests. They run in two processes: a file in one of them, the tests of Ray in one after the other."""
 
 from __future__ import annotations
 
