@@ -18,10 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # this program handles Ctrl-C itself
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray's new output prints a table even with verbose=0
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # each cell's training writes its own files
-
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
@@ -62,6 +58,9 @@ class Trials:
         self._crew = RayCrew(config.address, config.workers, config.cpus_per_worker, self.gpus)
 
     def __enter__(self) -> Trials:
+        os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # this program handles Ctrl-C itself
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray's new output prints a table even with verbose=0
+        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # each cell's training writes its own files
         self._crew.connect(object_store=ROOM + 2 * self.images.images.numel())
         return self
 
