@@ -106,8 +106,9 @@ def _imported(text: str) -> SearchSpace[Any]:
     try:
         found = getattr(importlib.import_module(module), name)
         space = found() if isinstance(found, type) else found
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"--space {text} cannot be imported: {' '.join(str(error).split())}") from None
+    except Exception as error:  # importing and making it runs the user's own code, which may raise anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"--space {text} cannot be imported: {reason}") from None
     if not isinstance(space, SearchSpace):
         raise UserError(f"--space {text} must be a SearchSpace, got {type(space).__name__}")
     return space

@@ -195,8 +195,8 @@ def test_nothing_that_a_file_names_is_imported(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nowhere_at_all:Space", "--space nowhere_at_all:Space cannot be imported: No module named 'nowhere_at_all'"),
-        (":Space", "--space :Space cannot be imported: Empty module name"),
+        ("nowhere_at_all:Space", "--space nowhere_at_all:Space cannot be imported: .*No module named 'nowhere_at_all'"),
+        (":Space", "--space :Space cannot be imported: .*Empty module name"),
         ("tests.nas.own_space:Nothing", "has no attribute 'Nothing'"),
         ("tests.nas.own_space:", "cannot be imported: .* has no attribute ''"),
         ("json:JSONDecodeError", "--space json:JSONDecodeError cannot be imported: .*missing"),
