@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +46,7 @@ def known_space(
     """
     if given is None and name not in SPACES:
         raise unknown_space("search space", name, SPACES)
-    space = get_space(name) if given is None else given
+    space = get_space(name) if given is None else check_space(given)
     if space.name != name:
         raise UserError(f"the space must be '{name}', got '{space.name}'")
     got = own_fingerprint(space)
@@ -53,6 +56,23 @@ def known_space(
             f"the space '{name}' is another one, or was changed: its fingerprint is {got or own},"
             f" expected {fingerprint or own}"
         )
+    return space
+
+
+def check_space(space: Any) -> SearchSpace[Any]:
+    """``space``, if it can be given to a search.
+
+    :raises UserError: it is no space object, its name cannot name files, or it is the name of one of the program's own
+        spaces.
+    """
+    if not isinstance(space, SearchSpace):
+        hint = f"the class {space.__name__}" if isinstance(space, type) else f"{type(space).__name__}"
+        raise UserError(f"space must be a name or a SearchSpace object, got {hint}")
+    name = getattr(space, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise UserError(f"the name of a space must be a word of letters, digits, '_', '-' and '.', got {name!r:.60}")
+    if name in SPACES and type(get_space(name)) is not type(space):
+        raise UserError(f"the name of a space of your own must not be one of {', '.join(SPACES)}, got {name}")
     return space
 
 
@@ -103,12 +123,14 @@ def named_space(argv: Sequence[str]) -> tuple[list[str], SearchSpace[Any] | None
 def _imported(text: str) -> SearchSpace[Any]:
     """The space given by ``module:Class``, which is called without arguments, or by ``module:object``."""
     module, _, name = text.partition(":")
+    if os.getcwd() not in sys.path:  # as python -m has it; the script nas does not
+        sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), name)
         space = found() if isinstance(found, type) else found
-    except Exception as error:  # importing and making it runs the user's own code, which may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"--space {text} cannot be imported: {reason}") from None
     if not isinstance(space, SearchSpace):
         raise UserError(f"--space {text} must be a SearchSpace, got {type(space).__name__}")
-    return space
+    return check_space(space)

@@ -94,10 +94,10 @@ def check_options(name: str, make: type, options: Mapping[str, Any], kind: str =
     for option, value in options.items():
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}? " if near else ""
+            suggestion = f"did you mean {near[0]}? " if near else ""
             expected = f"expected one of {', '.join(known)}" if known else "it has none"
-            raise ValueError(f"the {kind} {name} has no option '{option}'; {hint}{expected}")
-        if not _fits(value, hints[option]):
+            raise ValueError(f"the {kind} {name} has no option '{option}'; {suggestion}{expected}")
+        if option in hints and not _fits(value, hints[option]):  # a class may leave the type open
             raise ValueError(f"{option} of the {kind} {name} must be {_described(hints[option])}, got {_text(value)}")
 
 

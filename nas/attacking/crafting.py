@@ -32,7 +32,9 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack
         images, labels = images.detach().clone(), labels.clone()
         if attack.epsilon == 0 or not len(images):
             return images
-        return _checked(images, attack.run(model, images.clone(), labels, seed), attack)
+        with _unchanged(model, attack):
+            changed = attack.run(model, images.clone(), labels, seed)
+        return _checked(images, changed, attack)
 
 
 def finite_logits(model: nn.Module, images: Tensor, seed: int, *, made_by: str, numbers: Sequence[int]) -> Tensor:
@@ -80,6 +82,29 @@ def untouched(model: nn.Module, seed: int) -> Iterator[None]:
             parameter.grad = gradient
         np.random.set_state(numpy_state)
         random.setstate(python_state)
+
+
+@contextmanager
+def _unchanged(model: nn.Module, attack: Attack) -> Iterator[None]:
+    """Inside, the attack may not change parameters, buffers or hooks of the model; the tensors are restored.
+
+    :raises AttackFailed: it has changed one of them.
+    """
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    before, hooks = {name: each.detach().clone() for name, each in tensors.items()}, _hooks(model)
+    yield
+    wrong = [name for name, each in tensors.items() if not torch.equal(each, before[name])]
+    with torch.no_grad():
+        for name in wrong:
+            tensors[name].copy_(before[name])
+    wrong += ["hooks"] * (_hooks(model) != hooks)
+    if wrong:
+        raise AttackFailed(f"{attack.name} changed the model ({wrong[0]}), which an attack must leave as it is")
+
+
+def _hooks(model: nn.Module) -> list[int]:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [key for module in model.modules() for kind in kinds for key in getattr(module, kind)]
 
 
 def _checked(images: Tensor, changed: Tensor, attack: Attack) -> Tensor:

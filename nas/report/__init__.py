@@ -32,5 +32,9 @@ def write_report(run: Path) -> Path:
         raise UserError(f"the report needs {error.name}, which is not installed: pip install {error.name}") from None
     path = run / PAGE_NAME
     # A name read from JSON may contain an unpaired surrogate, which UTF-8 cannot encode: written as "&#...;" instead.
-    path.write_text(render(record), encoding="utf-8", errors="xmlcharrefreplace")
+    page = render(record)
+    try:
+        path.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
     return path

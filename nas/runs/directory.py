@@ -145,10 +145,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write ``value`` atomically: a reader sees either the old file or the new one, never part of it."""
+    """Write ``value`` atomically: a reader sees either the old file or the new one, never part of it.
+
+    :raises UserError: the file cannot be written.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def new_run_path(parent: Path, name: str) -> Path:

@@ -12,7 +12,7 @@ from nas.cli.fields import option, options_of
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
 from nas.searching.searcher_options import all_options, make_options
-from nas.spaces import known_space
+from nas.spaces import check_space, known_space
 from proxies.spelling import canonical
 from search_spaces.base import SearchSpace
 from searchers import SEARCHERS
@@ -107,6 +107,9 @@ class SearchConfig:
         for name in options:
             if name not in known:
                 raise unknown("option", name, known)
+        if not isinstance(options.get("searcher", ""), str):
+            expected = f"--searcher must be a name, one of {', '.join(SEARCHERS)}"
+            raise UserError(f"{expected}, got {options['searcher']!r:.60}")
         own = {name: options.pop(name) for name in all_options() if name in options}
         own_options = make_options(options.get("searcher", cls.searcher), own)
         found = find_space(space, options.get("table"))
@@ -194,7 +197,7 @@ def find_space(space: str | SearchSpace[Any] | None, table: str | None) -> Searc
     """
     if space is None or isinstance(space, str):
         return known_space(space or default_space(table))
-    return space
+    return check_space(space)
 
 
 def network_size(space: SearchSpace[Any], options: dict[str, Any]) -> dict[str, int | None]:

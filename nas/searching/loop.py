@@ -103,14 +103,28 @@ class Loop(Generic[G]):
             else:
                 self._keep(self._infeasible(candidate, reason), finished)
         if to_score:
-            for trial in self.executor.run(self.scorer, to_score):
-                self._keep(trial, finished)
+            self._score(to_score, finished)
         for candidate in candidates:
             if candidate.id not in finished:
                 source = self._by_key.get(candidate.key) or finished[first[candidate.key].id]
                 self._keep(
                     dataclasses.replace(source, id=candidate.id, genotype=candidate.genotype, seconds=0.0), finished
                 )
+
+    def _score(self, candidates: list[Candidate[G]], finished: dict[int, Trial[G]]) -> None:
+        """Run the executor.
+
+        :raises RuntimeError: it did not return exactly one trial for each candidate.
+        """
+        missing = {candidate.id for candidate in candidates}
+        name = type(self.executor).__name__
+        for trial in self.executor.run(self.scorer, candidates):
+            if trial.id not in missing:
+                raise RuntimeError(f"{name} returned trial {trial.id}, expected each candidate's exactly once")
+            missing.remove(trial.id)
+            self._keep(trial, finished)
+        if missing:
+            raise RuntimeError(f"{name} returned no trial for candidate {min(missing)}, expected one for each")
 
     def check(self, stored: Sequence[Trial[G]]) -> None:
         """:raises UserError: a stored trial that this search cannot have written."""

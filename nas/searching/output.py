@@ -23,12 +23,14 @@ from rich.text import Text
 
 from nas.cli.bars import Bars
 from nas.searching.config import SearchConfig
+from search_spaces import SPACES
 from searchers.base import Objectives, Trial
 from searchers.objectives import rank
 
 if TYPE_CHECKING:
     from nas.searching.score_source import ScoreSource
     from nas.searching.search import SearchResult
+    from search_spaces.base import SearchSpace
 
 
 #: time between two updates of the bar
@@ -129,11 +131,11 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
     about = [f"table:  {source.about}"] if source.about else []
     about += ["rows:   by the mean rank of the scores, each in its own direction"] if len(source.shown) > 1 else []
     about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
-    for line in [*best, *about, *_notes(result, config)]:
+    for line in [*best, *about, *_notes(result, config, source.space)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _notes(result: SearchResult, config: SearchConfig) -> list[str]:
+def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) -> list[str]:
     counts = result.summary
     numbers = [f"{value} {name}" for name in ("channels", "layers") if (value := getattr(config, name)) is not None]
     notes = [f"parameters and MACs at {', '.join(numbers)}"] if numbers else []
@@ -144,7 +146,9 @@ def _notes(result: SearchResult, config: SearchConfig) -> list[str]:
     lines.append(f"run:    {result.path}")
     lines += [f"report: {result.report}"] if result.report else []
     if config.table is None:
+        kind = type(space)
+        own = f" --space {kind.__module__}:{kind.__qualname__}" if config.space not in SPACES else ""
         lines.append(
-            f"next:   python -m nas.train --run {shlex.quote(str(result.path))}  (until then the score is a guess)"
+            f"next:   python -m nas.train --run {shlex.quote(str(result.path))}{own}  (until then the score is a guess)"
         )
     return lines

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from nas.cli.fields import differences
 from nas.errors import SearchStopped, UserError, as_user_error
 from nas.searching.config import SearchConfig, find_space
+from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
@@ -83,6 +84,7 @@ class Search:
         report: bool = True,
         **options: Any,
     ):
+        check_parts(proxies, executor)
         self._given_executor = None if isinstance(executor, str) else executor
         if isinstance(executor, str):
             options["executor"] = executor
@@ -218,7 +220,7 @@ class Search:
     @cached_property
     def executor(self) -> Executor:
         """The executor that computes the scores."""
-        return self._given_executor or self.source.executor()
+        return self.source.executor() if self._given_executor is None else self._given_executor
 
     def _check_path(self, path: Path) -> None:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
@@ -260,6 +262,7 @@ class Search:
         try:
             now, then = self.source.identity(manifest), self.source.identity(stored)
             times = {"started": str(stored["started"]), "seconds": float(stored["seconds"])}
+            earlier = list(stored.get("resumed", []))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
         for name in now:
@@ -268,7 +271,7 @@ class Search:
         # Keep the versions that scored the stored trials; those of this program are added under "resumed".
         program = {name: manifest[name] for name in ("versions", "git_commit")}
         kept = {name: stored[name] for name in (*program, "executor") if name in stored}
-        resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
+        resumed = [*earlier, {"at": _now(), **program}]
         return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
 
 

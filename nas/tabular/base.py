@@ -138,7 +138,10 @@ class Table:
         :raises UserError: unknown metric.
         """
         self.column(metric)
-        classes, size = _IMAGES[metric.split("/")[0]]
+        images = metric.split("/")[0]
+        if images not in _IMAGES:
+            raise UserError(f"metric {metric} must begin with the name of its images, one of {', '.join(_IMAGES)}")
+        classes, size = _IMAGES[images]
         return dataclasses.replace(self.spec, classes=classes, image_size=(size, size))
 
     @cached_property

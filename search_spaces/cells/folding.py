@@ -9,6 +9,7 @@ the parameters once. Outside the context the network runs its modules unchanged.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -43,10 +44,11 @@ class Folded:
         self._made: list[Tensor] = []
         self._makers: list[Foldable] = []
         made_of: set[Tensor] = set()
+        owners: Counter[Tensor | None] = Counter(each for module in network.modules() for each in module._parameters.values())
         stand_ins: list[Tensor] = []
         for module in foldable:
             tensors = module.fold() if all(map(_is_plain, module.children())) else None
-            if tensors is None:
+            if tensors is None or any(owners[each] > 1 for each in module.fold_parameters()):
                 continue
             leaves = tuple(each.detach().requires_grad_(each.requires_grad) for each in tensors)
             module.folded_tensors = leaves
@@ -82,7 +84,7 @@ class Folded:
 def _is_plain(module: nn.Module) -> bool:
     """Whether folding may replace a call of ``module``: it has no hooks, no replaced forward, no parametrization."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return not (any(hooks) or "forward" in vars(module) or is_parametrized(module))
+    return not (any(hooks) or vars(module).keys() & {"forward", "_conv_forward"} or is_parametrized(module))
 
 
 class FoldingNetwork(nn.Module):
@@ -97,10 +99,13 @@ class FoldingNetwork(nn.Module):
         """Inside the context the network uses folded tensors; its parameters, buffers and modes must not change."""
         heard = _has_any_global_hook()  # type: ignore[no-untyped-call]
         foldable = [] if heard else [module for module in self.modules() if isinstance(module, Foldable)]
+        before = [module.folded_tensors for module in foldable]  # of a context around this one
         try:
+            for module in foldable:
+                module.folded_tensors = None
             with torch.enable_grad():
                 scope = Folded(self, foldable)
             yield scope
         finally:
-            for module in foldable:
-                module.folded_tensors = None
+            for module, tensors in zip(foldable, before, strict=True):
+                module.folded_tensors = tensors

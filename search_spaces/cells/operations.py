@@ -29,7 +29,7 @@ def folded_norm(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor] | None
 
     None if ``norm`` is not a fixed affine map, which an affine batch norm with running statistics is in eval mode.
     """
-    if not isinstance(norm, nn.BatchNorm2d) or norm.training or not norm.affine or norm.running_var is None:
+    if type(norm) is not nn.BatchNorm2d or norm.training or not norm.affine or norm.running_var is None:
         return None
     assert norm.running_mean is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -84,7 +84,7 @@ class ConvNorm(Foldable):
         self.norm: nn.Module = nn.BatchNorm2d(c_out)
 
     def fold(self) -> tuple[Tensor, ...] | None:
-        plain = isinstance(self.conv, nn.Conv2d) and self.conv.bias is None
+        plain = type(self.conv) in (nn.Conv2d, PointwiseConv) and self.conv.bias is None
         return folded_norm(self.norm, self.conv.weight) if plain else None
 
     def fold_parameters(self) -> tuple[Tensor, ...]:

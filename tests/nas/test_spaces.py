@@ -16,11 +16,13 @@ from nas import Search, UserError, attack, export, retrain, train
 from nas import search as search_command
 from nas.attacking.evaluation import evaluate
 from nas.errors import as_user_error
+from nas.executors.local import LocalExecutor
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import read_checkpoint
 from nas.retraining import RetrainConfig, Retrainer
 from nas.spaces import known_space, named_space, own_fingerprint
 from nas.training import TrainConfig, Trainer
+from proxies.baselines import Params
 from search_spaces.darts.space import DartsSpace
 from tests.nas.own_space import THREE, OtherWidths, WidthSpace
 
@@ -92,14 +94,41 @@ def test_a_search_of_a_user_s_space_goes_on(trained: Path) -> None:
     assert again.summary["trials"] == 4
 
 
-def test_a_space_with_the_name_of_a_known_one_is_not_taken_for_it() -> None:
-    own, expected = own_fingerprint(NarrowDarts()), "none, as one of this program's"
+def test_a_space_of_ones_own_must_not_have_the_name_of_a_known_one() -> None:
+    """Otherwise a configuration that names the space would mean another one."""
+    own = own_fingerprint(NarrowDarts())
     assert own is not None and own_fingerprint(DartsSpace()) is None
-    assert known_space("darts", NarrowDarts(), own).name == "darts"
     assert type(known_space("darts")) is type(known_space("darts", DartsSpace())) is DartsSpace
-    for given, fingerprint, got, wanted in ((NarrowDarts(), None, own, expected), (None, own, expected, own)):
-        with pytest.raises(UserError, match=f"its fingerprint is {got}, expected {wanted}"):
-            known_space("darts", given, fingerprint)
+    for take in (lambda: known_space("darts", NarrowDarts(), own), lambda: Search(NarrowDarts())):
+        with pytest.raises(UserError, match="must not be one of darts, nasbench201, got darts"):
+            take()
+    with pytest.raises(UserError, match=f"its fingerprint is none, as one of this program's, expected {own}"):
+        known_space("darts", None, own)
+
+
+@pytest.mark.parametrize("name", [None, "", "../../evil", "a b", 5])
+def test_names_that_cannot_name_files_are_refused(name: Any) -> None:
+    space = WidthSpace()
+    space.name = name
+    with pytest.raises(UserError, match="the name of a space must be a word"):
+        Search(space)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"space": WidthSpace}, "space must be a name or a SearchSpace object, got the class WidthSpace"),
+        ({"space": 5}, "space must be a name or a SearchSpace object, got int"),
+        ({"executor": LocalExecutor}, "executor must be a name or an Executor object, got <class"),
+        ({"executor": []}, r"executor must be a name or an Executor object, got \[\]"),
+        ({"proxies": [Params]}, "a proxy must be a name or a Proxy object with a name, got <class"),
+        ({"proxies": 5}, "a proxy must be a name or a Proxy object with a name, got 5"),
+        ({"searcher": None}, "--searcher must be a name, one of random, regularized_evolution, got None"),
+    ],
+)
+def test_other_objects_are_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Search(**options)
 
 
 def test_a_fingerprint_is_of_what_the_space_does() -> None:

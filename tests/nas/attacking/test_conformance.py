@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nas.attacking.attacks.square import Square
 from nas.attacking.base import Attack
+from nas.attacking.evaluation import evaluate
 from nas.attacking.registry import ATTACKS, get_attack
 from nas.errors import AttackFailed
 from nas.testing.attacks import CLASSES, check_attack
@@ -96,13 +97,31 @@ def set_weight(attack: Attack, model: nn.Module, images: Tensor) -> None:
         next(model.parameters()).add_(1)
 
 
+def set_hook(attack: Attack, model: nn.Module, images: Tensor) -> None:
+    model.register_forward_pre_hook(lambda *_: None)
+
+
 SPOILED: dict[str, Callable[[Attack, nn.Module, Tensor], Any]] = {
-    "parameters and buffers of the model": set_weight,
-    "hooks of the model": lambda attack, model, images: model.register_forward_pre_hook(lambda *_: None),
     "attributes of the model": lambda attack, model, images: setattr(model, "attacked", True),
     "equal seeds must give equal images": lambda attack, model, images: images * (1 - next(CALLS) / 1000),
     "must stay torch.float32": lambda attack, model, images: images.double(),
 }
+
+
+def test_an_attack_that_changes_the_model_is_told_and_undone() -> None:
+    """The evaluation notices by itself, so that no other attack meets another model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, CLASSES))
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    images = torch.rand(6, 3, 2, 2)
+    labels = model(images).argmax(1)
+    with pytest.raises(AttackFailed, match=r"changed the model \(1.weight\)"):
+        evaluate(model, images, labels, [spoiled(set_weight)()])
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+    with pytest.raises(AttackFailed, match=r"changed the model \(hooks\)"):
+        evaluate(model, images, labels, [spoiled(set_hook)()])
+    with pytest.raises(AttackFailed, match="changed the model"):
+        check_attack(spoiled(set_weight), norms=["Linf"])
 
 
 @pytest.mark.parametrize("message", SPOILED)

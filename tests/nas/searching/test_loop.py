@@ -282,3 +282,18 @@ def test_what_is_finished_is_recorded_when_the_executor_stops() -> None:
         loop.run()
     assert len(recorded) == 3
     assert timeless(make_loop()[0].run(recorded)) == timeless(make_loop()[0].run())
+
+
+@pytest.mark.parametrize(
+    ("reorder", "message"),
+    [
+        (lambda todo: todo[1:], "CountingExecutor returned no trial for candidate 0, expected one for each"),
+        (lambda todo: [*todo, todo[0]], "CountingExecutor returned trial 0, expected each candidate's exactly once"),
+    ],
+    ids=["loses one", "twice"],
+)
+def test_an_executor_that_breaks_its_contract_is_named(reorder: Reorder, message: str) -> None:
+    loop, recorded = make_loop(CountingExecutor(reorder))
+    with pytest.raises(RuntimeError, match=message):
+        loop.run()
+    assert len({trial.id for trial in recorded}) == len(recorded)

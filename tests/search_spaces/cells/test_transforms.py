@@ -12,6 +12,8 @@ from torch.func import functional_call, grad, jvp, vmap
 
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
+from search_spaces.cells.folding import Foldable
+from search_spaces.cells.operations import ConvNorm
 
 CELLS = {"darts": "ROBUST_ZCP", "nasbench201": "314203"}
 #: torch's own forward mode and tracer use what torch has deprecated
@@ -125,3 +127,53 @@ def test_a_global_hook_is_called_for_every_module(network: nn.Module, images: Te
         handle.remove()
     norms = {module for module in network.modules() if isinstance(module, nn.BatchNorm2d)}
     assert norms <= heard
+
+
+class OtherNorm(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * super().forward(x)
+
+
+def _shares_a_weight(network: nn.Module, units: list[Any]) -> None:
+    units[1].conv.weight = units[0].conv.weight
+    units[1].norm.register_forward_hook(lambda *_: None)
+
+
+def _has_another_norm(network: nn.Module, units: list[Any]) -> None:
+    units[0].norm = OtherNorm(units[0].norm.num_features).double().eval()
+
+
+def _has_another_convolution(network: nn.Module, units: list[Any]) -> None:
+    units[0].conv._conv_forward = lambda x, weight, bias: x * 2
+
+
+@pytest.mark.parametrize("change", [_shares_a_weight, _has_another_norm, _has_another_convolution])
+def test_what_a_user_changed_is_not_folded(network: nn.Module, images: Tensor, change: Any) -> None:
+    units = [m for m in network.modules() if isinstance(m, ConvNorm) and m.conv.in_channels == m.conv.out_channels]
+    alike = [m for m in units if m.conv.weight.shape == units[0].conv.weight.shape]
+    change(network, alike)
+    expected = dict(zip(*_gradients(network, images), strict=True))
+    with network.folded() as folded:
+        loss = network(images).square().sum()
+        found = folded.gradients(torch.autograd.grad(loss, folded.leaves, allow_unused=True))
+    for name, gradient in expected.items():
+        if gradient is not None:
+            torch.testing.assert_close(found[name], gradient)
+
+
+def _gradients(network: nn.Module, images: Tensor) -> tuple[list[str], tuple[Any, ...]]:
+    named = dict(network.named_parameters())
+    return list(named), torch.autograd.grad(network(images).square().sum(), list(named.values()), allow_unused=True)
+
+
+def test_folding_inside_of_folding(network: nn.Module, images: Tensor) -> None:
+    names, expected = _gradients(network, images)
+    with network.folded() as outer:
+        with network.folded():
+            network(images)
+        loss = network(images).square().sum()
+        found = outer.gradients(torch.autograd.grad(loss, outer.leaves, allow_unused=True))
+    for name, gradient in zip(names, expected, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(found[name], gradient)
+    assert all(module.folded_tensors is None for module in network.modules() if isinstance(module, Foldable))
