@@ -7,7 +7,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.errors import UserError, unknown
+from nas.errors import UserError
 from nas.executors import EXECUTORS
 
 #: Value of the metadata ``only_with`` for options that only the executor ``ray`` uses.
@@ -17,7 +17,7 @@ RAY = ("executor", "ray")
 def check_executor(config: Any) -> None:
     """:raises UserError: ``--executor`` is unknown, or an option of its workers has an invalid value or no effect."""
     if config.executor not in EXECUTORS:
-        raise unknown("executor", str(config.executor), EXECUTORS)
+        raise UserError(f"--executor must be {' or '.join(EXECUTORS)}, got {config.executor}")
     if config.executor != "ray":
         for field in dataclasses.fields(config):
             if field.metadata.get("only_with") == RAY and getattr(config, field.name) != field.default:

@@ -44,7 +44,9 @@ class Folded:
         self._made: list[Tensor] = []
         self._makers: list[Foldable] = []
         made_of: set[Tensor] = set()
-        owners: Counter[Tensor | None] = Counter(each for module in network.modules() for each in module._parameters.values())
+        owners: Counter[Tensor | None] = Counter()
+        for module in network.modules():
+            owners.update(module._parameters.values())
         stand_ins: list[Tensor] = []
         for module in foldable:
             tensors = module.fold() if all(map(_is_plain, module.children())) else None
