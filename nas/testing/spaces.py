@@ -59,6 +59,8 @@ def check_space(space: SearchSpace[Any], *, path: str, texts: Sequence[str] = ()
 
 def subject_of(space: SearchSpace[Any], *, path: str, texts: Sequence[str] = (), stages: int = 1) -> Subject:
     """The subject of the checks, from the parameters of :func:`check_space`."""
+    name = getattr(space, "name", None)
+    expect(isinstance(name, str) and name != "", f"a space must have a name, a word, got {name!r:.60}")
     rng = np.random.default_rng(0)
     genotypes = *(space.sample(rng) for _ in range(3)), *map(space.parse, texts)
     specs = tuple(_fitting(spec, space, stages) for spec in SPECS)
