@@ -87,7 +87,7 @@ def own_fingerprint(space: SearchSpace[Any]) -> str | None:
     """The fingerprint of a user's own space, 16 hexadecimal digits; None for one of the program's spaces.
 
     It is a hash over the notation, the canonical key, and the parameters and MACs of a few genotypes drawn with a fixed
-    seed, so it changes when the space samples, writes or builds differently.
+    seed. It changes when the space samples, writes or counts differently; it does not see what ``build`` computes.
 
     :raises UserError: the space cannot compute the cost of its standard network.
     """
