@@ -19,7 +19,7 @@ from experiments.correlation.config import PROGRAM, CorrelationConfig
 from nas.cli.bars import Bars
 from nas.cli.fields import option, path_option
 from nas.cli.options import parse_resumable
-from nas.cli.printing import Terminal
+from nas.cli.printing import Terminal, complain
 from nas.files import as_path
 
 
@@ -79,6 +79,10 @@ class Bar(Bars):
         self.start()
         self._prefix = what
         self.progress.reset(self._task, total=total, completed=done, description=what, visible=True, rate="")
+
+    def warn(self, text: str) -> None:
+        """Print what changes the meaning of the result, before hours are spent on it."""
+        complain(f"warning: {text}")
 
     def step(self, name: str = "") -> None:
         """Advance by one step; ``name``, if given, is shown as the item in progress."""

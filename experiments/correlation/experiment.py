@@ -50,6 +50,8 @@ class Watch(Protocol):
 
     def step(self, name: str = "") -> None: ...
 
+    def warn(self, text: str) -> None: ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -95,6 +97,8 @@ class Correlation:
             self._check_path()  # again, now that the directory is locked
             stored = read_manifest(self.path) if self.resume else {}
             facts = {**facts, **self._stored_facts(stored, facts)}
+            if facts["warning"]:
+                watch.warn(facts["warning"])
             try:
                 if "seconds_alone" not in facts:
                     facts["seconds_alone"] = self._timed(job, watch)
@@ -164,6 +168,11 @@ class Correlation:
             warnings.append(
                 f"The networks scored take {_images_in_words(self.spec)}, those of the table were trained on"
                 f" {_images_in_words(trained)}."
+            )
+        measured = config.metric.partition("/")[0]
+        if data is not None and data["name"] != measured and not data["name"].startswith("folder:"):
+            warnings.append(
+                f"The proxies see images of {data['name']}, the accuracies of the table are those on {measured}."
             )
         if "without adversarial examples" in table.training:
             warnings.append(
