@@ -14,14 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments.correlation import cells as choice
-from experiments.correlation.analysis import (
-    REFERENCE,
-    Analysis,
-    Column,
-    Finding,
-    columns,
-    in_order,
-)
+from experiments.correlation.analysis import REFERENCE, Analysis, Column, Finding, columns, in_order
 from experiments.correlation.cells import Cells
 from experiments.correlation.config import PROGRAM, CorrelationConfig
 from experiments.correlation.score_log import NAME, ScoreLog

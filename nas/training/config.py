@@ -13,15 +13,7 @@ from nas.cli.fields import option, path_option
 from nas.errors import UserError, unknown
 from nas.files import as_path
 from nas.models.names import CLASSIC_NAMES
-from nas.training.presets import (
-    EPSILON,
-    EPSILON_L2,
-    MIRRORED,
-    PRESETS,
-    STEPS,
-    default_step_size,
-    preset_values,
-)
+from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, PRESETS, STEPS, default_step_size, preset_values
 
 FRACTION = float | str  # a number, or a string such as "8/255"
 EPOCHS = int | str | list[int]  # one epoch, several, or a string such as "100,150"
