@@ -59,12 +59,13 @@ def robust(function: str, norm: str) -> Reference:
 
 
 def robust_released(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    gradients = single_image_gradients(network, images, labels, "loss")  # N M
-    first = [parameter.numel() for parameter in network.parameters()][:2]
-    entering = torch.cat([torch.arange(first[0])[:50], first[0] + torch.arange(first[1])[:50]])
-    kernel = triple_sum(gradients[:, entering].cumsum(0))
+    gradient = single_image_gradients(network, images, labels, "loss").sum(0)  # M
+    parameters = gradient.split([parameter.numel() for parameter in network.parameters()])
+    large = [each for each in parameters if len(each) >= 50][:2]
+    kernel = sum(value**2 for each in large for value in each[:50].tolist()) / (2 * len(images))
     change = step_change(literal(network), images[:CURVATURE_IMAGES], labels[:CURVATURE_IMAGES], H)
-    return -math.log(math.exp(T * kernel) * sum(each.norm().item() for each in change) / CURVATURE_IMAGES)
+    curvature = sum((each / CURVATURE_IMAGES).norm().item() for each in change) / CURVATURE_IMAGES
+    return -(T * kernel + math.log(curvature))
 
 
 def params(network: nn.Module, images: Tensor, labels: Tensor) -> float:
