@@ -141,8 +141,8 @@ TABLE: dict[str, Case] = {
         undefined=slow.has_no_relu,
     ),
     "con_js": Case(name="con_js", options=STEP, reference=slow.con_js(3, 0.3, 0.1)),
-    "con_js, program": Case(
-        name="con_js", options={**STEP, "variant": "program"}, reference=slow.con_js_program(3, 0.3, 0.1)
+    "con_js, program mended": Case(
+        name="con_js", options={**STEP, "variant": "program_mended"}, reference=slow.con_js_program(3, 0.3, 0.1)
     ),
     "diverse_capacity": Case(
         name="diverse_capacity", options={}, reference=passes.diverse_capacity, undefined=slow.has_no_relu
