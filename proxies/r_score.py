@@ -99,8 +99,9 @@ class ConJs(PerturbationProxy):
         variant: ConJsVariant = "paper",
     ):
         check_word("variant", variant, ConJsVariant)
-        perturbed_as = "paper" if variant == "paper" else "program"
-        super().__init__(images=images, beta=beta, epsilon=epsilon, variant=perturbed_as)
+        super().__init__(
+            images=images, beta=beta, epsilon=epsilon, variant="paper" if variant == "paper" else "program"
+        )
         self.variant: ConJsVariant = variant
 
     def score(self, probe: Probe) -> float:
