@@ -18,9 +18,11 @@ Lee, Ham: "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search"
 
 Blocks are the stem and the cells of this project's networks; :mod:`proxies.engine.features` has the rule for others.
 
-Departures: random numbers come from a generator of their own. Where the resolution of a block's input is no multiple of
-that of its output, it is padded with zeros. Where the program gives -inf, there is an error: for a block without
-variance, and for one that returns its input unchanged. By default 8 images, fewer than in a published batch.
+Departures: eigenvalues below zero, which are rounding errors, count as zero; in the program their logarithm is not a
+number and the score -inf, for most DARTS cells in float32. Random numbers come from a generator of their own. Where the
+resolution of a block's input is no multiple of that of its output, it is padded with zeros. For a block without
+variance, and for one that returns its input unchanged, the program gives -inf, and there is an error here. By default 8
+images, fewer than in a published batch.
 """
 
 from __future__ import annotations

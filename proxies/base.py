@@ -159,7 +159,6 @@ class Probe:
         stop: int | None = None,
         start: int = 0,
         *,
-        image_weights: tuple[float, ...] | None = None,
         tensors: int | None = None,
     ) -> dict[str, Tensor]:
         """By parameter name, the gradient of the summed logits or losses of the images ``start`` to ``stop - 1``.
@@ -169,17 +168,14 @@ class Probe:
         batch statistics of these images (train). Only with running statistics does the gradient equal the sum of the
         gradients of the single images.
 
-        :param image_weights: a factor for each image in the sum.
         :param tensors: return the gradients only of the first ``tensors`` parameters that require a gradient, which
             takes less time.
-        :raises ValueError: the batch does not hold these images, or ``image_weights`` has another length.
+        :raises ValueError: the batch does not hold these images.
         """
         end = self._end(stop)
         if not 0 <= start < end:
             raise ValueError(f"start must be at least 0 and below {end}, where the sum ends, got {start}")
-        if image_weights is not None and len(image_weights) != end - start:
-            raise ValueError(f"expected a weight for each of {end - start} images, got {len(image_weights)}")
-        request = Request("weight_gradients", norm, end, start, function, image_weights=image_weights, tensors=tensors)
+        request = Request("weight_gradients", norm, end, start, function, tensors=tensors)
         found: dict[str, Tensor] = self._get(request)
         return found
 
