@@ -93,16 +93,17 @@ def plain(network: nn.Module) -> nn.Module:
         for name, child in module._modules.items():
             if child is not None:
                 module._modules[name] = unwrapped(child)
-        with torch.no_grad():
+        if "parametrizations" in module._modules:
             _settle_parametrizations(module)
+        if module._forward_pre_hooks:
             _settle_hooks(module)
-    tensors = (*network.parameters(), *network.buffers())
-    if any(each.is_floating_point() and each.element_size() < LEAST_BYTES for each in tensors):
-        network.float()
+    low = False
     for path, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | _BatchNorm) and "weight" not in module._parameters:
+        if "weight" not in module._parameters and isinstance(module, nn.Conv2d | nn.Linear | _BatchNorm):
             raise ProxyError(f"the weight of '{path}' is set by a hook that is not known; expected a parameter")
-    return network
+        tensors = [each for each in (*module._parameters.values(), *module._buffers.values()) if each is not None]
+        low |= any(each.is_floating_point() and each.element_size() < LEAST_BYTES for each in tensors)
+    return network.float() if low else network
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -132,10 +133,9 @@ def has_hooks(module: nn.Module) -> bool:
 
 def _settle_parametrizations(module: nn.Module) -> None:
     """Replace each parametrized tensor by its value."""
-    if not parametrize.is_parametrized(module):
-        return
     made = {name: each for name, each in module.get_submodule("parametrizations").eval().named_children()}
-    values = {name: each() for name, each in made.items()}
+    with torch.no_grad():
+        values = {name: each() for name, each in made.items()}
     # The class with the computed attributes also belongs to the model that was copied: it must not be changed, as
     # parametrize.remove_parametrizations would do.
     module.__class__ = parametrize.type_before_parametrizations(module)
@@ -152,7 +152,7 @@ def _settle_hooks(module: nn.Module) -> None:
     """Replace each tensor that a hook of ``torch.nn.utils`` computes by its value, and remove the hook."""
     for hook in list(module._forward_pre_hooks.values()):
         name = hook._tensor_name if isinstance(hook, prune.BasePruningMethod) else getattr(hook, "name", "")
-        parts = [each for part in ("_g", "_v", "_orig") if (each := module._parameters.get(f"{name}{part}")) is not None]
+        parts = [module._parameters.get(name + part) for part in ("_g", "_v", "_orig")]
         if isinstance(hook, WeightNorm):
             remove_weight_norm(module, name)
         elif isinstance(hook, SpectralNorm):
@@ -161,7 +161,7 @@ def _settle_hooks(module: nn.Module) -> None:
             prune.remove(module, name)  # type: ignore[no-untyped-call]
         else:
             continue
-        _place_first(module, name, learned=any(each.requires_grad for each in parts))
+        _place_first(module, name, learned=any(each is not None and each.requires_grad for each in parts))
 
 
 def _place_first(module: nn.Module, name: str, *, learned: bool) -> None:
