@@ -126,9 +126,7 @@ def _inside(network: nn.Module) -> nn.Module | None:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether the module itself has a hook."""
-    return any(
-        (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    )
+    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))
 
 
 def _settle_parametrizations(module: nn.Module) -> None:
@@ -172,9 +170,11 @@ def _place_first(module: nn.Module, name: str, *, learned: bool) -> None:
 
 
 def matched(images: Tensor, model: nn.Module) -> Tensor:
-    """The images on the device of the model, in the precision that it is scored in."""
-    tensors = (each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point())
-    like = next(tensors, images)
-    if not images.is_floating_point():
-        return images.to(like.device)
-    return images.to(like.device, like.dtype if like.element_size() >= LEAST_BYTES else torch.float32)
+    """The images on the device of the model, and in a precision that its weights have when they are scored."""
+    tensors = [each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point()]
+    if not tensors:
+        return images
+    learned = [each for each in tensors if isinstance(each, nn.Parameter)] or tensors
+    precisions = [each.dtype if each.element_size() >= LEAST_BYTES else torch.float32 for each in learned]
+    keep = images.dtype in precisions or not images.is_floating_point()
+    return images.to(tensors[0].device, images.dtype if keep else precisions[0])

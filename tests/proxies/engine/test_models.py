@@ -57,6 +57,15 @@ def test_images_are_scored_in_the_precision_of_the_model(dtype: torch.dtype) -> 
     assert all_scores(plain_cnn().float(), images) == all_scores(plain_cnn().float(), images.float())
 
 
+def test_of_two_precisions_that_of_the_images_is_kept() -> None:
+    model = plain_cnn()
+    model.register_parameter("unused", nn.Parameter(torch.zeros(1, dtype=torch.float32)))
+    for dtype in (torch.float32, torch.float64):
+        assert Probe(model, batch()[0].to(dtype), batch()[1]).images.dtype == dtype
+    model.float().register_buffer("constant", torch.zeros(1, dtype=torch.float64))
+    assert Probe(model, *batch()).images.dtype == torch.float32
+
+
 def test_a_network_with_normalised_weights_has_every_score() -> None:
     assert tuple(all_scores(normalised_network())) == proxies.PROXIES
 
@@ -119,7 +128,7 @@ def test_a_model_that_cannot_be_copied_at_all() -> None:
             raise RuntimeError("there can be\nonly one")
 
     model = nn.Sequential(Single(), nn.Linear(192, 3)).double()
-    with pytest.raises(ProxyError, match=r"^the model cannot be copied \(there can be only one\); expected one that copy"):
+    with pytest.raises(ProxyError, match=r"^the model cannot be copied \(there can be only one\); expected one"):
         proxies.score(model, *batch(), names=["snip"])
 
 

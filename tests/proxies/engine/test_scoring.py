@@ -95,7 +95,7 @@ def test_a_forward_without_gradients(function: Any, expected: dict[str, float]) 
     found = proxies.score(model, *batch(), names=FORWARD)
     assert found == pytest.approx({name: expected[name] for name in FORWARD})
     for name in BACKWARD:
-        with pytest.raises(ProxyError, match=f"^{name}: the logits have no gradient; expected a forward without torch.no_g"):
+        with pytest.raises(ProxyError, match=f"^{name}: the logits have no gradient; expected a forward without torch"):
             proxies.score(model, *batch(), names=[name])
 
 
@@ -110,12 +110,12 @@ def failing(network: nn.Module, images: Tensor) -> Any:
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (lambda network, images: (network(images), images), "must give logits (N, classes), got tuple for one image; a mod"),
+        (lambda network, images: (network(images), images), "must give logits (N, classes), got tuple"),
         (lambda network, images: {"logits": network(images)}, "the network must give logits (N, classes), got dict"),
-        (lambda network, images: network(images)[0], "the network must give logits (N, classes), got (3,) for one image"),
+        (lambda network, images: network(images)[0], "the network must give logits (N, classes), got (3,)"),
         (in_place, "the model changes its images in place; expected a forward that leaves its input as it is"),
         (failing, "the model fails on images (10, 3, 8, 8): KeyError: 'no\\nsuch layer'"),
-        (lambda network, images: network(images[:, :1]), "the model fails on images (10, 3, 8, 8): RuntimeError: Given"),
+        (lambda network, images: network(images[:, :1]), "the model fails on images (10, 3, 8, 8): Runtime"),
     ],
     ids=["tuple", "dict", "no batch", "in place", "raises", "inside"],
 )
@@ -133,7 +133,7 @@ def test_models_without_logits(function: Any, said: str) -> None:
 def test_images_with_other_channels_than_the_stem(name: str) -> None:
     images, labels = batch()
     for wrong in (images[:, :1], images.permute(0, 2, 3, 1)):
-        said = f"images {tuple(wrong.shape)} with {wrong.shape[1]} channels, expected 3 for its first convolution: Runtime"
+        said = f"images {tuple(wrong.shape)} with {wrong.shape[1]} channels, expected 3 for its first"
         with pytest.raises(ProxyError, match=re.escape(said)):
             proxies.score(plain_cnn(), wrong, labels, names=[name])
 
@@ -164,7 +164,7 @@ def test_a_copy_that_still_uses_the_model_is_refused() -> None:
     model = plain_cnn()
     forward = model[0].forward
     model[0].forward = lambda images: 2 * forward(images)
-    with pytest.raises(ProxyError, match=r"a copy of the model computes with '0\.(weight|bias)' of the model itself, in a h"):
+    with pytest.raises(ProxyError, match=r"a copy of the model computes with '0\.(weight|bias)' of the model itself"):
         proxies.score(model, *batch(), names=["zen"])
 
 
