@@ -181,7 +181,7 @@ def entropy(features: Tensor, block: int) -> float:
 
 def singular_value(before: Tensor, after: Tensor, block: int, generator: torch.Generator) -> float:
     """The largest singular value of the block's estimated Jacobian, from the features before to those after it."""
-    drawn = torch.randint(2, after.shape, generator=generator, dtype=torch.int8)
+    drawn = torch.randint(2, after.shape, generator=generator, dtype=torch.int8, device="cpu")
     if after.ndim == 4 and after.is_contiguous(memory_format=torch.channels_last):
         drawn = drawn.contiguous(memory_format=torch.channels_last)  # faster as bytes than as floats
     signs = drawn.to(after).mul_(2).sub_(1)

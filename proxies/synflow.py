@@ -3,8 +3,7 @@
 Tanaka, Kunin, Yamins, Ganguli: "Pruning neural networks without any data by iteratively conserving synaptic flow",
 NeurIPS 2020; as a proxy in Abdelfattah et al., ICLR 2021. Every parameter is replaced by its absolute value, batch
 norms are bypassed, the input is one image of ones, R is the sum of the logits; weights of convolutions and linear
-layers only. The sum is computed in float64, and the score is its logarithm, since values reach 1e46. Layers whose
-weight is computed from other tensors (parametrizations) are left out of the sum.
+layers only. The sum is computed in float64, and the score is its logarithm, since values reach 1e46.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ def shared_parameters(probe: Probe) -> dict[str, Tensor]:
 def log_flow(probe: Probe, parameters: dict[str, Tensor]) -> float:
     """The logarithm of sum |W dR/dW| with these parameters, in float64."""
     network = probe.network
-    named = (parameters[name] for name in layer_weights(network) if name in parameters)
-    weights = [each for each in dict.fromkeys(named) if each.requires_grad]
+    named = dict.fromkeys(parameters[name] for name in layer_weights(network))
+    weights = [each for each in named if each.requires_grad]
     if not weights:
         raise ProxyError("no weight of a convolution or linear layer requires a gradient")
     ones = torch.ones_like(probe.images[:1], dtype=torch.float64)

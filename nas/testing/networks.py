@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.network import CellNetwork
@@ -80,6 +83,56 @@ def hooked_network() -> nn.Module:
     return network
 
 
+class Twice(nn.Module):
+    """A parametrization that cannot be inverted: torch cannot assign to a weight that it computes."""
+
+    def forward(self, half: Tensor) -> Tensor:
+        return 2 * half
+
+
+def computed_network() -> nn.Module:
+    """:func:`plain_cnn` with weights that are computed from others, by a parametrization or by a hook."""
+    network = plain_cnn()
+    for layer in (network[0], network[10]):
+        layer.get_parameter("weight").data.div_(2)
+        parametrize.register_parametrization(layer, "weight", Twice())
+    prune.identity(network[4], "weight")  # type: ignore[no-untyped-call]
+    return network
+
+
+def normalised_network() -> nn.Module:
+    """A network with every normalisation of weights that torch has, by parametrizations and by hooks."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(7)
+        warnings.simplefilter("ignore", FutureWarning)  # torch advises against its hooks
+        by_hooks = nn.utils.weight_norm(nn.Conv2d(3, 4, 3)), nn.utils.spectral_norm(nn.Conv2d(4, 4, 3))
+        new = parametrizations
+        made = new.weight_norm(nn.Conv2d(4, 4, 3)), new.spectral_norm(nn.Linear(4, 4)), new.orthogonal(nn.Linear(4, 4))
+        pooling = nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        head = nn.Linear(4, CLASSES)
+        return nn.Sequential(by_hooks[0], nn.ReLU(), by_hooks[1], made[0], *pooling, *made[1:], head).double()
+
+
+class Counting:
+    """A hook with a state of its own, which cannot be copied."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.lock = threading.Lock()
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        with self.lock:
+            self.calls += 1
+
+
+def not_copyable_network() -> nn.Module:
+    """:func:`plain_cnn` with a hook and an attribute that ``copy.deepcopy`` does not take."""
+    network = plain_cnn()
+    network[2].register_forward_hook(Counting())
+    network.lock = threading.Lock()  # type: ignore[assignment]
+    return network
+
+
 def randomised(module: M) -> M:
     """``module`` in float64, with random parameters and running statistics in its batch norms."""
     for norm in module.modules():
@@ -109,8 +162,16 @@ def layers(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
 #: Networks for which a proxy must have a score.
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"cnn": plain_cnn, "cells": darts_network}
 
+#: Networks that compute the same as :func:`plain_cnn`.
+EQUAL: dict[str, Callable[[], nn.Module]] = {
+    "hooked": hooked_network,
+    "computed weights": computed_network,
+    "not copyable": not_copyable_network,
+}
+
 #: Networks for which a proxy may also raise a ProxyError; in either case it must leave them unchanged.
 UNUSUAL: dict[str, Callable[[], nn.Module]] = {
     "hooked": hooked_network,
     "shared modules": shared_network,
+    "normalised weights": normalised_network,
 }

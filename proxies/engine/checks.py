@@ -10,9 +10,8 @@ import math
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from proxies.engine.modes import norm_mode
 from proxies.errors import ProxyError
 
 
@@ -66,7 +65,8 @@ def check_word(name: str, word: str, literal: Any) -> None:
 def check_images(images: Tensor) -> None:
     """:raises ValueError: a pixel is no floating-point number in [0, 1]."""
     if not images.is_floating_point():
-        raise ValueError(f"images must be floating-point numbers in [0, 1], got {images.dtype}")
+        bytes_ = "; divide bytes by 255" if images.dtype == torch.uint8 else ""
+        raise ValueError(f"images must be floating-point numbers in [0, 1], got {images.dtype}{bytes_}")
     wrong = images[~images.isfinite()]
     if len(wrong):
         raise ValueError(f"images must be finite, got {len(wrong)} values that are not, such as {wrong[0].item()}")
@@ -83,16 +83,3 @@ def check_labels(labels: Tensor, classes: int) -> None:
     if len(wrong):
         expected = f"from 0 to {classes - 1}, as the network has {classes} classes"
         raise ValueError(f"labels must be {expected}, got {wrong[0]}")
-
-
-def count_classes(network: nn.Module, images: Tensor) -> int:
-    """How many logits the network gives for an image; leaves the network as it was.
-
-    :raises ValueError: its output for one image is not ``(1, classes)``.
-    """
-    with norm_mode(network, "eval"), torch.no_grad():
-        logits = network(images[:1])
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the network must give logits (N, classes), got {got} for one image")
-    return logits.shape[1]

@@ -101,10 +101,6 @@ class Perturbation:
         weights = {name: tensors.get(name, weight).detach() for name, weight in layer_weights(network).items()}
         if not weights:
             raise ProxyError("the network has no convolution or linear layer")
-        own = parameters_of(network)
-        made = next((name for name in weights if name not in own), None)
-        if made is not None:
-            raise ProxyError(f"'{made}' is computed from other tensors, so it cannot take a step of its own")
         run = partial(passed, network, tensors)
         program = self.variant == "program"
         towards = -self.epsilon if program else self.epsilon

@@ -53,6 +53,8 @@ class Careless(Proxy):
         (lambda net: setattr(net[0].weight, "grad", net[0].weight.detach() + 1), "grad, of '0.weight'"),
         (lambda net: net[0].weight.data.add_(1), "the values of the tensors, of '0.weight'"),
         (lambda net: net[1].running_mean.add_(1), "the values of the tensors, of '1.running_mean'"),
+        (lambda net: setattr(net[3], "padding", 1), "the output"),
+        (lambda net: setattr(net[2], "__class__", nn.ReLU6), "the classes of the modules, of '2'"),
         (lambda net: net.float(), "the tensors, of '1.running_mean'"),
         (lambda net: net.__setitem__(2, nn.Identity()), "the modules, of '2'"),
         (lambda net: torch.rand(1), "the random states"),
