@@ -128,7 +128,7 @@ def _test_images(config: SearchConfig) -> int:
 
 def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:
     """The object that ``--json`` prints."""
-    from nas.searching.search import best_to_json
+    from nas.searching.summary import best_to_json
 
     return {
         "run": str(result.path),

@@ -145,7 +145,8 @@ class RayCrew(Crew):
         try:
             result = self._ray.get(worker.pending)
         except exceptions.RayTaskError as error:
-            reason = _one_line(error.cause if getattr(error, "cause", None) else error)
+            cause = getattr(error, "cause", None) or error
+            reason = f"{type(cause).__name__}: {_one_line(cause)}"
             return Raised(worker, reason) if worker.ready else Lost(worker, reason, blame=False)
         except exceptions.ActorUnavailableError as error:
             return Lost(worker, _one_line(error), blame=False)

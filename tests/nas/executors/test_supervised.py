@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nas.errors import SearchStopped
+from nas.errors import MachineFailed
 from nas.executors import supervised
 from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
@@ -96,13 +96,13 @@ def test_an_exception_outside_the_scorer_fails_one_candidate_and_no_worker(tmp_p
 
 def test_workers_that_never_start_stop_the_search(tmp_path: Path) -> None:
     crew = ScriptedCrew(2, lambda worker: Lost(worker, "No module named nas", blame=False))
-    with pytest.raises(SearchStopped, match="3 workers in a row died as they started: No module named nas"):
+    with pytest.raises(MachineFailed, match="3 workers in a row died as they started: No module named nas"):
         list(SupervisedExecutor(crew).run(FaultyScorer(tmp_path), candidates(9)))
 
 
 def test_machines_without_room_stop_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised, "START_SECONDS", 0.0)
-    with pytest.raises(SearchStopped, match="no worker was ready for 0 s"):
+    with pytest.raises(MachineFailed, match="no worker was ready for 0 s"):
         list(SupervisedExecutor(ScriptedCrew(0, lambda worker: None)).run(FaultyScorer(tmp_path), candidates(2)))
 
 
