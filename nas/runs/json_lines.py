@@ -77,7 +77,7 @@ class JsonLines:
             raise Unwritable(f"{self.path} was removed or replaced while this program wrote to it")
         if found.st_size != self._end:
             raise Unwritable(
-                f"{self.path} was changed by another program while this one wrote to it: it has {found.st_size:,} bytes,"
+                f"{self.path} was changed while this program wrote to it: it has {found.st_size:,} bytes,"
                 f" expected {self._end:,}"
             )
 

@@ -37,10 +37,10 @@ class SearchConfig:
 
     Fields marked ``free`` do not affect the history, so a resumed search may change them; ``skip_oversized`` is the
     exception, by which the user decides that a search goes on although its machine is too small. Fields marked
-    ``untrained`` say how untrained networks are scored; a search on a table refuses them. Fields marked ``only_with`` have an effect
-    only when another option has a certain value. Where the space or the proxies are None, a default is chosen from the
-    other options. ``searcher_options`` holds the options of the chosen searcher; :meth:`of` makes it from options by
-    name.
+    ``untrained`` say how untrained networks are scored; a search on a table refuses them. Fields marked ``only_with``
+    have an effect only when another option has a certain value. Where the space or the proxies are None, a default is
+    chosen from the other options. ``searcher_options`` holds the options of the chosen searcher; :meth:`of` makes it
+    from options by name.
     """
 
     space: str = option(None, "search space, or module:Class of your own (default: darts, or that of --table)")
