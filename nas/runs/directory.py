@@ -9,12 +9,14 @@ process at a time may write to it. Its lock is released in whatever way that pro
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nas.errors import UserError
-from nas.files import kind, read_text, write
+from nas.files import kind, make_folder, read_text, write, writing
 from nas.runs.json_lines import JsonLines, locked
 from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_to_json
 from search_spaces.base import SearchSpace
@@ -152,9 +154,16 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def new_run_path(parent: Path, name: str) -> Path:
-    """``parent/name``, or the first of ``parent/name-2``, ``-3``, ... that does not exist."""
-    path, number = parent / name, 1
-    while kind(path) is not None:
-        number += 1
-        path = parent / f"{name}-{number}"
-    return path
+    """Create ``parent/name``, or the first of ``parent/name-2``, ``-3``, ... that does not exist, and return it.
+
+    Processes that start at the same time therefore get different folders.
+
+    :raises Unwritable: the operating system refused.
+    """
+    make_folder(parent)
+    for number in count(1):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        with writing(path), suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError

@@ -116,15 +116,15 @@ class Search:
         from nas.runs.directory import RunDirectory, new_run_path
 
         config, source = self.config, self.source
-        path = self.out or new_run_path(
-            Path("runs"), f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
-        )
-        self._check_path(path)
+        if self.out is not None:
+            self._check_path(self.out)
         make_searcher(config, source)  # checks its options before images are read
         source.prepare()
         searcher, violation = make_searcher(config, source)
         if not self.resume:  # refuse constraints that nothing meets before a run directory is made
             check_reachable(config, make_searcher(config, source)[0])  # a separate one: ask() may change its state
+        name = f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
+        path = self.out or new_run_path(Path("runs"), name)
         with RunDirectory(path, self.space) as run, self.executor:
             self._check_path(path)  # again, now that no other process can write to it
             return self._run_in(run, searcher, violation, watch)

@@ -74,14 +74,15 @@ class Trainer:
         :raises KeyboardInterrupt: the user interrupted the training; likewise.
         """
         config = self.config
-        name = config.model or f"{config.space}-cell"
-        path = self.out or new_run_path(Path("runs"), f"train-{name}-{config.method}-seed{config.seed}")
-        self._check_path(path)
+        if self.out is not None:
+            self._check_path(self.out)
         split = self.images or training_images(config)
         trained, validation = held_out(split, config.images, config.validation, config.seed)
         data = TrainingImages.chosen(split, trained, self.device)
         held = TrainingImages.chosen(split, validation, self.device)
-        manifest = self._manifest(path, split, data, held)
+        manifest = self._manifest(split, data, held)
+        name = f"train-{config.model or f'{config.space}-cell'}-{config.method}-seed{config.seed}"
+        path = self.out or new_run_path(Path("runs"), name)
         with torch_threads(config.threads), TrainDirectory(path) as directory:
             self._check_path(path)  # checked again under the lock, since another process may have written before it
             learner = Learner(config, Architecture.from_json(manifest["architecture"], self.space), self.device)
@@ -119,7 +120,7 @@ class Trainer:
             raise UserError(f"{last}: the checkpoint to go on from is damaged: it holds no record of its epochs")
         return history
 
-    def _manifest(self, path: Path, split: ImageSplit, data: TrainingImages, held: TrainingImages) -> dict[str, Any]:
+    def _manifest(self, split: ImageSplit, data: TrainingImages, held: TrainingImages) -> dict[str, Any]:
         """A new manifest, or that of the resumed training with this process added to its entry ``resumed``."""
         height, width = split.images.shape[2:]
         facts = {
@@ -136,6 +137,8 @@ class Trainer:
             "git_commit": environment.git_commit(),
         }
         if self.resume:
+            path = self.out
+            assert path is not None
             stored = read_training(path)
             try:
                 for name, value in facts.items():

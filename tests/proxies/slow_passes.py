@@ -11,7 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.proxies.networks import gradient_or_zeros, layers, literal, mean_loss_gradients
+from tests.proxies.networks import (
+    gradient_or_zeros,
+    layers,
+    literal,
+    mean_loss_gradients,
+)
 
 Reference = Callable[[nn.Module, Tensor, Tensor], float]
 

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from proxies.az_nas import AzExpressivity, AzNas, AzProgressivity, AzTrainability, entropy, folded_to
+from proxies.az_nas import (
+    AzExpressivity,
+    AzNas,
+    AzProgressivity,
+    AzTrainability,
+    entropy,
+    folded_to,
+)
 from proxies.base import Probe, ProxyError
 from tests.proxies.networks import darts_network, plain_cnn
 

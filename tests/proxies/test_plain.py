@@ -7,7 +7,13 @@ import torch
 
 from proxies.base import Probe
 from proxies.plain import Plain
-from tests.proxies.networks import layers, linear_batch, linear_network, plain_cnn, probe_of
+from tests.proxies.networks import (
+    layers,
+    linear_batch,
+    linear_network,
+    plain_cnn,
+    probe_of,
+)
 
 Q = 1 / (1 + math.e)
 

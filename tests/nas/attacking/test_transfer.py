@@ -18,7 +18,12 @@ from nas.errors import UserError
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint
 from nas.transfer import main
-from tests.nas.trained_networks import DIGITS, sample_images, small_network, trained_checkpoint
+from tests.nas.trained_networks import (
+    DIGITS,
+    sample_images,
+    small_network,
+    trained_checkpoint,
+)
 
 ATTACK = ["--samples", "40", "--attack", "pgd-5", "--epsilon", "16/255", "--threads", "1"]
 

@@ -14,7 +14,15 @@ from nas.report import write_report
 from nas.report.__main__ import main
 from nas.runs.reader import read_run
 from search_spaces.cells.genotype import Cell, CellGenotype
-from tests.nas.report.pages import NASBENCH201, PUBLISHED, check_page, page_of, random_cell, trials_of, write_run
+from tests.nas.report.pages import (
+    NASBENCH201,
+    PUBLISHED,
+    check_page,
+    page_of,
+    random_cell,
+    trials_of,
+    write_run,
+)
 
 
 def test_hostile_text_is_escaped(tmp_path: Path) -> None:

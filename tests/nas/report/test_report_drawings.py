@@ -12,7 +12,15 @@ import pytest
 from nas.report.diagrams import diagrams, kind_of, short_lines
 from nas.report.drawing import Drawing, draw
 from search_spaces.cells.genotype import Cell, CellGenotype
-from tests.nas.report.pages import NASBENCH201, PUBLISHED, TIMES, check_page, page_of, random_cell, write_run
+from tests.nas.report.pages import (
+    NASBENCH201,
+    PUBLISHED,
+    TIMES,
+    check_page,
+    page_of,
+    random_cell,
+    write_run,
+)
 
 
 def points(drawing: Drawing) -> Iterable[tuple[float, float]]:

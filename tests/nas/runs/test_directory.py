@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,14 @@ from nas.runs.reader import read_run
 from nas.runs.trials import trial_from_json, trial_to_json
 from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
-from tests.nas.runs.stored import CORRUPT, SPACE, TRIALS_OF_EACH_KIND, read, trial, write
+from tests.nas.runs.stored import (
+    CORRUPT,
+    SPACE,
+    TRIALS_OF_EACH_KIND,
+    read,
+    trial,
+    write,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -117,7 +125,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         (None, "is not a run directory: it holds no manifest.json"),
         ("", "is not JSON"),
         ('{"format": 1, "configuration"', "is not JSON"),
-        ("\udcff", "is not JSON"),
+        ("\udcff", "is not text in UTF-8"),
         ("[" * 100_000, "is not JSON"),
         ("[]", r"manifest.json holds \[\], expected an object"),
         ('{"format": 1}', "holds no configuration"),
@@ -143,7 +151,7 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 
     with RunDirectory(tmp_path, SPACE) as run:
         with monkeypatch.context() as patched:
-            patched.setattr(runs.os, "replace", stop)
+            patched.setattr(os, "replace", stop)
             with pytest.raises(KeyboardInterrupt):
                 run.write_manifest({"configuration": {"seed": 2}})
         assert (tmp_path / MANIFEST).read_text() == before
@@ -181,8 +189,8 @@ def test_a_short_write_is_finished(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / name
-    assert not holds_run(path)
-    with pytest.raises(UserError, match="cannot be written") as error:
+    with pytest.raises(UserError, match="cannot be (written|read)") as error:
+        assert not holds_run(path)
         RunDirectory(path, SPACE)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
@@ -223,8 +231,13 @@ def test_the_lock_holds_within_a_process_too(tmp_path: Path) -> None:
 def test_a_new_run_has_a_name_of_its_own(tmp_path: Path) -> None:
     for name in ("run", "run-2", "run-3"):
         path = new_run_path(tmp_path, "run")
-        assert path == tmp_path / name
-        path.mkdir()
+        assert path == tmp_path / name and path.is_dir()
+
+
+def test_runs_that_start_at_once_have_names_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: new_run_path(tmp_path / "runs", "run"), range(24)))
+    assert {path.name for path in paths} == {"run", *(f"run-{number}" for number in range(2, 25))}
 
 
 def test_seconds_are_rounded(tmp_path: Path) -> None:

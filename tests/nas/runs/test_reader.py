@@ -12,7 +12,15 @@ from nas.errors import UserError
 from nas.runs.directory import TRIALS, read_best
 from nas.runs.reader import read_run
 from nas.runs.trials import stored_trial
-from tests.nas.runs.stored import CORRUPT, SPACE, TRIALS_OF_EACH_KIND, good, read, trial, write
+from tests.nas.runs.stored import (
+    CORRUPT,
+    SPACE,
+    TRIALS_OF_EACH_KIND,
+    good,
+    read,
+    trial,
+    write,
+)
 
 # What somebody who only looks at a run may pass over, since nothing is gone on with.
 HARMLESS = {"a field missing", "a score is not finite", "params are null", "genotype cannot be read"}

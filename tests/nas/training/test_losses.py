@@ -12,8 +12,22 @@ from torch import Tensor, nn
 
 from nas.models.architecture import Architecture
 from nas.training.adversary import PGD
-from nas.training.losses import Adversarial, Fast, Mart, Method, Standard, Trades, gaussian_start
-from tests.nas.training.slow_formulas import SmallNet, batch, cross_entropy, mart_loss, trades_loss
+from nas.training.losses import (
+    Adversarial,
+    Fast,
+    Mart,
+    Method,
+    Standard,
+    Trades,
+    gaussian_start,
+)
+from tests.nas.training.slow_formulas import (
+    SmallNet,
+    batch,
+    cross_entropy,
+    mart_loss,
+    trades_loss,
+)
 
 ADVERSARY = PGD(epsilon=0.1, step_size=0.03, steps=3)
 METHODS: list[Method] = [

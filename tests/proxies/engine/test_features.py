@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from proxies.base import Probe, ProxyError
 from proxies.engine.drawn_weights import drawn_parameters, kaiming, standard
-from proxies.engine.features import Block, blocks, features_of_layers, named_blocks, outputs_of, pooled_module
+from proxies.engine.features import (
+    Block,
+    blocks,
+    features_of_layers,
+    named_blocks,
+    outputs_of,
+    pooled_module,
+)
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from tests.proxies.networks import CLASSES, SIZE, darts_network, plain_cnn, smooth_mlp

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from proxies import PROXIES, get_network_proxy
 from proxies.base import Probe, Proxy, ProxyError, Request
-from tests.proxies.networks import IMAGES, darts_network, layers, plain_cnn, probe_of, smooth_mlp
+from tests.proxies.networks import (
+    IMAGES,
+    darts_network,
+    layers,
+    plain_cnn,
+    probe_of,
+    smooth_mlp,
+)
 
 OPTIONS = {name: {"ntk_images": IMAGES, "curvature_images": 4} for name in ("robust", "robust_released")}
 

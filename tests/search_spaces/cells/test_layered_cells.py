@@ -16,7 +16,12 @@ from search_spaces.base import Cost, NetworkSpec
 from search_spaces.cells.cost import network_cost
 from search_spaces.cells.genotype import Cell, Edge, GenotypeError, LayeredCells
 from search_spaces.cells.network import CellModule, CellNetwork
-from search_spaces.cells.notation import canonical_cell, format_compact, parse, parse_stack
+from search_spaces.cells.notation import (
+    canonical_cell,
+    format_compact,
+    parse,
+    parse_stack,
+)
 
 OPERATIONS = {"00": ("none",), "01": ("sep_conv_3x3",), "10": ("skip_connect",), "11": ("sep_conv_3x3", "skip_connect")}
 SPEC = NetworkSpec(channels=4, layers=3, classes=5, image_size=(13, 10))

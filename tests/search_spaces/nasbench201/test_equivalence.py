@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces.nasbench201.equivalence import CONVOLUTIONS, network_form, published_key, representative
+from search_spaces.nasbench201.equivalence import (
+    CONVOLUTIONS,
+    network_form,
+    published_key,
+    representative,
+)
 from search_spaces.nasbench201.genotype import EDGES, EdgeGenotype
 from tests.search_spaces.nasbench201.test_space import CELLS, PUBLISHED, SPACE, cell
 

@@ -17,8 +17,20 @@ from search_spaces.base import NetworkSpec
 from search_spaces.nasbench201.equivalence import representative
 from search_spaces.nasbench201.genotype import EdgeGenotype
 from search_spaces.nasbench201.network import EdgeNetwork
-from tests.search_spaces.cells.test_operations import assert_same, gradients, randomised, values_and_gradients
-from tests.search_spaces.nasbench201.test_space import CELLS, LITERAL, PUBLISHED, SMALL, SPACE, cell
+from tests.search_spaces.cells.test_operations import (
+    assert_same,
+    gradients,
+    randomised,
+    values_and_gradients,
+)
+from tests.search_spaces.nasbench201.test_space import (
+    CELLS,
+    LITERAL,
+    PUBLISHED,
+    SMALL,
+    SPACE,
+    cell,
+)
 
 
 class LiteralConv(nn.Sequential):
