@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,7 +90,8 @@ class Trials:
         _Told.trials = self
         shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         try:
-            results = self._tuner([number for number in histories if number not in ended], ended).fit()
+            with self._crew.attended(f"python -m nas.retrain --resume {shlex.quote(str(self.config.run))}"):
+                results = self._tuner([number for number in histories if number not in ended], ended).fit()
         finally:
             shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         failures = []
