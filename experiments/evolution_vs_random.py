@@ -23,8 +23,8 @@ from rich.table import Table
 from experiments.arguments import output_file, positive
 from experiments.known_values import BATCH, SignTest, best_so_far
 from nas.cli.arguments import Parser
-from nas.cli.options import run_command
 from nas.cli.printing import Terminal
+from nas.cli.running import run_command
 from nas.runs.directory import write_json
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec, SearchSpace

@@ -23,8 +23,8 @@ from experiments.arguments import output_folder, positive
 from nas import attack, train
 from nas.attacking.measure import RESULT
 from nas.cli.arguments import Parser
-from nas.cli.options import run_command
 from nas.cli.printing import Terminal
+from nas.cli.running import run_command
 from nas.files import write
 from nas.runs.directory import read_json
 from nas.training.directory import holds_training, read_training

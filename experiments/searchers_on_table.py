@@ -28,8 +28,8 @@ from rich.table import Table as Drawn
 from experiments.arguments import output_folder, positive
 from experiments.known_values import BATCH, SignTest, best_so_far
 from nas.cli.arguments import Parser
-from nas.cli.options import run_command
 from nas.cli.printing import Terminal
+from nas.cli.running import run_command
 from nas.errors import UserError, as_user_error
 from nas.files import make_folder, write
 from nas.runs.directory import write_json

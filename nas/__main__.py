@@ -18,6 +18,14 @@ COMMANDS = {
 }
 
 
+def script() -> int:
+    """The console script ``nas``: :func:`main`, where Ctrl-C during its imports ends in one line."""
+    from nas.cli import interrupts
+
+    interrupts.end_at_once()
+    return main()
+
+
 def main() -> int:
     """Hand the rest of the command line to the command named first."""
     name, *rest = sys.argv[1:] or ["--help"]
@@ -25,7 +33,7 @@ def main() -> int:
         module = "nas.report.__main__" if name == "report" else f"nas.{name}"
         result: int = importlib.import_module(module).main(rest)
         return result
-    from nas.cli.options import run_command
+    from nas.cli.running import run_command
 
     return run_command(_help, [name])
 
@@ -43,4 +51,4 @@ def _help(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Ctrl-C during the imports that follow
+    from nas.cli import interrupts
+
+    interrupts.end_at_once()
+
 import contextlib
 import dataclasses
 import json
@@ -128,7 +133,7 @@ def _test_images(config: SearchConfig) -> int:
 
 def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:
     """The object that ``--json`` prints."""
-    from nas.searching.search import best_to_json
+    from nas.searching.summary import best_to_json
 
     return {
         "run": str(result.path),
@@ -141,7 +146,7 @@ def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, A
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (the search stopped), 2 (a user's error) or 130 (interrupted)."""
-    from nas.cli.options import run_command
+    from nas.cli.running import run_command
 
     return run_command(command, argv)
 

@@ -18,11 +18,11 @@ from experiments.correlation.analysis import REFERENCE, Analysis, Column, Findin
 from experiments.correlation.cells import Cells
 from experiments.correlation.config import PROGRAM, CorrelationConfig
 from experiments.correlation.score_log import NAME, ScoreLog
-from experiments.correlation.scoring import Batch, Job, Record, Task, seconds_alone
+from experiments.correlation.scoring import Batch, Job, Record, Task, lacking, seconds_alone
 from experiments.correlation.workers import scored
 from experiments.rank_statistics import Floats
 from nas.device import torch_threads
-from nas.errors import Stopped, UserError
+from nas.errors import Stopped, Unwritable, UserError
 from nas.executors.local import available_cores
 from nas.files import kind, write
 from nas.images.data import fingerprint, load_data, probe_batch
@@ -82,7 +82,8 @@ class Correlation:
     def run(self, watch: Watch) -> Result:
         """Score the cells that have no stored score, compute the statistics, write the files.
 
-        :raises Stopped: a worker process ended; finished records are kept.
+        :raises Stopped: a worker process ended, or the machine lacks memory or the like; finished records are kept.
+        :raises Unwritable: a file cannot be written, or was removed meanwhile; likewise.
         :raises KeyboardInterrupt: with a message that says how to resume.
         """
         job, facts = self._prepare()
@@ -100,8 +101,8 @@ class Correlation:
                 records = self._score(job, chosen, facts["seconds_alone"], log, watch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; {self._how_to_go_on(log)}") from None
-            except Stopped as error:
-                raise Stopped(f"{error}; {self._how_to_go_on(log)}") from None
+            except (Stopped, Unwritable) as error:
+                raise type(error)(f"{error}; {self._how_to_go_on(log)}") from None
             facts["seconds"] = round(facts["seconds"] + time.perf_counter() - self._started, 1)
             run.write_manifest(facts)
             return self._finish(job, chosen, records, facts, watch)
@@ -234,7 +235,7 @@ class Correlation:
     ) -> list[Record]:
         """The records of all tasks; those that are not stored yet are scored and stored."""
         wanted: dict[Task, None] = dict.fromkeys((key, seed) for seed in self.config.all_seeds for key in chosen.keys)
-        records = {(record.key, record.seed): record for record in log.read()}
+        records = {(record.key, record.seed): record for record in log.read() if not lacking(record)}
         missing = [task for task in wanted if task not in records]
         work_seconds = len(missing) * sum(each or 0.0 for each in alone.values())
         workers = self.config.workers or (available_cores() if work_seconds > WORTH_A_PROCESS_SECONDS else 1)

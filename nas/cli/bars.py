@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TypeVar
 
 from rich.progress import Progress, ProgressColumn
@@ -30,7 +31,8 @@ class Bars:
 
     def __exit__(self, *exception: object) -> None:
         if self.started:
-            self.progress.stop()
+            with suppress(OSError):  # the terminal was closed, or its disk is full
+                self.progress.stop()
 
     def start(self) -> None:
         """Show the bars, if they are not shown yet."""

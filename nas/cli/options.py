@@ -1,12 +1,10 @@
-"""What all commands share: the parser, which is made from configuration dataclasses, and the exit codes."""
+"""What all commands share: the parser, which is made from configuration dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-import signal
-import sys
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,8 +15,7 @@ import yaml
 
 from nas.cli.bounds import flag
 from nas.cli.fields import options_of
-from nas.cli.printing import complain, discard_output, print_any_character
-from nas.errors import Stopped, UserError, unknown
+from nas.errors import UserError, unknown
 from nas.files import as_path, read_text
 from search_spaces.base import unknown_name
 
@@ -29,9 +26,7 @@ C = TypeVar("C", bound="DataclassInstance")
 Output = TypeVar("Output", bound="DataclassInstance")
 Groups = Sequence[tuple[str, type[Any]]]  # title and dataclass
 
-USER_ERROR = 2
 MOST_OPTIONS = 2**20  # bytes of a file of options
-INTERRUPTED = 130
 
 
 class CommandParser(jsonargparse.ArgumentParser):
@@ -266,45 +261,3 @@ def resumable_options(
         if needed and options[needed] not in values_needed:
             parser.set_defaults({field.name: field.default})
     return by_name(parser.parse_args(words)), output, path
-
-
-def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run ``command`` and return its exit code.
-
-    A user's error is printed as one line on the error stream. SIGTERM acts like Ctrl-C.
-    """
-    print_any_character()
-    previous = signal.getsignal(signal.SIGTERM)
-    try:
-        signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # signal handlers can only be set in the main thread
-        pass
-    try:
-        code = command(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        complain(f"error: {error}")
-        return USER_ERROR
-    except Stopped as error:
-        complain(f"error: {error}")
-        return 1
-    except KeyboardInterrupt as interrupt:
-        complain(str(interrupt) or "interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:  # whoever reads the output has seen enough
-        discard_output()
-        return 0
-    except OSError as error:  # of a file: see nas.files; so this is the output
-        complain(f"error: {error.filename or 'the output'} cannot be written: {error.strerror or error}")
-        discard_output()
-        return 1
-    finally:
-        try:
-            signal.signal(signal.SIGTERM, previous)
-        except ValueError:
-            pass
-
-
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from nas.report import write_report
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. The exit code is 0, or 2 after one line on stderr that says what is wrong with the run."""
-    from nas.cli.options import run_command
+    from nas.cli.running import run_command
 
     return run_command(command, arguments)
 

@@ -21,6 +21,7 @@ from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, Contender, Watch, halve
 from nas.runs import environment
 from nas.runs.directory import read_manifest, write_json
+from nas.runs.ending import noted
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
 from nas.spaces import FINGERPRINT, known_space
@@ -85,7 +86,8 @@ class Retrainer:
         :param watch: called with a cell's number and the record of each epoch that it has finished.
         :raises UserError: the directory holds another retraining, or files cannot be read or written.
         :raises Stopped: no cell could be trained to the last epoch.
-        :raises KeyboardInterrupt: the user interrupted the retraining; the message says how to resume.
+        :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
+        :raises KeyboardInterrupt: the user interrupted the retraining; likewise.
         """
         config = self.config
         watch = watch or (lambda number, epoch: None)
@@ -114,7 +116,7 @@ class Retrainer:
 
     def _run(self, images: ImageSplit, compete: Callable[[], None]) -> RetrainResult:
         config = self.config
-        try:
+        with noted(lambda status: None, self._how_to_go_on):
             self._check_path()  # checked again under the lock, since another process may have written before it
             manifest = {
                 "command": "retrain",
@@ -130,12 +132,13 @@ class Retrainer:
             compete()
             outcomes = [{**cell, **self._outcome(each)} for cell, each in zip(self.cells, self.contenders, strict=True)]
             write_json(self.path / MANIFEST, {**manifest, "cells": outcomes})
-        except KeyboardInterrupt:
-            again = f"python -m nas.retrain --resume {shlex.quote(str(config.run))}"
-            raise KeyboardInterrupt(f"interrupted; finished epochs are kept, to go on: {again}") from None
         if not any(each["status"] == "finished" for each in outcomes):
             raise Stopped(f"no cell was trained to the end; the first failed with: {outcomes[0]['error']}")
         return RetrainResult(path=self.path, cells=sorted(outcomes, key=_merit, reverse=True))
+
+    def _how_to_go_on(self) -> str:
+        again = f"python -m nas.retrain --resume {shlex.quote(str(self.config.run))}"
+        return f"with all finished epochs kept; to go on: {again}"
 
     def _outcome(self, contender: Contender) -> dict[str, Any]:
         history = contender.history()

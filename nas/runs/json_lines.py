@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import filelock
 
-from nas.errors import UserError
+from nas.errors import Unwritable, UserError
 from nas.files import open_regular, writing
 
 T = TypeVar("T")
@@ -50,18 +51,35 @@ class JsonLines:
         self.wrong = wrong
         self.torn = False  # whether the last line was, when the file was last read
         self._file: Any = None
+        self._end = 0  # length in bytes that the file has after the last append
 
     def append(self, value: dict[str, Any]) -> None:
         """Append a line. On return it has been handed to the operating system, so it is kept if this process is killed.
 
-        :raises UserError: the file cannot be written.
+        :raises Unwritable: the file cannot be written, or has been removed, replaced or cut since the first line.
         """
         line = memoryview((json.dumps(value) + "\n").encode())
         with writing(self.path):
             if self._file is None:
                 self._file = open(self.path, "ab", buffering=0)
+                self._end = self._file.tell()
+            self._end += len(line)
             while line:  # one write, unless the disk is full: then the next write raises the error
                 line = line[self._file.write(line) :]
+        self._check_place()
+
+    def _check_place(self) -> None:
+        """:raises Unwritable: the opened file is no longer the one at the path, or others have changed its length."""
+        opened, found = os.fstat(self._file.fileno()), None
+        with suppress(OSError):
+            found = os.stat(self.path)
+        if found is None or not os.path.samestat(opened, found):
+            raise Unwritable(f"{self.path} was removed or replaced while this program wrote to it")
+        if found.st_size != self._end:
+            raise Unwritable(
+                f"{self.path} was changed while this program wrote to it: it has {found.st_size:,} bytes,"
+                f" expected {self._end:,}"
+            )
 
     def close(self) -> None:
         """Close the file; call it after the last line is appended."""

@@ -35,11 +35,12 @@ _OPTIONAL = (
 class SearchConfig:
     """All options of a search. The history of a search depends on them and on the version of the program only.
 
-    Fields marked ``free`` do not affect the history, so a resumed search may change them. Fields marked ``untrained``
-    say how untrained networks are scored; a search on a table refuses them. Fields marked ``only_with`` have an effect
-    only when another option has a certain value. Where the space or the proxies are None, a default is chosen from the
-    other options. ``searcher_options`` holds the options of the chosen searcher; :meth:`of` makes it from options by
-    name.
+    Fields marked ``free`` do not affect the history, so a resumed search may change them; ``skip_oversized`` is the
+    exception, by which the user decides that a search goes on although its machine is too small. Fields marked
+    ``untrained`` say how untrained networks are scored; a search on a table refuses them. Fields marked ``only_with``
+    have an effect only when another option has a certain value. Where the space or the proxies are None, a default is
+    chosen from the other options. ``searcher_options`` holds the options of the chosen searcher; :meth:`of` makes it
+    from options by name.
     """
 
     space: str = option(None, "search space, or module:Class of your own (default: darts, or that of --table)")
@@ -70,6 +71,10 @@ class SearchConfig:
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
+    skip_oversized: bool = option(
+        False, "a cell for which memory does not suffice, even scored alone, fails: it would stop the search otherwise",
+        free=True, untrained=True,
+    )  # fmt: skip
     executor: str = option(
         "local", "where candidates are scored: local (this process) or ray (Ray actors)", free=True, untrained=True
     )

@@ -11,6 +11,7 @@ From Python::
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import differences
-from nas.errors import SearchStopped, UserError, as_user_error
+from nas.errors import SearchStopped, Unwritable, UserError, as_user_error
 from nas.files import as_path
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
+from nas.searching.summary import best_to_json, oversight, summarise
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 
 if TYPE_CHECKING:
@@ -107,7 +109,9 @@ class Search:
 
         :param watch: called with each finished trial, including the stored trials of a resumed run.
         :raises SearchStopped: most candidates fail, or none has a score.
-        :raises KeyboardInterrupt: with a message that says how to resume.
+        :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
+        :raises Unwritable: a file cannot be written, or was removed meanwhile; likewise.
+        :raises KeyboardInterrupt: likewise.
         """
         from nas.runs.directory import RunDirectory, new_run_path
 
@@ -134,6 +138,8 @@ class Search:
         config, path = self.config, run.path
         manifest = self._manifest(path)
         stored = run.read_trials() if self.resume else []
+        if not config.skip_oversized and (warning := oversight(stored)):
+            print(f"warning: {warning}", file=sys.stderr)
         if self.resume and (kept := run.read_state()):
             as_user_error(partial(searcher.restore, *kept))
         if len(stored) >= config.budget and self.resume:  # nothing will be scored
@@ -146,7 +152,7 @@ class Search:
 
         loop = Loop(
             searcher, self.source.scorer(), self.executor, budget=config.budget, step=config.candidates_per_step,
-            violation=violation, record=record, keep=run.write_state,
+            violation=violation, record=record, keep=run.write_state, skip_oversized=config.skip_oversized,
         )  # fmt: skip
         loop.check(stored)
         if len(stored) < config.budget:
@@ -157,52 +163,55 @@ class Search:
             if watch is not None:
                 watch(trial)
         run.write_manifest(manifest)
-        try:
-            return self._finish(run, loop, manifest, stored)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted after {run.count_trials()} of {config.budget} candidates; to go on:"
-                f" python -m nas.search --resume {shlex.quote(str(path))}"
-            ) from None
+        return self._finish(run, loop, manifest, stored)
+
+    def _how_to_go_on(self, run: RunDirectory[Any]) -> str:
+        again = f"to go on: python -m nas.search --resume {shlex.quote(str(run.path))}"
+        return f"after {run.count_trials()} of {self.config.budget} candidates; {again}"
 
     def _finish(
         self, run: RunDirectory[Any], loop: Loop[Any], manifest: dict[str, Any], stored: list[Trial[Any]]
     ) -> SearchResult:
+        from nas.runs.ending import noted
         from nas.searching.objectives import with_scores
         from searchers.objectives import rank
 
-        started, before, status = time.perf_counter(), manifest["seconds"], "failed"
-        try:
-            trials = loop.run(stored)
-            top = rank(with_scores(trials, self.source.relative), self.source.objectives, TOP)
-            if not top:
-                raise SearchStopped(
-                    f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
-                )
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:
+        started, before = time.perf_counter(), manifest["seconds"]
+
+        def note(status: str) -> None:
             scored = run.count_trials() > len(stored)
-            manifest = {
+            run.write_manifest({
                 **manifest,
                 "status": status,
                 "ended": _now() if scored else manifest["ended"] or _now(),
                 "seconds": round(before + time.perf_counter() - started, 3),
                 "summary": summarise(loop),
                 "executor": self.executor.facts() if scored else manifest["executor"],
-            }
-            run.write_manifest(manifest)
-        run.write_best(best_to_json(top[0], run.space))
-        report = None
-        if self.report:
-            from nas.report import write_report
+            })  # fmt: skip
 
-            report = write_report(run.path)
+        with noted(note, partial(self._how_to_go_on, run)):
+            trials = loop.run(stored)
+            top = rank(with_scores(trials, self.source.relative), self.source.objectives, TOP)
+            if not top:
+                raise SearchStopped(
+                    f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
+                )
+            run.write_best(best_to_json(top[0], run.space))
+            note("finished")
+        report = self._written_report(run.path) if self.report else None
         return SearchResult(
-            best=top[0], top=top, trials=trials, path=run.path, summary=manifest["summary"], report=report
+            best=top[0], top=top, trials=trials, path=run.path, summary=summarise(loop), report=report
         )
+
+    def _written_report(self, path: Path) -> Path | None:
+        """The path of ``report.html``; None if it cannot be written, which is told on the error stream."""
+        from nas.report import write_report
+
+        try:
+            return write_report(path)
+        except Unwritable as error:
+            print(f"warning: {error}", file=sys.stderr)
+            return None
 
     @cached_property
     def source(self) -> ScoreSource:
@@ -274,27 +283,6 @@ class Search:
         kept = {name: stored[name] for name in (*program, "executor") if name in stored}
         resumed = [*earlier, {"at": _now(), **program}]
         return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
-
-
-def summarise(loop: Loop[Any]) -> dict[str, int]:
-    """Counts of a search: trials by status, trials that reused an earlier score, draws that violated a constraint."""
-    counts = {status: sum(t.status == status for t in loop.trials) for status in ("ok", "failed", "infeasible")}
-    return {"trials": len(loop.trials), **counts, "reused": loop.reused, "rejected": loop.searcher.rejected}
-
-
-def best_to_json(trial: Trial[Any], space: SearchSpace[Any]) -> dict[str, Any]:
-    """The content of ``best.json``."""
-    to_json = getattr(trial.genotype, "to_json", None)
-    return {
-        "id": trial.id,
-        "key": trial.key,
-        "genotype": space.format(trial.genotype),
-        "genotype_json": to_json() if to_json else None,
-        "seed": trial.seed,
-        "scores": trial.scores,
-        "params": trial.params,
-        "macs": trial.macs,
-    }
 
 
 def _now() -> str:

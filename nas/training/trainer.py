@@ -70,7 +70,8 @@ class Trainer:
         :param watch_step: called at intervals with the share of the current epoch, in [0, 1], that is finished.
         :raises UserError: the directory holds another training, or files cannot be read or written.
         :raises TrainingStopped: a loss is not finite.
-        :raises KeyboardInterrupt: the user interrupted the training; the message says how to resume.
+        :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
+        :raises KeyboardInterrupt: the user interrupted the training; likewise.
         """
         config = self.config
         if self.out is not None:

@@ -3,15 +3,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nas.errors import UserError
+from nas.errors import Unwritable, UserError
 from nas.runs import directory as runs
 from nas.runs.directory import (
     MANIFEST,
@@ -170,19 +173,20 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_a_short_write_is_finished(tmp_path: Path) -> None:
     class Slow:
-        content = b""
+        def __init__(self, file: Any):
+            self.file = file
 
         def write(self, data: memoryview) -> int:
-            self.content += bytes(data[:7])
-            return min(7, len(data))
+            return int(self.file.write(data[:7]))
 
-        def close(self) -> None:
-            pass
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
 
     with RunDirectory(tmp_path, SPACE) as run:
-        run._trials._file = slow = Slow()
         run.append(trial(0))
-    assert json.loads(slow.content) == trial_to_json(trial(0), SPACE)
+        run._trials._file = Slow(run._trials._file)
+        run.append(trial(1))
+    assert read(tmp_path) == [trial(0), trial(1)]
 
 
 @pytest.mark.parametrize("name", ["file", "file/run", "x" * 300])
@@ -243,3 +247,41 @@ def test_runs_that_start_at_once_have_names_of_their_own(tmp_path: Path) -> None
 def test_seconds_are_rounded(tmp_path: Path) -> None:
     stored = dataclasses.replace(trial(0), seconds=0.123456789)
     assert read(write(tmp_path, [stored]))[0].seconds == 0.123457
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda path: (path / TRIALS).unlink(), "was removed or replaced"),
+        (lambda path: shutil.rmtree(path), "was removed or replaced"),
+        (lambda path: shutil.move(path / TRIALS, path / "aside"), "was removed or replaced"),
+        (lambda path: shutil.copy(path / TRIALS, path / "copy").replace(path / TRIALS), "was removed or replaced"),
+        (lambda path: os.truncate(path / TRIALS, 5), "was changed while this program wrote to it: it has"),
+        (lambda path: (path / TRIALS).write_text(""), "was changed while this program wrote to it: it has"),
+    ],
+)
+def test_a_file_that_vanishes_is_noticed_when_a_line_is_added(
+    harm: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    with RunDirectory(path, SPACE) as run:
+        run.append(trial(0))
+        run.append(trial(1))
+        harm(path)
+        with pytest.raises(Unwritable, match=f"{TRIALS} .*{said}"):
+            run.append(trial(2))
+
+
+def test_a_line_after_a_resumption_is_no_change_by_others(tmp_path: Path) -> None:
+    write(tmp_path, [trial(0), trial(1)])
+    with RunDirectory(tmp_path, SPACE) as run:
+        assert len(run.read_trials()) == 2
+        run.append(trial(2))
+        run.append(trial(3))
+        assert len(run.read_trials()) == 4
+
+
+def test_a_full_disk_behind_a_line_is_told(tmp_path: Path) -> None:
+    (tmp_path / TRIALS).symlink_to("/dev/full")
+    with RunDirectory(tmp_path, SPACE) as run, pytest.raises(Unwritable, match=f"{TRIALS} .*No space left on device"):
+        run.append(trial(0))
