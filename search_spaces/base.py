@@ -61,7 +61,7 @@ def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
     """The error message for an unknown name: similar valid names first, then all valid names."""
     names = sorted(valid)
     folded = {name.lower(): name for name in names}
-    near = [folded[match] for match in difflib.get_close_matches(got.lower(), list(folded), n=3, cutoff=0.5)]
+    near = [folded[match] for match in difflib.get_close_matches(got[:100].lower(), list(folded), n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown {kind} {got!r:.60}; {hint}expected one of {', '.join(names)}"
 
