@@ -10,11 +10,11 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.attacking.config import AttackConfig
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
+from nas.files import as_path
 
 if TYPE_CHECKING:
     from search_spaces.base import SearchSpace
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class OutputOptions:
     """Where the result goes."""
 
-    out: str | None = option(None, "directory of attack.json (default: the run directory, or the checkpoint's folder)")
+    out: str | None = path_option(None, "folder of attack.json (default: the run directory or the checkpoint's folder)")
     quiet: bool = option(False, "no progress and no table: print a line for each attack, its name and accuracy")
     json: bool = option(False, "no progress and no table: print attack.json's object")
 
@@ -52,7 +52,8 @@ def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
     from nas.attacking.output import AttackProgress, print_evaluation
 
     with AttackProgress(show=not (output.quiet or output.json)) as bar:
-        result = attack(config, None if output.out is None else Path(output.out), bar.update, space=named or space)
+        out = None if output.out is None else as_path("out", output.out)
+        result = attack(config, out, bar.update, space=named or space)
     if output.json:
         print(json.dumps(result))
     elif output.quiet:

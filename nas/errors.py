@@ -14,6 +14,10 @@ class UserError(ValueError):
     """An error that the user can correct: one line that says what is wrong, what was got, and what was expected."""
 
 
+class Unwritable(UserError):
+    """A file or folder cannot be written: a fault of the disk or its rights, never of a candidate."""
+
+
 class Stopped(RuntimeError):
     """Work cannot continue; one line says why. Results that were finished before are kept."""
 

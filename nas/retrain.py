@@ -21,6 +21,7 @@ from typing import Any
 
 from nas.cli.fields import option
 from nas.errors import UserError
+from nas.files import as_path
 from nas.retraining.config import RetrainConfig
 
 
@@ -57,7 +58,7 @@ def command(argv: Sequence[str]) -> int:
         default_out=lambda config: config.run or "",
         read=_stored,
     )
-    if path is not None and Path(config.run or "") != path:
+    if path is not None and (config.run is None or as_path("run", config.run) != path):
         if any(word.partition("=")[0] == "--run" for word in argv):
             raise UserError(f"--resume {path} and --run {config.run} name two runs, expected one")
         config = dataclasses.replace(config, run=str(path))  # the run directory was moved since

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.cli.bounds import flag
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.errors import UserError
 from nas.searching.config import SearchConfig
 
@@ -31,7 +31,7 @@ QUICK_SAMPLES = 1000
 class OutputOptions:
     """Where a search's output goes."""
 
-    out: str | None = option(None, "run directory (default: runs/SPACE-SEARCHER-seedN, with a number if it exists)")
+    out: str | None = path_option(None, "run directory (default: runs/SPACE-SEARCHER-seedN, with a number if needed)")
     resume: str | None = option(
         None, "go on with the run in --out, or in the directory given here; options not given are the run's", const=""
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class OutputOptions:
     """Options for the output of a training: its directory, and what is printed."""
 
-    out: str | None = option(
+    out: str | None = path_option(
         None, "run directory, whose folder train is written (default: that of --run, else runs/train-NAME)"
     )
     resume: str | None = option(

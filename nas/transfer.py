@@ -6,17 +6,17 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nas.attacking.transfer import TransferConfig, transfer
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
+from nas.files import as_path
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """Where the result goes."""
 
-    out: str = option("runs/transfer", "directory of transfer.json, transfer.csv and transfer.png")
+    out: str = path_option("runs/transfer", "directory of transfer.json, transfer.csv and transfer.png")
     quiet: bool = option(False, "no progress and no table")
     json: bool = option(False, "no progress and no table: print transfer.json's object")
 
@@ -40,7 +40,7 @@ def command(argv: Sequence[str]) -> int:
     from nas.attacking.transfer_output import TransferProgress, print_matrix
 
     with TransferProgress(show=not (output.quiet or output.json)) as bar:
-        result = transfer(config, Path(output.out), bar.update)
+        result = transfer(config, as_path("out", output.out), bar.update)
     if output.json:
         print(json.dumps(result))
     elif not output.quiet:

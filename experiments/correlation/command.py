@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from experiments.correlation import tables
 from experiments.correlation.config import PROGRAM, CorrelationConfig
-from nas.cli.fields import option
+from nas.cli.bars import Bars
+from nas.cli.fields import option, path_option
 from nas.cli.options import parse_resumable
+from nas.files import as_path
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """Where the output goes."""
 
-    out: str | None = option(None, "directory of the output (default: runs/correlation-TABLE)")
+    out: str | None = path_option(None, "directory of the output (default: runs/correlation-TABLE)")
     resume: str | None = option(
         None, "go on in --out, or in the directory given here; options not given are those it was begun with", const=""
     )
@@ -37,7 +44,7 @@ def parse(argv: Sequence[str]) -> tuple[CorrelationConfig, Path, bool]:
         ("--proxy",),
         default_out,
     )
-    return config, path or Path(output.out or default_out(config)), path is not None
+    return config, path or as_path("out", default_out(config) if output.out is None else output.out), path is not None
 
 
 def default_out(config: CorrelationConfig) -> str:
@@ -45,11 +52,11 @@ def default_out(config: CorrelationConfig) -> str:
     return f"runs/correlation-{config.table}"
 
 
-class Bar:
+class Bar(Bars):
     """A progress bar on the error stream, with the current stage, the rate and the time left."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -57,30 +64,27 @@ class Bar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
+            show=True,
         )
-        self._task = self._progress.add_task("", total=None, rate="", visible=False)
+        self._task = self.progress.add_task("", total=None, rate="", visible=False)
         self._prefix = ""
-
-    def __enter__(self) -> Bar:
-        self._progress.start()
-        return self
 
     def __exit__(self, *exception: object) -> None:
         if exception[0] is None:
-            self._progress.update(self._task, description=self._prefix)
-        self._progress.stop()
+            self.progress.update(self._task, description=self._prefix)
+        super().__exit__(*exception)
 
     def begin(self, what: str, total: int, done: int = 0) -> None:
         """Start a stage of ``total`` steps, ``done`` of which are finished already."""
+        self.start()
         self._prefix = what
-        self._progress.reset(self._task, total=total, completed=done, description=what, visible=True, rate="")
+        self.progress.reset(self._task, total=total, completed=done, description=what, visible=True, rate="")
 
     def step(self, name: str = "") -> None:
         """Advance by one step; ``name``, if given, is shown as the item in progress."""
-        speed = self._progress.tasks[0].speed
+        speed = self.progress.tasks[0].speed
         rate = f"{speed:,.{0 if speed >= 10 else 2}f}/s" if speed else ""
-        self._progress.update(self._task, advance=1, rate=rate, description=f"{self._prefix} {name}".strip())
+        self.progress.update(self._task, advance=1, rate=rate, description=f"{self._prefix} {name}".strip())
 
 
 def command(argv: Sequence[str]) -> int:

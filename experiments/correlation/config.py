@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.errors import UserError, as_user_error
 from nas.tabular import find_benchmark
 from proxies import POPULATION_PROXIES, PROXIES
@@ -32,7 +32,7 @@ class CorrelationConfig:
 
     table: str = option("tiny_robustbench", "measured accuracies: tiny_robustbench, nas_robbench_201, nas_bench_201_r")
     metric: str = option(None, "which accuracy (default: cifar10/pgd, of nas_robbench_201 cifar10/autoattack)")
-    data_dir: str = option("data", "where the files of tables, cifar10, cifar100 and svhn are kept", free=True)
+    data_dir: str = path_option("data", "where the files of tables, cifar10, cifar100 and svhn are kept", free=True)
     dataset: str = option(
         "cifar10", "images the proxies see: digits, cifar10, cifar100, svhn or folder:PATH; not read if all only count"
     )

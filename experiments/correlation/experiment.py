@@ -14,7 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments.correlation import cells as choice
-from experiments.correlation.analysis import REFERENCE, Analysis, Column, Finding, columns, in_order
+from experiments.correlation.analysis import (
+    REFERENCE,
+    Analysis,
+    Column,
+    Finding,
+    columns,
+    in_order,
+)
 from experiments.correlation.cells import Cells
 from experiments.correlation.config import PROGRAM, CorrelationConfig
 from experiments.correlation.score_log import NAME, ScoreLog
@@ -24,6 +31,7 @@ from experiments.rank_statistics import Floats
 from nas.device import torch_threads
 from nas.errors import Stopped, UserError
 from nas.executors.local import available_cores
+from nas.files import kind, write
 from nas.images.data import fingerprint, load_data, probe_batch
 from nas.runs import environment
 from nas.runs.directory import RunDirectory, holds_run, read_manifest, write_json
@@ -110,7 +118,7 @@ class Correlation:
     def _check_path(self) -> None:
         """Refuse a directory that holds another run, or, to resume, no run of this configuration."""
         if not self.resume:
-            if holds_run(self.path) or (self.path / NAME).exists():
+            if holds_run(self.path) or kind(self.path / NAME) is not None:
                 raise UserError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out")
             return
         manifest = read_manifest(self.path)
@@ -239,7 +247,7 @@ class Correlation:
         self, job: Job, chosen: Cells, records: Iterable[Record], facts: dict[str, Any], watch: Watch
     ) -> Result:
         from experiments.correlation import tables
-        from experiments.correlation.picture import write_picture
+        from experiments.correlation.picture import drawn
 
         config = self.config
         accuracy = choice.accuracies(self.table, config.metric, chosen.entries)
@@ -264,13 +272,10 @@ class Correlation:
             "accuracy": accuracy.tolist(),
         }
         goodness: dict[str, Floats] = {column.name: column.goodness for column in [*judged, *reference]}
-        try:
-            write_json(self.path / "correlation.json", {**facts, "results": [each.to_json() for each in findings]})
-            (self.path / "correlation.csv").write_text(tables.as_csv(findings), encoding="utf-8")
-            (self.path / "table.md").write_text(tables.as_markdown(findings, facts), encoding="utf-8")
-            write_picture(self.path / "correlation.png", findings, goodness, accuracy, config.metric)
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path}: {error.strerror or error}") from None
+        write_json(self.path / "correlation.json", {**facts, "results": [each.to_json() for each in findings]})
+        write(self.path / "correlation.csv", tables.as_csv(findings))
+        write(self.path / "table.md", tables.as_markdown(findings, facts))
+        write(self.path / "correlation.png", drawn(findings, goodness, accuracy, config.metric))
         return Result(findings=findings, facts=facts)
 
     def _reference(self, metric: str, chosen: Cells) -> Column:

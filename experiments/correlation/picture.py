@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,10 +24,11 @@ FEWEST_ROWS = 12
 NAME_WIDTH = 26  # characters in a line
 
 
-def write_picture(
-    path: Path, findings: Sequence[Finding], goodness: Mapping[str, Floats], accuracy: Floats, metric: str
-) -> None:
-    """:param findings: best first. :param goodness: by name ``(cells,)``, higher is better, NaN where there is none."""
+def drawn(findings: Sequence[Finding], goodness: Mapping[str, Floats], accuracy: Floats, metric: str) -> bytes:
+    """The picture in PNG.
+
+    :param findings: best first. :param goodness: by name ``(cells,)``, higher is better, NaN where there is none.
+    """
     shown = [each for each in findings if np.isfinite(each.tau.value)]
     lines = max((wrapped(each.name, NAME_WIDTH).count("\n") + 1 for each in shown), default=1)
     height = max(5.2, 1.5 + BAR_INCHES * len(shown) * max(1, 0.7 * lines))
@@ -49,7 +50,9 @@ def write_picture(
     below = f"; {hidden:,} cells lie below the pictures" if hidden else ""
     right.supxlabel(f"rank of the score, 0 the worst, 1 the best{below}", fontsize=9, color=INK)
     right.supylabel(f"{metric}, percent", fontsize=9, color=INK, parse_math=False)
-    figure.savefig(path, dpi=150)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    return png.getvalue()
 
 
 def _panels(findings: Sequence[Finding], goodness: Mapping[str, Floats]) -> list[Finding]:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from nas.attacking.base import check_norm, radius
 from nas.attacking.registry import DEFAULT_ATTACKS, REFERENCE_STEPS
 from nas.cli import bounds
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.errors import UserError
+from nas.files import as_path
 
 #: options of every command that attacks: None, or a whole number from 1
 COUNTS = ("samples", "batch", "image_size", "threads")
@@ -28,8 +29,8 @@ def check_counts(config: Any, *names: str) -> None:
 class AttackConfig:
     """Which model is attacked, on which images, and how."""
 
-    run: str | None = option(None, "run directory whose train/best.pt is attacked")
-    checkpoint: str | None = option(None, "checkpoint file to attack instead")
+    run: str | None = path_option(None, "run directory whose train/best.pt is attacked")
+    checkpoint: str | None = path_option(None, "checkpoint file to attack instead")
     attack: tuple[str, ...] = option(
         DEFAULT_ATTACKS,
         "natural, fgsm, pgd-K, apgd-ce, apgd-t, fab, fab-t, square, cw or autoattack, or one with options, such as"
@@ -47,7 +48,7 @@ class AttackConfig:
     )
     batch: int = option(64, "images attacked at a time")
     dataset: str | None = option(None, "test images, as for nas.search (default: what the checkpoint was trained on)")
-    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept")
+    data_dir: str = path_option("data", "where cifar10, cifar100 and svhn are kept")
     download: bool = option(False, "fetch the data set if it is not in --data-dir")
     image_size: int | None = option(None, "resize the images to this many pixels square")
     seed: int = option(0, "seed of the choice of images and of the attacks")
@@ -82,7 +83,7 @@ class AttackConfig:
     @property
     def model(self) -> Path:
         """The run directory or checkpoint."""
-        return Path(self.run or self.checkpoint or "")
+        return as_path("run", self.run) if self.checkpoint is None else as_path("checkpoint", self.checkpoint)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by field name; ``--config`` accepts them."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.attacking.config import AttackConfig
+from nas.files import kind
 
 if TYPE_CHECKING:
     from nas.attacking.evaluator import Watch
@@ -59,7 +60,7 @@ def attack(
         "seed": config.seed,
         "batch": config.batch,
     }
-    out = out or (config.model if config.model.is_dir() else model.path.parent)
+    out = out or (config.model if kind(config.model) == "folder" else model.path.parent)
     with SampleStore(out / SAMPLES, identity) as store, torch_threads(config.threads):
         try:
             evaluation = evaluate(

@@ -7,6 +7,7 @@ of the set; an image that the model it is made on gets wrong anyway stays as it 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas.attacking.base import check_norm, radius
 from nas.attacking.config import COUNTS, check_counts
 from nas.cli import bounds
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.errors import UserError
+from nas.files import as_path, make_folder, write
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,7 +40,7 @@ class TransferConfig:
     samples: int | None = option(None, "number of test images, drawn class-balanced (default: all)")
     batch: int = option(64, "images attacked at a time")
     dataset: str | None = option(None, "test images (default: what the first model was trained on)")
-    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept")
+    data_dir: str = path_option("data", "where cifar10, cifar100 and svhn are kept")
     download: bool = option(False, "fetch the data set if it is not in --data-dir")
     image_size: int | None = option(None, "resize the images to this many pixels square")
     seed: int = option(0, "seed of the choice of images and of the attack")
@@ -67,7 +69,7 @@ class TransferConfig:
                 raise UserError(f"--model must be NAME=PATH, got '{each}'")
             if name in found:
                 raise UserError(f"--model names '{name}' twice")
-            found[name] = Path(path)
+            found[name] = as_path("model", path)
         return found
 
 
@@ -134,7 +136,7 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
     :raises UserError: an option's value is not possible, or the models do not fit each other.
     """
     from nas.attacking.registry import get_attack
-    from nas.attacking.transfer_output import draw_matrix
+    from nas.attacking.transfer_output import picture
     from nas.device import torch_device, torch_threads
     from nas.images.data import fingerprint
     from nas.models.trained import TrainedModel, attack_batch, images_for
@@ -151,10 +153,7 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
         first, config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
     )
     images, labels = attack_batch(data.test, config.samples, config.seed)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}") from None
+    make_folder(out)
     with torch_threads(config.threads):
         natural, matrix = transfer_matrix(
             {name: model.classifier().to(device) for name, model in models.items()}, images, labels, attack,
@@ -175,10 +174,11 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
         "git_commit": environment.git_commit(),
     }
     write_json(out / "transfer.json", result)
-    with open(out / "transfer.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["made on", *models])
-        writer.writerow(["natural", *(result["natural"][name] for name in models)])
-        writer.writerows([made, *row.values()] for made, row in result["accuracy"].items())
-    draw_matrix(result, out / "transfer.png")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["made on", *models])
+    writer.writerow(["natural", *(result["natural"][name] for name in models)])
+    writer.writerows([made, *row.values()] for made, row in result["accuracy"].items())
+    write(out / "transfer.csv", text.getvalue())
+    write(out / "transfer.png", picture(result))
     return result

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
 
@@ -47,8 +53,8 @@ def print_matrix(result: dict[str, Any], out: str) -> None:
     console.print(f"files:  {out}", highlight=False, markup=False, soft_wrap=True)
 
 
-def draw_matrix(result: dict[str, Any], path: Path) -> None:
-    """The matrix as a heat map, natural accuracies in a row of their own above it."""
+def picture(result: dict[str, Any]) -> bytes:
+    """The matrix as a heat map in PNG, natural accuracies in a row of their own above it."""
     from matplotlib.figure import Figure
 
     names = list(result["natural"])
@@ -66,4 +72,6 @@ def draw_matrix(result: dict[str, Any], path: Path) -> None:
         for x, value in enumerate(row):
             axes.text(x, y, f"{value:.1f}", ha="center", va="center", color="black" if value > 60 else "white")
     figure.colorbar(image, label="accuracy (%)")
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=150)
+    return drawn.getvalue()

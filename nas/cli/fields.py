@@ -13,6 +13,11 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **metadata})
 
 
+def path_option(default: str | None, help: str, **metadata: Any) -> Any:
+    """An option that names a file or a folder; :func:`nas.files.as_path` makes a path of its value."""
+    return option(default, help, path=True, **metadata)
+
+
 def options_of(group: Any) -> list[dataclasses.Field[Any]]:
     """The fields of a dataclass that are options: those that ``__init__`` takes and that have a help text."""
     return [field for field in dataclasses.fields(group) if field.init and "help" in field.metadata]

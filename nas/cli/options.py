@@ -18,6 +18,7 @@ import yaml
 from nas.cli.bounds import flag
 from nas.cli.fields import options_of
 from nas.errors import Stopped, UserError, unknown
+from nas.files import as_path, read_text
 from search_spaces.base import unknown_name
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ Output = TypeVar("Output", bound="DataclassInstance")
 Groups = Sequence[tuple[str, type[Any]]]  # title and dataclass
 
 USER_ERROR = 2
+MOST_OPTIONS = 2**20  # bytes of a file of options
 INTERRUPTED = 130
 
 
@@ -35,6 +37,15 @@ class CommandParser(jsonargparse.ArgumentParser):
     """A parser whose errors are one line that names the flag, the value given and the values expected."""
 
     expected: dict[str, str]  # field name -> the values that its flag takes, in words
+    paths: list[str]  # names of the fields that are paths
+
+    def parse_args(self, *args: Any, **options: Any) -> Any:
+        """The options; :raises UserError: one of them cannot be read, or a path is an empty text."""
+        values = super().parse_args(*args, **options)
+        for name in self.paths:
+            if getattr(values, name) is not None:
+                as_path(name, getattr(values, name))
+        return values
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = " ".join(message.split())
@@ -57,7 +68,7 @@ def make_parser(program: str, description: str, groups: Groups) -> CommandParser
     """A parser with one flag for every field of the dataclasses, under their titles."""
     jsonargparse.set_loader("nas", _load_yaml_or_manifest, exceptions=(yaml.YAMLError,))
     parser = CommandParser(prog=program, description=description, parser_mode="nas", allow_abbrev=False)
-    parser.expected = {"config": "a file of options"}
+    parser.expected, parser.paths = {"config": "a file of options"}, []
     parser.add_argument(
         "--config",
         action=jsonargparse.ActionConfigFile,  # type: ignore[attr-defined,unused-ignore]
@@ -68,6 +79,8 @@ def make_parser(program: str, description: str, groups: Groups) -> CommandParser
         hints = typing.get_type_hints(group)
         for field in options_of(group):
             _add_field(arguments, field, hints[field.name])
+            if field.metadata.get("path"):
+                parser.paths.append(field.name)
             parser.expected[field.name] = _in_words(field.metadata.get("accepts", hints[field.name]))
     return parser
 
@@ -92,11 +105,12 @@ def check_config_files(argv: Sequence[str], names: Iterable[str]) -> None:
         path = word if before == "--config" else word.removeprefix("--config=") if "=" in word else ""
         if before != "--config" and not word.startswith("--config="):
             continue
+        text = read_text(as_path("config", path), MOST_OPTIONS)
+        if text is None:
+            raise UserError(f"--config {path}: there is no such file")
         try:
-            options = _load_yaml_or_manifest(Path(path).read_text())
-        except OSError as error:
-            raise UserError(f"--config {path}: {error.strerror}") from None
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            options = _load_yaml_or_manifest(text)
+        except yaml.YAMLError as error:
             raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(options, dict):
             raise UserError(f"--config {path} must hold options by name, such as 'budget: 200', got {options!r:.40}")
@@ -237,19 +251,20 @@ def resumable_options(
     if values.resume is None:
         return by_name(values), output, None
     out = getattr(values, "out", None)
-    if values.resume and out and Path(values.resume) != Path(out):
+    if values.resume and out and as_path("resume", values.resume) != as_path("out", out):
         raise UserError(f"--resume {values.resume} and --out {out} name two run directories, expected one")
     chosen = values.resume or out or (default_out(by_name(values)) if default_out else None)
     if not chosen:
         raise UserError("--resume needs the run directory: --resume DIR, or --out DIR --resume")
-    stored = (read or read_manifest)(Path(chosen))["configuration"]
+    path = as_path("resume", chosen)
+    stored = (read or read_manifest)(path)["configuration"]
     parser.set_defaults({field.name: stored[field.name] for field in fields if field.name in stored})
     options = by_name(parser.parse_args(words))
     for field in fields:  # drop stored options that have no effect with the options given now
         needed, *values_needed = field.metadata.get("only_with", (None,))
         if needed and options[needed] not in values_needed:
             parser.set_defaults({field.name: field.default})
-    return by_name(parser.parse_args(words)), output, Path(chosen)
+    return by_name(parser.parse_args(words)), output, path
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from nas.errors import UserError, unknown
+from nas.files import as_path, kind
 from nas.images.torchvision_data import TORCHVISION_CLASSES, read_torchvision
 
 DATASETS = ("digits", *TORCHVISION_CLASSES, "folder:PATH")
@@ -100,7 +101,7 @@ def load_data(
         return ImageData(name, classes, partial(_digits_split, classes, image_size or DIGITS_SIZE))
     if name in TORCHVISION_CLASSES:
         return _torchvision_data(
-            name, Path("data" if data_dir is None else data_dir).expanduser(), download, image_size
+            name, as_path("data_dir", "data" if data_dir is None else data_dir), download, image_size
         )
     if name.startswith("folder:"):
         return _folder_data(name, image_size)
@@ -196,14 +197,14 @@ def _resize(pixels: npt.NDArray[np.uint8], image_size: int) -> npt.NDArray[np.ui
 
 def _folder_data(name: str, image_size: int | None) -> ImageData:
     path = name.removeprefix("folder:")
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
+    root = as_path("dataset", path or ".")
+    if not path or kind(root) != "folder":
         raise UserError(f"data set '{name}' names no folder, expected folder:PATH with {LAYOUT} in it")
     classes = _class_names(root / "train")
     if len(classes) < 2:
         got = f"only '{classes[0]}'" if classes else "none"
         raise UserError(f"'{root / 'train'}' must hold a folder for each of at least 2 classes, got {got}")
-    if (root / "test").is_dir():  # if absent, it is an error only when used: a search needs only the training images
+    if kind(root / "test") == "folder":  # if absent, it is an error only when used: a search needs training images only
         _check_same_classes(root, classes)
     return ImageData(name, classes, partial(_folder_split, root, classes, image_size))
 
@@ -234,7 +235,7 @@ def _check_same_classes(root: Path, classes: tuple[str, ...]) -> None:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
+    if kind(folder) != "folder":
         raise UserError(f"'{folder.parent}' has no folder '{folder.name}', expected {LAYOUT} in it")
     return tuple(entry.name for entry in _visible(folder) if entry.is_dir())
 

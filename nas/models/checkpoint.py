@@ -9,7 +9,6 @@ be resumed from it).
 from __future__ import annotations
 
 import io
-import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nas.errors import UserError
+from nas.files import as_path, kind, read_bytes, write
 from nas.models.architecture import Architecture, Classifier
 from nas.models.safetensors_file import read_safetensors
 from search_spaces.base import SearchSpace
@@ -52,18 +52,11 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Writes the file at ``path``, or replaces it, whole or not at all.
 
-        :raises UserError: it cannot be written.
+        :raises Unwritable: the operating system refused.
         """
-        content = self.content()
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+        stored = io.BytesIO()
+        torch.save(self.content(), stored)
+        write(path, stored.getvalue())
 
     def classifier(self) -> Classifier:
         """The classifier in eval mode, on the CPU.
@@ -96,14 +89,14 @@ def find_checkpoint(path: Path, name: str = BEST) -> Path:
     :param name: of the checkpoint, if not ``best.pt``.
     :raises UserError: there is none.
     """
-    if path.is_dir():
-        found = next((each for each in (path / TRAIN / name, path / name) if each.is_file()), None)
+    if kind(path) == "folder":
+        found = next((each for each in (path / TRAIN / name, path / name) if kind(each) == "file"), None)
         if found is None:
             raise UserError(
                 f"{path} holds no trained model: expected {path / TRAIN / name}; python -m nas.train makes it"
             )
         return found
-    if not path.exists():
+    if kind(path) is None:
         raise UserError(f"{path} does not exist, expected a checkpoint or a run directory")
     return path
 
@@ -136,12 +129,11 @@ def read_checkpoint(path: Path, space: SearchSpace[Any] | None = None) -> Checkp
 
 def _read_torch_file(path: Path) -> Any:
     """:raises UserError: the file is missing, truncated, or asks for code to be run."""
+    stored = read_bytes(path)
+    if stored is None:
+        raise UserError(f"{path} cannot be read: there is no such file")
     try:
-        stored = io.BytesIO(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    try:
-        return torch.load(stored, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it holds more than tensors and plain values, or is damaged") from None
     except Exception:  # which error torch raises depends on the byte that is wrong
@@ -156,4 +148,4 @@ def load(path: str | Path, space: SearchSpace[Any] | None = None) -> Classifier:
     :param space: the model's search space, where it is none of this program's.
     :raises UserError: there is none, it cannot be read, or it is of another space.
     """
-    return read_checkpoint(find_checkpoint(Path(path)), space).classifier()
+    return read_checkpoint(find_checkpoint(as_path("path", path)), space).classifier()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.errors import ExportFailed, UserError
+from nas.files import as_path, write
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from nas.models.trained import TrainedModel
@@ -25,14 +26,14 @@ TOLERANCE = 1e-3  # of the largest logit; runtimes sum in different orders
 class ExportConfig:
     """Which model is written in which format, and the images it is checked on."""
 
-    run: str | None = option(None, "run directory whose train/best.pt is exported")
-    checkpoint: str | None = option(None, "checkpoint file to export instead")
+    run: str | None = path_option(None, "run directory whose train/best.pt is exported")
+    checkpoint: str | None = path_option(None, "checkpoint file to export instead")
     format: Literal["onnx", "torch_export", "safetensors"] = option(
         "onnx", "onnx, torch_export (a program of torch.export), or safetensors (weights, which nas.load reads)"
     )
-    out: str | None = option(None, "file to write (default: model.onnx, model.pt2 or model.safetensors beside it)")
+    out: str | None = path_option(None, "file to write (default: model.onnx, model.pt2 or model.safetensors beside it)")
     dataset: str | None = option(None, "images to check on (default: what the checkpoint was trained on)")
-    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept")
+    data_dir: str = path_option("data", "where cifar10, cifar100 and svhn are kept")
     image_size: int | None = option(None, "resize the images to this many pixels square")
     json: bool = option(False, "print the result as one JSON object")
 
@@ -40,6 +41,11 @@ class ExportConfig:
         if (self.run is None) == (self.checkpoint is None):
             got = "neither" if self.run is None else "both"
             raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """The option that names the model, and its value."""
+        return ("run", self.run) if self.checkpoint is None else ("checkpoint", self.checkpoint)  # type: ignore[return-value]
 
 
 NAMES = {"onnx": "model.onnx", "torch_export": "model.pt2", "safetensors": "model.safetensors"}
@@ -55,28 +61,21 @@ def export(config: ExportConfig, *, space: SearchSpace[Any] | None = None) -> di
     from nas.models.exporting import exported
     from nas.models.trained import TrainedModel
 
-    model = TrainedModel.read(Path(config.run or config.checkpoint or ""), space)
-    out = model.path.with_name(NAMES[config.format]) if config.out is None else Path(config.out)
+    model = TrainedModel.read(as_path(*config.source), space)
+    out = model.path.with_name(NAMES[config.format]) if config.out is None else as_path("out", config.out)
     if config.format == "safetensors" and out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, by which nas.load knows the file, got {out}")
     images, about = _images(config, model)
     content = exported(model.checkpoint, config.format)
-    temporary = out.with_name("." + out.stem + ".tmp" + out.suffix)
-    try:
-        temporary.write_bytes(content)
-        difference = _difference(temporary, config.format, model, images)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    difference: list[float | None] = []
+    write(out, content, lambda written: difference.append(_difference(written, config.format, model, images)))
     return {
         "file": str(out),
         "format": config.format,
         "bytes": len(content),
         "checkpoint": str(model.path),
-        "checked_on": None if difference is None else about,
-        "largest_difference": difference,
+        "checked_on": None if difference[0] is None else about,
+        "largest_difference": difference[0],
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import UserError
+from nas.files import kind
 
 NAME = "nas-robust"
 
@@ -46,6 +47,8 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     :raises UserError: the file is missing, damaged, or not one of this program.
     """
     library = _safetensors()
+    if kind(path) not in ("file", None):  # the library would wait for a pipe
+        raise UserError(f"{path} cannot be read: expected a file")
     try:
         with library.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.errors import UserError
+from nas.files import write
 
 __all__ = ["write_report"]
 
@@ -31,10 +32,5 @@ def write_report(run: Path) -> Path:
     except ModuleNotFoundError as error:
         raise UserError(f"the report needs {error.name}, which is not installed: pip install {error.name}") from None
     path = run / PAGE_NAME
-    # A name read from JSON may contain an unpaired surrogate, which UTF-8 cannot encode: written as "&#...;" instead.
-    page = render(record)
-    try:
-        path.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    write(path, render(record))
     return path

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nas.cli import bounds
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.errors import UserError
 from nas.executors.options import RAY, check_executor
 from nas.training.config import TrainConfig
@@ -21,7 +21,7 @@ class RetrainConfig(TrainConfig):
     Fields marked ``free``, among them the executor, may change when a retraining is resumed.
     """
 
-    run: str | None = option(None, "run directory of the search whose best cells are trained", free=True)
+    run: str | None = path_option(None, "run directory of the search whose best cells are trained", free=True)
     cell: str | None = field(init=False, default=None)
     model: str | None = field(init=False, default=None)
     space: str | None = field(init=False, default=None)

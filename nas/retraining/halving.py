@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nas.errors import Stopped, UserError
+from nas.errors import Stopped, Unwritable, UserError
+from nas.files import kind, make_folder, remove
 from nas.images.data import ImageSplit
 from nas.models.checkpoint import LAST, TRAIN, read_checkpoint
 from nas.runs.directory import read_json, write_json
@@ -50,11 +51,13 @@ class Contender:
         """Train to the end of epoch ``until``. If that fails, write the reason to disk and return False.
 
         :param watch: called with the record of every epoch, including those finished before.
-        :raises UserError: the reason cannot be written.
+        :raises Unwritable: the operating system refused to write, a checkpoint or the reason.
         """
-        (self.out / FAILED).unlink(missing_ok=True)
+        remove(self.out / FAILED)
         try:
             self.trainer(images).run(watch, until=until)
+        except Unwritable:  # a full disk is no fault of the cell
+            raise
         except (Stopped, UserError) as error:
             self.fail(str(error))
         except Exception as error:  # only this cell fails; the others are still trained
@@ -68,13 +71,10 @@ class Contender:
     def fail(self, reason: str) -> None:
         """Write to disk the reason why the cell's training failed.
 
-        :raises UserError: it cannot be written.
+        :raises Unwritable: the operating system refused.
         """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            write_json(self.out / FAILED, {"error": reason})
-        except OSError as error:
-            raise UserError(f"{self.out / FAILED} cannot be written: {error.strerror or error}") from None
+        make_folder(self.out)
+        write_json(self.out / FAILED, {"error": reason})
 
     def failure(self) -> str | None:
         """The reason why the cell's training failed; None if it did not fail."""
@@ -85,7 +85,7 @@ class Contender:
         """The records of the epochs in the last checkpoint, after which a training resumes."""
         last = self.out / TRAIN / LAST
         try:
-            history = read_checkpoint(last, self.space).facts["history"] if last.exists() else []
+            history = read_checkpoint(last, self.space).facts["history"] if kind(last) is not None else []
             return [{**epoch, METRIC: float(epoch[METRIC])} for epoch in history]
         except (UserError, KeyError, TypeError):
             return []  # the checkpoint is damaged: resuming the training will report how

@@ -14,6 +14,7 @@ from typing import Any
 from nas.cli.fields import differences
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
+from nas.files import as_path, kind
 from nas.images.data import ImageSplit, fingerprint
 from nas.report.ranking import ranking
 from nas.retraining.config import RetrainConfig
@@ -58,16 +59,17 @@ class Retrainer:
     def __init__(self, config: RetrainConfig, *, resume: bool = False, space: SearchSpace[Any] | None = None):
         assert config.run is not None
         self.config = config
-        self.path = Path(config.run) / FOLDER
+        run = as_path("run", config.run)
+        self.path = run / FOLDER
         self.resume = resume
         self.space = space
         self._check_path()
-        self.cells = self._stored()["cells"] if resume else best_cells(Path(config.run), config.top)
+        self.cells = self._stored()["cells"] if resume else best_cells(run, config.top)
         ray = config.executor == "ray"
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
         check_precision(config, device)
         try:
-            known_space(self.cells[0]["space"], space, read_manifest(Path(config.run)).get(FINGERPRINT))
+            known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
             self.contenders = [self._contender(cell, device) for cell in self.cells]
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.path / MANIFEST} is damaged: {type(error).__name__} {error}") from None
@@ -147,7 +149,7 @@ class Retrainer:
     def _check_path(self) -> None:
         """:raises UserError: the directory holds another retraining than the one to start or resume."""
         if not self.resume:
-            if (self.path / MANIFEST).exists():
+            if kind(self.path / MANIFEST) is not None:
                 raise UserError(
                     f"{self.path} already holds a retraining; pass --resume to go on with it, or move it away"
                 )
@@ -157,7 +159,7 @@ class Retrainer:
             raise UserError(f"cannot resume {self.path} with another configuration: {', '.join(differing)}")
 
     def _stored(self) -> dict[str, Any]:
-        manifest = read_retraining(Path(self.config.run or ""))
+        manifest = read_retraining(self.path.parent)
         if not isinstance(manifest.get("cells"), list) or not manifest["cells"]:
             raise UserError(f"{self.path / MANIFEST} is damaged: it names no cells")
         return manifest
@@ -168,7 +170,7 @@ def read_retraining(run: Path) -> dict[str, Any]:
 
     :raises UserError: there is none, or it cannot be read.
     """
-    if not (run / FOLDER / MANIFEST).exists():
+    if kind(run / FOLDER / MANIFEST) is None:
         raise UserError(f"{run} holds no retraining to go on with: expected {run / FOLDER / MANIFEST}")
     return read_manifest(run / FOLDER, MANIFEST)
 

@@ -9,12 +9,12 @@ process at a time may write to it. Its lock is released in whatever way that pro
 from __future__ import annotations
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nas.errors import UserError
+from nas.files import kind, read_text, write
 from nas.runs.json_lines import JsonLines, locked
 from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_to_json
 from search_spaces.base import SearchSpace
@@ -68,7 +68,7 @@ class RunDirectory(Generic[G]):
 
     def read_state(self) -> tuple[dict[str, Any], int] | None:
         """The searcher's state and the number of trials that it covers; None if no state is stored."""
-        if not (self.path / STATE).exists():
+        if kind(self.path / STATE) is None:
             return None
         from nas.runs.searcher_state import read_state
 
@@ -95,7 +95,7 @@ class RunDirectory(Generic[G]):
 
 def holds_run(path: Path) -> bool:
     """Whether the directory ``path`` holds a run."""
-    return any(os.path.exists(path / name) for name in (MANIFEST, TRIALS))  # False if path cannot be read
+    return any(kind(path / name) is not None for name in (MANIFEST, TRIALS))
 
 
 def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
@@ -131,13 +131,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
     :raises UserError: the file cannot be read, or does not hold a JSON object.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    text = read_text(path)
+    if text is None:
         return None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} holds {value!r:.40}, expected an object")
@@ -147,20 +146,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write ``value`` atomically: a reader sees either the old file or the new one, never part of it.
 
-    :raises UserError: the file cannot be written.
+    :raises Unwritable: the operating system refused.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    write(path, json.dumps(value, indent=2) + "\n")
 
 
 def new_run_path(parent: Path, name: str) -> Path:
     """``parent/name``, or the first of ``parent/name-2``, ``-3``, ... that does not exist."""
     path, number = parent / name, 1
-    while path.exists():
+    while kind(path) is not None:
         number += 1
         path = parent / f"{name}-{number}"
     return path

@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import filelock
 
 from nas.errors import UserError
+from nas.files import open_regular, writing
 
 T = TypeVar("T")
 
@@ -28,14 +29,13 @@ def locked(lock: Path, what: str) -> filelock.BaseFileLock:
     :param what: what the lock protects, for the error message.
     :raises UserError: another process holds the lock, or its file cannot be created.
     """
-    try:
+    with writing(what):
         lock.parent.mkdir(parents=True, exist_ok=True)
         taken = filelock.FileLock(lock, timeout=0)
-        taken.acquire()
-    except filelock.Timeout:
-        raise UserError(f"{what} is being written by another process") from None
-    except OSError as error:
-        raise UserError(f"{what} cannot be written: {error.strerror or error}") from None
+        try:
+            taken.acquire()
+        except filelock.Timeout:
+            raise UserError(f"{what} is being written by another process") from None
     return taken
 
 
@@ -57,13 +57,11 @@ class JsonLines:
         :raises UserError: the file cannot be written.
         """
         line = memoryview((json.dumps(value) + "\n").encode())
-        try:
+        with writing(self.path):
             if self._file is None:
                 self._file = open(self.path, "ab", buffering=0)
             while line:  # one write, unless the disk is full: then the next write raises the error
                 line = line[self._file.write(line) :]
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror or error}") from None
 
     def close(self) -> None:
         """Close the file; call it after the last line is appended."""
@@ -73,7 +71,7 @@ class JsonLines:
 
     def count(self) -> int:
         """Number of complete lines; they are not parsed."""
-        file = self._opened()
+        file = open_regular(self.path)
         if file is None:
             return 0
         with file:
@@ -86,7 +84,7 @@ class JsonLines:
         :param repair: remove an incomplete last line from the file; otherwise it is left there and skipped.
         :raises UserError: the file cannot be read, or a line is not a valid record.
         """
-        file, whole = self._opened(), 0  # ``whole``: length in bytes of the complete lines read so far
+        file, whole = open_regular(self.path), 0  # ``whole``: length in bytes of the complete lines read so far
         self.torn = False
         if file is None:
             return
@@ -104,11 +102,3 @@ class JsonLines:
                     reason = f"no {error}" if isinstance(error, KeyError) else error
                     raise UserError(f"{self.path} line {number} is {self.wrong}: {reason}") from None
                 yield number, record
-
-    def _opened(self) -> BinaryIO | None:
-        try:
-            return open(self.path, "rb")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be read: {error.strerror or error}") from None

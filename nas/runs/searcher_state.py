@@ -6,15 +6,17 @@ only tensors and plain values, and loads with ``weights_only=True``.
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nas.errors import UserError
+from nas.files import read_bytes, write
 
 FORMAT = 1
 
@@ -23,16 +25,12 @@ def write_state(path: Path, state: dict[str, Any], trials: int) -> None:
     """Replace the file atomically.
 
     :raises TypeError: the state holds something other than tensors and plain values.
-    :raises UserError: the file cannot be written.
+    :raises Unwritable: the operating system refused.
     """
     check_plain(state, "the searcher's state")
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, "trials": trials, "state": state}, file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+    stored = io.BytesIO()
+    torch.save({"format": FORMAT, "trials": trials, "state": state}, stored)
+    write(path, stored.getvalue())
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], int]:
@@ -40,16 +38,11 @@ def read_state(path: Path) -> tuple[dict[str, Any], int]:
 
     :raises UserError: the file cannot be read, or does not hold a searcher's state.
     """
-    content = None
-    try:
-        with open(path, "rb") as file:
-            if zipfile.is_zipfile(file):  # torch.save writes a zip file
-                file.seek(0)
-                content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        pass
+    content, stored = None, io.BytesIO(read_bytes(path) or b"")
+    if zipfile.is_zipfile(stored):  # torch.save writes a zip file
+        stored.seek(0)
+        with suppress(RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+            content = torch.load(stored, map_location="cpu", weights_only=True)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} holds no searcher's state of format {FORMAT}")
     state, trials = content.get("state"), content.get("trials")

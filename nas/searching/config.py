@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.cli.fields import option, options_of
+from nas.cli.fields import option, options_of, path_option
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
 from nas.searching.searcher_options import all_options, make_options
@@ -56,7 +56,7 @@ class SearchConfig:
     dataset: str = option(
         "digits", "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)", untrained=True
     )
-    data_dir: str = option("data", "where cifar10, cifar100, svhn and the files of tables are kept", free=True)
+    data_dir: str = path_option("data", "where cifar10, cifar100, svhn and the files of tables are kept", free=True)
     download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
     image_size: int | None = option(None, "resize the images of a folder to this many pixels square", untrained=True)
     channels: int | None = option(None, "channels of the first cell (default: the space's own, such as 16 of darts)")

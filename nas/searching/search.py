@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import differences
 from nas.errors import SearchStopped, UserError, as_user_error
+from nas.files import as_path
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_reachable, make_searcher
@@ -95,7 +96,7 @@ class Search:
             options["proxy"] = tuple(each if isinstance(each, str) else each.name for each in given)
         self.space: SearchSpace[Any] = find_space(space, options.get("table"))
         self.config = SearchConfig.of(self.space, searcher=searcher, **options)
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else as_path("out", out)
         self.resume = resume
         self.report = report
         if resume and out is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import unknown
+from nas.files import as_path
 
 if TYPE_CHECKING:
     from nas.tabular.base import Table
@@ -66,4 +67,4 @@ def load_table(name: str, directory: str | Path) -> Table:
 
     :raises UserError: unknown name; a file is missing, truncated or altered.
     """
-    return find_benchmark(name).load(Path(directory).expanduser())
+    return find_benchmark(name).load(as_path("data_dir", directory))

@@ -5,15 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from nas.cli import bounds
 from nas.cli.bounds import flag, fraction, number, whole
-from nas.cli.fields import option
+from nas.cli.fields import option, path_option
 from nas.errors import UserError, unknown
+from nas.files import as_path
 from nas.models.names import CLASSIC_NAMES
-from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, PRESETS, STEPS, default_step_size, preset_values
+from nas.training.presets import (
+    EPSILON,
+    EPSILON_L2,
+    MIRRORED,
+    PRESETS,
+    STEPS,
+    default_step_size,
+    preset_values,
+)
 
 FRACTION = float | str  # a number, or a string such as "8/255"
 EPOCHS = int | str | list[int]  # one epoch, several, or a string such as "100,150"
@@ -29,7 +37,7 @@ class TrainConfig:
     change when a training is resumed.
     """
 
-    run: str | None = option(None, "train the best cell of the search in this run directory")
+    run: str | None = path_option(None, "train the best cell of the search in this run directory")
     cell: str | None = option(None, "train this cell: the name of a published one, Genotype(...) text or JSON")
     model: str | None = option(None, f"train a hand-crafted network: {', '.join(CLASSIC_NAMES)}")
     space: str | None = option(None, "search space, or module:Class of your own (default: that of --run, or darts)")
@@ -72,7 +80,7 @@ class TrainConfig:
         "images: digits, cifar10, cifar100, svhn or folder:PATH (PATH/train/CLASS/IMAGE)"
         " (default: those of the search in --run, else digits)",
     )
-    data_dir: str = option("data", "where cifar10, cifar100 and svhn are kept", free=True)
+    data_dir: str = path_option("data", "where cifar10, cifar100 and svhn are kept", free=True)
     download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
     image_size: int | None = option(None, "resize the images to this many pixels square")
     images: int | None = option(None, "number of images to train on, class-balanced (default: all)")
@@ -116,7 +124,7 @@ class TrainConfig:
         if self.run is not None:
             from nas.runs.directory import read_manifest
 
-            searched |= read_manifest(Path(self.run))["configuration"]
+            searched |= read_manifest(as_path("run", self.run))["configuration"]
             if self.image_size is None:
                 self._set("image_size", searched.get("image_size"))
             if self.data_dir == "data":

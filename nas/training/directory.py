@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import UserError
+from nas.files import kind, write
 from nas.models.checkpoint import TRAIN
 from nas.runs.directory import read_manifest, write_json
 from nas.runs.json_lines import JsonLines, locked
@@ -41,27 +42,20 @@ class TrainDirectory:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace ``config.json`` atomically."""
-        self._writing(lambda: write_json(self.path / CONFIG, {"format": FORMAT, **manifest}), CONFIG)
+        write_json(self.path / CONFIG, {"format": FORMAT, **manifest})
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Replace ``metrics.jsonl`` by one line per epoch of ``history``; surplus or incomplete lines are removed."""
-        lines = "".join(json.dumps(epoch) + "\n" for epoch in history)
-        self._writing(lambda: (self.path / METRICS).write_text(lines), METRICS)
+        write(self.path / METRICS, "".join(json.dumps(epoch) + "\n" for epoch in history))
 
     def append_metrics(self, epoch: dict[str, Any]) -> None:
         """Append a line to ``metrics.jsonl``."""
         self._metrics.append(epoch)
 
-    def _writing(self, write: Any, name: str) -> None:
-        try:
-            write()
-        except OSError as error:
-            raise UserError(f"{self.path / name} cannot be written: {error.strerror or error}") from None
-
 
 def holds_training(run: Path) -> bool:
     """Whether a training was started in ``run``."""
-    return (run / TRAIN / CONFIG).exists()
+    return kind(run / TRAIN / CONFIG) is not None
 
 
 def read_training(run: Path) -> dict[str, Any]:

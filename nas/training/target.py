@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import UserError, as_user_error
+from nas.files import as_path
 from nas.models.architecture import Architecture
 from nas.runs.directory import BEST, read_best, read_manifest
 from nas.searching.config import network_size
@@ -45,8 +46,8 @@ def _space(config: TrainConfig, given: SearchSpace[Any] | None) -> SearchSpace[A
     if config.run is None:
         assert config.space is not None
         return known_space(config.space, given)
-    manifest = read_manifest(Path(config.run))
-    name = best_cell(Path(config.run))[0]
+    manifest = read_manifest(as_path("run", config.run))
+    name = best_cell(as_path("run", config.run))[0]
     if config.space not in (None, name):
         raise UserError(f"--space must be {name}, the space of --run {config.run}, got {config.space}")
     return known_space(name, given, manifest.get(FINGERPRINT))
@@ -82,7 +83,7 @@ def architecture(
     if config.model is not None:
         return Architecture(family=config.model, **images)
     found = _space(config, space)
-    cell = config.cell if config.run is None else best_cell(Path(config.run))[1]
+    cell = config.cell if config.run is None else best_cell(as_path("run", config.run))[1]
     genotype = as_user_error(lambda: found.format(found.parse(cell or "")))
     return Architecture(
         family=found.name, genotype=genotype, channels=config.channels, layers=config.layers,

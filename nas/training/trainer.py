@@ -9,6 +9,7 @@ from typing import Any
 from nas.cli.fields import differences
 from nas.device import torch_device, torch_threads
 from nas.errors import UserError
+from nas.files import as_path, kind
 from nas.images.data import ImageSplit, fingerprint, load_data
 from nas.models.architecture import PIXEL_STATISTICS, Architecture
 from nas.models.checkpoint import LAST, read_checkpoint
@@ -44,7 +45,7 @@ class Trainer:
         space: SearchSpace[Any] | None = None,
     ):
         out = config.run if out is None else out
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else as_path("out", out)
         self.resume = resume
         self.images = images
         self.space = space
@@ -105,7 +106,7 @@ class Trainer:
     def _restore(self, learner: Learner, directory: TrainDirectory) -> list[Epoch]:
         """Load the last checkpoint into ``learner``, if there is one, and return the records of the finished epochs."""
         last = directory.path / LAST
-        if not last.exists():
+        if kind(last) is None:
             return []
         checkpoint = read_checkpoint(last, self.space)
         try:
