@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.cli.fields import option, options_of, path_option
+from nas.cli.fields import check_type, check_types, option, options_of, path_option, plain
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
 from nas.searching.searcher_options import all_options, make_options
@@ -107,9 +107,10 @@ class SearchConfig:
         for name in options:
             if name not in known:
                 raise unknown("option", name, known)
-        if not isinstance(options.get("searcher", ""), str):
-            expected = f"--searcher must be a name, one of {', '.join(SEARCHERS)}"
-            raise UserError(f"{expected}, got {options['searcher']!r:.60}")
+        own_fields = {field.name: field for field in options_of(cls)}
+        for name in ("searcher", "table"):  # needed before the others can be checked
+            if name in options:
+                check_type(cls, own_fields[name], plain(options[name]))
         own = {name: options.pop(name) for name in all_options() if name in options}
         own_options = make_options(options.get("searcher", cls.searcher), own)
         found = find_space(space, options.get("table"))
@@ -117,6 +118,7 @@ class SearchConfig:
         return cls(space=found.name, searcher_options=own_options, **options)
 
     def __post_init__(self) -> None:
+        check_types(self)
         self._fill_in()
         for name in ("proxy", "require"):
             object.__setattr__(self, name, bounds.texts(getattr(self, name)))
@@ -174,7 +176,7 @@ class SearchConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values by option name, as the manifest stores them and ``--config`` reads them."""
         values = {field.name: getattr(self, field.name) for field in options_of(self)}
-        values.update(dataclasses.asdict(self.searcher_options))
+        values.update({name: plain(value) for name, value in dataclasses.asdict(self.searcher_options).items()})
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

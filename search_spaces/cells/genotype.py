@@ -236,7 +236,7 @@ def _is_edge(value: Any) -> bool:
     """
     return (
         isinstance(value, list | tuple) and 2 <= len(value) <= 3 and isinstance(value[0], str)
-        and _is_whole(value[1]) and (len(value) == 2 or isinstance(value[2], Real) and not _is_whole(value[2]))
+        and _is_whole(value[1]) and (len(value) == 2 or (isinstance(value[2], Real) and not _is_whole(value[2])))
     )  # fmt: skip
 
 

@@ -168,9 +168,9 @@ class _Reader:
                 raise GenotypeError(f"character {begin + 1}: an argument without a name, expected normal=[...], ...")
             return named
         if kind == "range":
-            if all(type(bound) is int and abs(bound) < MOST_STEPS for bound in values) and values[2:] != [0]:
-                if 1 <= len(values) <= 3:
-                    return list(range(*values))
+            small = all(type(bound) is int and abs(bound) < MOST_STEPS for bound in values)
+            if small and 1 <= len(values) <= 3 and values[2:] != [0]:
+                return list(range(*values))
             raise GenotypeError(f"character {begin + 1}: range({values!r:.40}), expected one such as range(2, 6)")
         if len(values) != 1:
             raise GenotypeError(f"character {begin + 1}: {kind} of {len(values)} values, expected one")

@@ -142,7 +142,7 @@ def canonical_cell(cell: Cell) -> Cell:
                 chosen[readers[old]] = old
             following += [{**numbers, old: number} for old in chosen.values()]
         if len(following) > MOST_ORDERS:
-            raise GenotypeError(f"a cell in which more than {MOST_ORDERS:,} orders of its nodes look alike: {cell!r:.60}")
+            raise GenotypeError(f"a cell with more than {MOST_ORDERS:,} orders of equal nodes: {cell!r:.60}")
         orders = following
         placed.append(least)
     return Cell(tuple(placed), min(tuple(sorted(numbers[each] for each in cell.concat)) for numbers in orders))
