@@ -51,7 +51,7 @@ def positive(name: str, value: Any) -> None:
 def seed(value: Any) -> None:
     """:raises UserError: ``value`` is not a whole number from 0 to 2^63 - 1."""
     if not isinstance(value, Integral) or isinstance(value, bool) or not 0 <= int(value) < 2**63:
-        got = "a larger one" if isinstance(value, int) and value >= 2**63 else f"{value!r:.60}"
+        got = "a larger one" if isinstance(value, int) and value >= 2**200 else f"{value!r:.60}"
         raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {got}")
 
 

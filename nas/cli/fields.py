@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import typing
-from collections.abc import Hashable
 from functools import cache
 from numbers import Integral, Real
 from types import UnionType
@@ -49,16 +48,16 @@ def check_type(group: type[Any], field: dataclasses.Field[Any], value: Any) -> N
     """:raises UserError: ``value`` is not of the type of a dataclass' option."""
     hint = accepted(group, field)
     if not (value is None and field.default is None) and not _is_of(value, hint):
-        raise UserError(f"{flag(field.name)} must be {in_words(hint)}, got {_shown(value)}")
+        raise UserError(f"{flag(field.name)} must be {in_words(hint)}, got {value!r:.60}")
 
 
 def accepted(group: type[Any], field: dataclasses.Field[Any]) -> Any:
     """The type of the values that an option takes."""
-    return field.metadata.get("accepts", _hints(group)[field.name])
+    return field.metadata.get("accepts", _hints(group)[field.name])  # type: ignore[arg-type]  # a class is hashable
 
 
 @cache
-def _hints(group: Hashable) -> dict[str, Any]:
+def _hints(group: type[Any]) -> dict[str, Any]:
     return typing.get_type_hints(group)
 
 
@@ -68,6 +67,10 @@ def in_words(hint: Any) -> str:
     for kind in (hint, *kinds):
         if typing.get_origin(kind) is Literal:
             return " or ".join(typing.get_args(kind))
+    if {int, list[int]} <= set(kinds):
+        return "epochs, such as 100,150"
+    if {float, str} <= set(kinds):
+        return "a number or a fraction such as 8/255"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return words.get(kinds[0], "another value") if typing.get_origin(hint) is not tuple else "a text or a list of texts"
 
@@ -98,11 +101,6 @@ def _is_of(value: Any, hint: Any) -> bool:
     if hint is float:
         return type(value) in (int, float)
     return isinstance(value, str) if hint is str else type(value) is hint
-
-
-def _shown(value: Any) -> str:
-    """``value`` for a message; a text as the user wrote it."""
-    return f"{value:.60}" if isinstance(value, str) else f"{value!r:.60}"
 
 
 class Configuration(Protocol):

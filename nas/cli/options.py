@@ -57,9 +57,10 @@ class CommandParser(jsonargparse.ArgumentParser):
         for name, path in self.origins.items():
             field = self.known[name][1]
             needed, *accepting = field.metadata.get("only_with", (None,))
-            if needed and getattr(values, needed) not in accepting and getattr(values, name) != field.default:
+            value = getattr(values, name)
+            if needed and getattr(values, needed) not in accepting and value != field.default:
                 raise UserError(
-                    f"--config {path}: {name} needs {flag(needed)} {' or '.join(accepting)},"
+                    f"--config {path}: {flag(name)} {value} needs {flag(needed)} {' or '.join(accepting)},"
                     f" got {getattr(values, needed)}; take it out of the file"
                 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.cli.fields import check_type, check_types, option, options_of, path_option, plain
+from nas.cli.fields import check_types, option, options_of, path_option, plain
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
 from nas.searching.searcher_options import all_options, make_options
@@ -107,10 +107,11 @@ class SearchConfig:
         for name in options:
             if name not in known:
                 raise unknown("option", name, known)
-        own_fields = {field.name: field for field in options_of(cls)}
-        for name in ("searcher", "table"):  # needed before the others can be checked
-            if name in options:
-                check_type(cls, own_fields[name], plain(options[name]))
+        if not isinstance(options.get("searcher", ""), str):
+            expected = f"--searcher must be a name, one of {', '.join(SEARCHERS)}"
+            raise UserError(f"{expected}, got {options['searcher']!r:.60}")
+        if not isinstance(options.get("table"), str | None):
+            raise UserError(f"--table must be a name, got {options['table']!r:.60}")
         own = {name: options.pop(name) for name in all_options() if name in options}
         own_options = make_options(options.get("searcher", cls.searcher), own)
         found = find_space(space, options.get("table"))

@@ -162,7 +162,7 @@ class _Reader:
             self.at, self.kind = begin, "name"
             self._wrong("a list, a text or a number")
         self._next()
-        values, named = self._arguments()
+        values, named = self._arguments(kind in _MAPPINGS)
         if kind in _MAPPINGS:
             if values:
                 raise GenotypeError(f"character {begin + 1}: an argument without a name, expected normal=[...], ...")
@@ -176,8 +176,8 @@ class _Reader:
             raise GenotypeError(f"character {begin + 1}: {kind} of {len(values)} values, expected one")
         return values[0]
 
-    def _arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """What stands between the parentheses of a call."""
+    def _arguments(self, mapping: bool) -> tuple[list[Any], dict[str, Any]]:
+        """What stands between the parentheses of a call; of other than a ``mapping``, ``dtype=int64`` is passed over."""
         values: list[Any] = []
         named: dict[str, Any] = {}
         while self.token != ")":
@@ -185,7 +185,10 @@ class _Reader:
             if self.kind == "name" and re.compile(rf"[{BLANKS}]*=").match(self._text, self._after):
                 self._next()
                 self._next()
-                self._add(named, name, at)
+                if self.kind == "name" and not mapping:
+                    self._next()
+                else:
+                    self._add(named, name, at)
             else:
                 values.append(self.value())
             if self.token != ")":

@@ -31,7 +31,7 @@ SHORT_NAMES = {
 _LONG_NAMES = {short: name for name, short in SHORT_NAMES.items()}
 LAYERED = "layers:"
 MOST_ORDERS = 2000  # of equal nodes that a cell's canonical form compares
-_CALL = re.compile(r"\bGenotype\s*\(")
+_CALL = re.compile(r"(?:\b|(?<=m))Genotype\s*\(")  # m: the end of a terminal's colour code
 
 
 def parse(text: str) -> CellGenotype:
