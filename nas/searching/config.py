@@ -110,8 +110,6 @@ class SearchConfig:
         if not isinstance(options.get("searcher", ""), str):
             expected = f"--searcher must be a name, one of {', '.join(SEARCHERS)}"
             raise UserError(f"{expected}, got {options['searcher']!r:.60}")
-        if not isinstance(options.get("table"), str | None):
-            raise UserError(f"--table must be a name, got {options['table']!r:.60}")
         own = {name: options.pop(name) for name in all_options() if name in options}
         own_options = make_options(options.get("searcher", cls.searcher), own)
         found = find_space(space, options.get("table"))
@@ -188,6 +186,8 @@ def default_space(table: str | None) -> str:
     """
     if table is None:
         return "darts"
+    if not isinstance(table, str):
+        raise UserError(f"--table must be a name, got {table!r:.60}")
     from nas.tabular import find_benchmark
 
     return find_benchmark(table).space

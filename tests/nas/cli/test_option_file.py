@@ -112,7 +112,7 @@ def test_an_option_without_effect_is_blamed_on_the_file(capsys: pytest.CaptureFi
     ("words", "message"),
     [
         ("--population true", "--population must be a whole number, got true"),
-        ("--max-params 3.5e-5", "--max-params must be a whole number, got 3.5e-05"),
+        ("--max-params 3.5e-5", "--max-params must be a whole number, got 3.5e-5"),
         ("--budget 1.5e0", "--budget must be a whole number, got 1.5"),
         ("--budget=1e15", "--budget must be at most 1000000000, got 1000000000000000"),
         ("--layers 100000000", "--layers must be at most 1000, got 100000000"),
@@ -125,7 +125,7 @@ def test_an_option_without_effect_is_blamed_on_the_file(capsys: pytest.CaptureFi
     ],
 )
 def test_numbers_on_the_command_line(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert slip(capsys, *words.split()) .startswith(f"error: {message}")
+    assert slip(capsys, *words.split()).startswith(f"error: {message}")
 
 
 def test_exponents_are_read_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
