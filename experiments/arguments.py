@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from nas.cli.option_file import whole
+
 
 class Parser(argparse.ArgumentParser):
     """Reports a usage error in one line, without the usage text, and exits with code 2."""
@@ -15,12 +17,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(text: str) -> int:
-    """``text`` as an integer of at least 1.
+    """``text``, such as ``100`` or ``1e2``, as an integer of at least 1.
 
     :raises ArgumentTypeError: it is none.
     """
     try:
-        value = int(text)
+        value = int(str(whole(text)))
     except ValueError:
         value = 0
     if value < 1:

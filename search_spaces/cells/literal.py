@@ -177,7 +177,9 @@ class _Reader:
         return values[0]
 
     def _arguments(self, mapping: bool) -> tuple[list[Any], dict[str, Any]]:
-        """What stands between the parentheses of a call; of other than a ``mapping``, ``dtype=int64`` is passed over."""
+        """The unnamed and the named values of a call. A bare name, as in ``dtype=int64``, is left out where the call is
+        no ``mapping``.
+        """
         values: list[Any] = []
         named: dict[str, Any] = {}
         while self.token != ")":

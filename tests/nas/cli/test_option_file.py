@@ -40,7 +40,7 @@ def test_values_of_all_types() -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [("1e2", 100), ("3.5E+5", 350000), ("-1e1", -10), (1e2, 100), ("1.5e0", 1.5), ("1e", "1e"), ("12", "12"), (2.5, 2.5)],
+    [("1e2", 100), ("3.5E+5", 350000), ("-1e1", -10), (1e2, 100), ("1.5e0", 1.5), ("1e", "1e"), ("12", "12")],
 )
 def test_whole_numbers_with_an_exponent(value: Any, number: Any) -> None:
     assert whole(value) == number and type(whole(value)) is type(number)

@@ -23,7 +23,8 @@ def run(somewhere_else: Path) -> Path:
     """What a finished search on another space than the default leaves."""
     with RunDirectory(Path("run"), get_space("nasbench201")) as directory:
         directory.write_manifest({"configuration": {"space": "nasbench201"}})
-        directory.write_best({"id": 0, "key": EDGES, "genotype": EDGES, "seed": 0, "scores": {}, "params": 1, "macs": 1})
+        best = {"id": 0, "key": EDGES, "genotype": EDGES, "seed": 0, "scores": {}, "params": 1, "macs": 1}
+        directory.write_best(best)
     return Path("run")
 
 

@@ -14,7 +14,14 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from search_spaces.cells.genotype import Cell, CellGenotype, GenotypeError
-from search_spaces.cells.notation import SHORT_NAMES, canonical_cell, canonical_form, format_compact, parse, parse_compact
+from search_spaces.cells.notation import (
+    SHORT_NAMES,
+    canonical_cell,
+    canonical_form,
+    format_compact,
+    parse,
+    parse_compact,
+)
 from search_spaces.cells.operations import OPERATIONS
 from search_spaces.darts.known_cells import known_cells
 from tests.search_spaces.strategies import cells, genotypes, pairs_of_one_function, pairs_of_small_cells
