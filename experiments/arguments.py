@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nas.cli.option_file import whole
 from nas.errors import UserError
 from nas.files import as_path, kind
 
 
 def positive(text: str) -> int:
-    """``text`` as an integer of at least 1.
+    """``text``, such as ``100`` or ``1e2``, as an integer of at least 1.
 
     :raises ArgumentTypeError: it is none.
     """
     try:
-        value = int(text)
+        value = int(str(whole(text)))
     except ValueError:
         value = 0
     if value < 1:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas.attacking.base import check_norm, radius
 from nas.attacking.config import COUNTS, check_counts
 from nas.cli import bounds
-from nas.cli.fields import option, path_option
+from nas.cli.fields import check_types, option, path_option
 from nas.errors import UserError
 from nas.files import as_path, make_folder, write
 
@@ -48,6 +48,7 @@ class TransferConfig:
     threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
 
     def __post_init__(self) -> None:
+        check_types(self)
         object.__setattr__(self, "model", bounds.texts(self.model))
         if len(self.paths) < 2:
             raise UserError(f"--model must name at least 2 models, NAME=PATH each, got {len(self.paths)}")

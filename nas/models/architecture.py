@@ -63,8 +63,10 @@ class Architecture:
             raise UserError(f"a classifier needs at least 2 classes, got {len(self.classes)}")
         if len(self.mean) != len(self.std) or not all(each > 0 for each in self.std):
             raise UserError(f"expected a mean and a positive std for each channel, got {self.mean} and {self.std}")
+        _ = self.spec  # raises if the size is out of bounds
         if self._space is not None:
             self._genotype(self._space)
+            as_user_error(lambda: self.cost().check())
 
     @property
     def spec(self) -> NetworkSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.cli.fields import option, path_option
+from nas.cli.fields import check_types, option, path_option
 from nas.errors import ExportFailed, UserError
 from nas.files import as_path, write
 
@@ -38,6 +38,7 @@ class ExportConfig:
     json: bool = option(False, "print the result as one JSON object")
 
     def __post_init__(self) -> None:
+        check_types(self)
         if (self.run is None) == (self.checkpoint is None):
             got = "neither" if self.run is None else "both"
             raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")

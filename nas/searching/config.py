@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.cli.fields import option, options_of, path_option
+from nas.cli.fields import check_types, option, options_of, path_option, plain
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
 from nas.searching.searcher_options import all_options, make_options
@@ -122,6 +122,7 @@ class SearchConfig:
         return cls(space=found.name, searcher_options=own_options, **options)
 
     def __post_init__(self) -> None:
+        check_types(self)
         self._fill_in()
         for name in ("proxy", "require"):
             object.__setattr__(self, name, bounds.texts(getattr(self, name)))
@@ -179,7 +180,7 @@ class SearchConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values by option name, as the manifest stores them and ``--config`` reads them."""
         values = {field.name: getattr(self, field.name) for field in options_of(self)}
-        values.update(dataclasses.asdict(self.searcher_options))
+        values.update({name: plain(value) for name, value in dataclasses.asdict(self.searcher_options).items()})
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -190,6 +191,8 @@ def default_space(table: str | None) -> str:
     """
     if table is None:
         return "darts"
+    if not isinstance(table, str):
+        raise UserError(f"--table must be a name, got {table!r:.60}")
     from nas.tabular import find_benchmark
 
     return find_benchmark(table).space

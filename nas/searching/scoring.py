@@ -96,6 +96,7 @@ class Scorer(Generic[G]):
             representative = self.space.parse(key)
             cost = self.space.cost(representative, self.spec)
             result = {"params": cost.params, "macs": cost.macs}
+            cost.check()
             probe = Probe(lambda: self._build(representative, seed), *self._batch, counted=result)
             probe.plan(self.proxies)
             scores = {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}

@@ -87,7 +87,7 @@ class Search:
         report: bool = True,
         **options: Any,
     ):
-        check_parts(proxies, executor)
+        check_parts(proxies, executor, resume=resume, report=report)
         self._given_executor = None if isinstance(executor, str) else executor
         if isinstance(executor, str):
             options["executor"] = executor

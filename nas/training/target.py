@@ -9,7 +9,8 @@ from typing import Any
 from nas.errors import UserError, as_user_error
 from nas.files import as_path
 from nas.models.architecture import Architecture
-from nas.runs.directory import BEST, read_best, read_manifest
+from nas.runs.cells import best_cell
+from nas.runs.directory import read_manifest
 from nas.searching.config import network_size
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 from nas.training.config import TrainConfig
@@ -89,19 +90,6 @@ def architecture(
         family=found.name, genotype=genotype, channels=config.channels, layers=config.layers,
         auxiliary=config.auxiliary > 0, space=space, space_fingerprint=own_fingerprint(found), **images,
     )  # fmt: skip
-
-
-def best_cell(run: Path) -> tuple[str, str]:
-    """Search space and genotype of the best cell that the search in ``run`` found.
-
-    :raises UserError: the search is not finished, or its best cell cannot be read.
-    """
-    space, best = read_manifest(run)["configuration"].get("space"), read_best(run)
-    if best is None:
-        raise UserError(f"{run} holds no {BEST}: the search in it is not finished; --resume goes on with it")
-    if not best.genotype or not isinstance(space, str):
-        raise UserError(f"{run / BEST} is not the best cell of a search: it holds no genotype")
-    return space, best.genotype
 
 
 def _depth(space: SearchSpace[Any], config: TrainConfig) -> int:

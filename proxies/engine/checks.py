@@ -7,6 +7,7 @@ was computed raise a ProxyError, since no other proxy is to blame for it.
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 from typing import Any, get_args
 
 import torch
@@ -36,23 +37,33 @@ def log_or_error(value: float, what: str) -> float:
 
 
 def check_at_least(least: int, **counts: int | None) -> None:
-    """:raises ValueError: one of the counts is below ``least``; None stands for a default and is accepted."""
+    """:raises ValueError: one of the counts is no whole number from ``least``; None stands for a default."""
     for name, count in counts.items():
-        if count is not None and count < least:
-            raise ValueError(f"{name} must be at least {least}, got {count}")
+        if count is not None:
+            _check_number(name, count, Integral, "a whole number")
+            if count < least:
+                raise ValueError(f"{name} must be at least {least}, got {count}")
 
 
 def check_positive(**numbers: float) -> None:
     """:raises ValueError: one of the numbers is not finite, or not above 0."""
     for name, number in numbers.items():
+        _check_number(name, number, Real, "a number above 0")
         if not (math.isfinite(number) and number > 0):
             raise ValueError(f"{name} must be a number above 0, got {number}")
 
 
 def check_seed(seed: int) -> None:
     """:raises ValueError: a generator cannot be seeded with ``seed``."""
+    _check_number("seed", seed, Integral, "a whole number")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed must be from 0 to 2^63 - 1, got {seed}")
+
+
+def _check_number(name: str, value: Any, kind: type, words: str) -> None:
+    """:raises ValueError: ``value`` is no number of that kind; numpy's numbers are."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name} must be {words}, got {value!r:.60}")
 
 
 def check_word(name: str, word: str, literal: Any) -> None:
