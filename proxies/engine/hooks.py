@@ -144,10 +144,13 @@ class SaliencyObserver(Observer):
     def __init__(self, network: nn.Module):
         super().__init__(network)
         self._saliency: dict[str, Tensor] = {}
+        #: whether the module after a layer may change its output
+        self._in_place = any(getattr(module, "inplace", False) for module in network.modules())
 
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening and output.requires_grad:
-            output.register_hook(partial(self._gradient, name, output.detach()))  # type: ignore[no-untyped-call]
+            kept = output.detach().clone() if self._in_place else output.detach()
+            output.register_hook(partial(self._gradient, name, kept))  # type: ignore[no-untyped-call]
 
     def _gradient(self, name: str, output: Tensor, gradient: Tensor) -> None:
         if self.listening:
