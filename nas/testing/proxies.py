@@ -16,6 +16,7 @@ from nas.testing.networks import (
     IMAGES,
     NETWORKS,
     UNUSUAL,
+    WRITTEN_TWICE,
     batch,
     hooked_network,
     layers,
@@ -50,6 +51,9 @@ def check_proxy(make: Make, networks: Mapping[str, Build] = NETWORKS) -> None:
             check_leaves_no_trace(make, build)
     with during(check_hooks_do_not_matter, "network 'hooked'"):
         check_hooks_do_not_matter(make)
+    for name, ways in WRITTEN_TWICE.items():
+        with during(check_writing_does_not_matter, f"network '{name}'"):
+            check_writing_does_not_matter(make, *ways)
     makes = {"the proxy itself": make, **{name: _by_name(name) for name in OTHERS}}
     for name, build in networks.items():
         with during(check_order_does_not_matter, f"network '{name}'"):
@@ -175,6 +179,19 @@ def check_hooks_do_not_matter(make: Make) -> None:
     plain, hooked = outcome_of(make(), plain_cnn()), outcome_of(make(), hooked_network())
     if isinstance(plain, float) and isinstance(hooked, float):
         expect_close(hooked, plain, "the score of a network with hooks", 1e-6)
+
+
+def check_writing_does_not_matter(make: Make, build: Build, otherwise: Build) -> None:
+    """One function has one score, or none, however a network is written that computes it.
+
+    A network may compute a ReLU once for several operations (the attribute ``readers`` of the module says how many) or
+    once for each, and call one module at several places or one for each; it may change tensors in place.
+    """
+    one, other = outcome_of(make(), build()), outcome_of(make(), otherwise())
+    if isinstance(one, float) and isinstance(other, float):
+        expect_close(other, one, "the score of the same function, written in another way", 1e-6)
+    else:
+        expect_equal(type(other), type(one), "the outcome for the same function, written in another way")
 
 
 #: Each check takes a function that makes the proxy and a function that builds a network.
