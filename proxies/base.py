@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from torch import Tensor, nn
 
 from proxies.engine.modes import NormMode
-from proxies.engine.passes import Function, Quantity, Request, run_requests
+from proxies.engine.passes import Function, Request, run_requests
 from proxies.errors import ProxyError
 
 __all__ = ["Cost", "Direction", "Function", "NormMode", "Probe", "Proxy", "ProxyError", "Request", "layer_weights"]
@@ -210,8 +210,9 @@ class Probe:
 
         :param once: count the units of each call once, whatever ``readers`` is.
         """
-        quantity: Quantity = "activation_agreement_once" if once else "activation_agreement"
-        found: Tensor = self._get(Request(quantity, norm, self._end(stop)))
+        found: Tensor = self._get(
+            Request("activation_agreement_once" if once else "activation_agreement", norm, self._end(stop))
+        )
         return found
 
     def output_saliency(self, norm: NormMode, stop: int | None = None) -> dict[str, Tensor]:

@@ -51,13 +51,13 @@ def check_proxy(make: Make, networks: Mapping[str, Build] = NETWORKS) -> None:
             check_leaves_no_trace(make, build)
     with during(check_hooks_do_not_matter, "network 'hooked'"):
         check_hooks_do_not_matter(make)
-    for name, ways in WRITTEN_TWICE.items():
-        with during(check_writing_does_not_matter, f"network '{name}'"):
-            check_writing_does_not_matter(make, *ways)
     makes = {"the proxy itself": make, **{name: _by_name(name) for name in OTHERS}}
     for name, build in networks.items():
         with during(check_order_does_not_matter, f"network '{name}'"):
             check_order_does_not_matter(makes, build)
+    for name, ways in WRITTEN_TWICE.items():
+        with during(check_writing_does_not_matter, f"network '{name}'"):
+            check_writing_does_not_matter(make, *ways)
 
 
 def check_description(make: Make) -> None:
