@@ -212,13 +212,18 @@ class Probe:
         found: Tensor = self._get(Request("gradient_change", norm, self._end(stop), 0, function, step))
         return found
 
-    def activation_agreement(self, norm: NormMode, stop: int | None = None) -> Tensor:
+    def activation_agreement(self, norm: NormMode, stop: int | None = None, *, once: bool = False) -> Tensor:
         """``(N, N)``, float64: for each pair of the first ``stop`` images, the number of ReLU units where they agree.
 
         Two images agree at a unit if its input is positive for both of them or for neither. The numbers are summed over
-        all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules.
+        all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules. A module that is called once for several operations says how
+        many by an attribute ``readers``; its units count so many times.
+
+        :param once: count the units of each call once, whatever ``readers`` is.
         """
-        found: Tensor = self._get(Request("activation_agreement", norm, self._end(stop)))
+        found: Tensor = self._get(
+            Request("activation_agreement_once" if once else "activation_agreement", norm, self._end(stop))
+        )
         return found
 
     def output_saliency(self, norm: NormMode, stop: int | None = None) -> dict[str, Tensor]:

@@ -11,13 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
+from nas.testing.literal import literal_edge_network, literal_network
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.network import CellNetwork
 from search_spaces.darts.known_cells import known_cell
+from search_spaces.nasbench201.genotype import EdgeGenotype
+from search_spaces.nasbench201.network import EdgeNetwork
 
 CLASSES = 3
 SIZE = (8, 8)
 IMAGES = 10
+
+SMALL = NetworkSpec(channels=4, layers=3, classes=CLASSES, image_size=SIZE)
+EDGES = EdgeGenotype(
+    ("nor_conv_3x3", "nor_conv_1x1", "skip_connect", "nor_conv_3x3", "avg_pool_3x3", "nor_conv_1x1"),
+)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -53,8 +61,32 @@ def darts_network(cell: str = "ROBUST_ZCP", seed: int = 2) -> CellNetwork:
     """A network of normal and reduction cells, with 4 channels and 3 layers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        spec = NetworkSpec(channels=4, layers=3, classes=CLASSES, image_size=SIZE)
-        return randomised(CellNetwork(known_cell(cell), spec))
+        return randomised(CellNetwork(known_cell(cell), SMALL))
+
+
+def edge_network() -> EdgeNetwork:
+    """A network of NAS-Bench-201 in which three convolutions read the input of the cell."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return randomised(EdgeNetwork(EDGES, SMALL))
+
+
+def relu_first(inplace: bool) -> nn.Module:
+    """A network whose blocks begin with a nonlinear function, which may overwrite the output of the block before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(8)
+        blocks = (
+            nn.Sequential(act(inplace), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)) for act in (nn.SiLU, nn.ReLU)
+        )
+        head = nn.ReLU(inplace), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)
+        return randomised(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *blocks, nn.Conv2d(4, 4, 3), *head))
+
+
+def one_relu() -> nn.Module:
+    """:func:`plain_cnn` with one ReLU that is called at both places."""
+    network = plain_cnn()
+    network[6] = network[2]
+    return network
 
 
 def shared_network() -> nn.Module:
@@ -174,4 +206,13 @@ UNUSUAL: dict[str, Callable[[], nn.Module]] = {
     "hooked": hooked_network,
     "shared modules": shared_network,
     "normalised weights": normalised_network,
+}
+
+#: Functions written in two ways, which must have one score. The spaces' networks compute a ReLU once for all operations
+#: that read it; as published, each operation has its own.
+WRITTEN_TWICE: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "cells, as published": (darts_network, lambda: literal_network(darts_network())),
+    "NAS-Bench-201, as published": (edge_network, lambda: literal_edge_network(edge_network(), EDGES, SMALL)),
+    "one ReLU module": (plain_cnn, one_relu),
+    "in place": (lambda: relu_first(False), lambda: relu_first(True)),
 }

@@ -15,6 +15,7 @@ from nas.testing.networks import (
     IMAGES,
     NETWORKS,
     UNUSUAL,
+    WRITTEN_TWICE,
     batch,
     layers,
     mixed,
@@ -54,6 +55,9 @@ def check_proxy(make: Make, networks: Mapping[str, Build] = NETWORKS) -> None:
     for name, build in networks.items():
         with during(check_order_does_not_matter, f"network '{name}'"):
             check_order_does_not_matter(makes, build)
+    for name, ways in WRITTEN_TWICE.items():
+        with during(check_writing_does_not_matter, f"network '{name}'"):
+            check_writing_does_not_matter(make, *ways)
 
 
 def check_description(make: Make) -> None:
@@ -179,6 +183,19 @@ def check_same_as_plain(make: Make, build: Build) -> None:
     if isinstance(plain, float):
         expect(isinstance(other, float), f"got {other}, expected a score as the plain network has it")
         expect_close(float(other), plain, "the score", 1e-6)  # type: ignore[arg-type]  # a float by the line above
+
+
+def check_writing_does_not_matter(make: Make, build: Build, otherwise: Build) -> None:
+    """One function has one score, or none, however a network is written that computes it.
+
+    A network may compute a ReLU once for several operations (the attribute ``readers`` of the module says how many) or
+    once for each, and call one module at several places or one for each; it may change tensors in place.
+    """
+    one, other = outcome_of(make(), build()), outcome_of(make(), otherwise())
+    if isinstance(one, float) and isinstance(other, float):
+        expect_close(other, one, "the score of the same function, written in another way", 1e-6)
+    else:
+        expect_equal(type(other), type(one), "the outcome for the same function, written in another way")
 
 
 #: Each check takes a function that makes the proxy and a function that builds a network.

@@ -17,13 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxies.engine.hooks import AgreementObserver, Observer, SaliencyObserver
+from proxies.engine.hooks import AgreementObserver, AgreementOnceObserver, Observer, SaliencyObserver
 from proxies.engine.modes import NormMode, frozen, norm_mode, without_gradients
 from proxies.engine.shared_weights import SharedWeights, shared_weights
 from proxies.errors import ProxyError
 
 Function = Literal["logits", "loss"]
-Quantity = Literal["weight_gradients", "input_gradients", "gradient_change", "activation_agreement", "output_saliency"]
+Quantity = Literal[
+    "weight_gradients",
+    "input_gradients",
+    "gradient_change",
+    "activation_agreement",
+    "activation_agreement_once",
+    "output_saliency",
+]
 
 #: The maximum number of images in a pass of a sweep on the CPU. It bounds memory (about 6 MB an image at 16 channels
 #: and 8 layers). If some request of a sweep over 50 images ends after 8 images, the other 42 take two passes of 21.
@@ -31,10 +38,12 @@ CPU_CHUNK = 25
 
 OBSERVERS: dict[Quantity, type[Observer]] = {
     "activation_agreement": AgreementObserver,
+    "activation_agreement_once": AgreementOnceObserver,
     "output_saliency": SaliencyObserver,
 }
 OF_WEIGHTS: tuple[Quantity, ...] = ("weight_gradients", "output_saliency")
 OF_IMAGES: tuple[Quantity, ...] = ("input_gradients", "gradient_change")
+OF_CODES: tuple[Quantity, ...] = ("activation_agreement", "activation_agreement_once")
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: S
     asked = {each.quantity for each in requests}
     with ExitStack() as scopes:
         scopes.enter_context(norm_mode(network, requests[0].norm))
-        scopes.enter_context(torch.set_grad_enabled(asked != {"activation_agreement"}))
+        scopes.enter_context(torch.set_grad_enabled(not asked.issubset(OF_CODES)))
         if asked.isdisjoint(OF_WEIGHTS):
             scopes.enter_context(frozen(network))
         observers: dict[Quantity, Observer] = {
@@ -141,7 +150,7 @@ class _Sweep:
         logits = self.network(images)
         backward: dict[Function, list[Request]] = {}
         for request in requests:
-            if request.quantity == "activation_agreement":
+            if request.quantity in OF_CODES:
                 wrong = logits[~logits.isfinite()]
                 if len(wrong):
                     self.wrong_logits[request] = wrong[0].item()

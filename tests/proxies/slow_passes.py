@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -110,13 +109,11 @@ def jacob_cov(norm: str) -> Reference:
 
 
 def naswot(norm: str) -> Reference:
-    """From the Hamming distances of the codes of each pair; the ReLUs are those that the network itself has."""
+    """From the Hamming distances of the codes of each pair, each operation having a ReLU of its own."""
 
     def value(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-        copied, codes = copy.deepcopy(network).eval(), []
+        copied, codes = literal(network, norm), []
         for module in copied.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.train(norm == "train")
             if isinstance(module, nn.ReLU):
                 module.register_forward_hook(
                     lambda module, inputs, output: codes.append((inputs[0] > 0).flatten(1).numpy())

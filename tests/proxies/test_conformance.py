@@ -80,6 +80,11 @@ def test_neither_hooks_nor_computed_weights_matter(case: Case, make: suite.Make,
     suite.check_same_as_plain(make, EQUAL[equal])
 
 
+@pytest.mark.parametrize("written", suite.WRITTEN_TWICE)
+def test_one_function_has_one_score(case: Case, make: suite.Make, written: str) -> None:
+    suite.check_writing_does_not_matter(make, *suite.WRITTEN_TWICE[written])
+
+
 def test_order_on_one_probe_does_not_matter(build: Build) -> None:
     defined = {row: case for row, case in TABLE.items() if not case.undefined(build())}
     makes = {row: lambda case=case: get_network_proxy(case.name, **case.options) for row, case in defined.items()}
