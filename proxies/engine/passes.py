@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from proxies.engine.checks import check_not_rounding
 from proxies.engine.hooks import AgreementObserver, Observer, SaliencyObserver
-from proxies.engine.modes import NormMode, frozen, norm_mode, without_gradients
+from proxies.engine.modes import NormMode, frozen, norm_mode, uses_batch_statistics, without_gradients
 from proxies.engine.shared_weights import SharedWeights, shared_weights
 from proxies.errors import ProxyError
 
@@ -69,6 +69,11 @@ class Request:
     @property
     def differentiated(self) -> Differentiated:
         return self.function, self.image_weights, 0 if self.image_weights is None else self.start
+
+    @property
+    def may_cancel(self) -> bool:
+        """Whether the gradient can be zero but for rounding, if batch norms use the statistics of the batch."""
+        return self.quantity in OF_IMAGES and self.function == "logits" and self.image_weights is None
 
     def shares_with(self, other: Request) -> bool:
         """Whether one sweep can serve both requests."""
@@ -132,11 +137,9 @@ class _Sweep:
         self.observers = observers
         self.learned = learned
         #: whether the gradient for an image does not depend on the other images of the pass
-        self.independent = requests[0].norm == "eval" and not any(
-            isinstance(module, _BatchNorm) and module.running_mean is None for module in network.modules()
-        )
+        self.independent = not uses_batch_statistics(network, requests[0].norm)
         self.gathered: dict[Request, list[Any]] = {request: [] for request in requests}
-        self.wrong_logits: dict[Request, float] = {}
+        self.errors: dict[Request, ProxyError] = {}
 
     def run(self, start: int, images: Tensor, labels: Tensor) -> None:
         """Run the passes over some images: a forward pass, and a backward pass for each function to be differentiated.
@@ -159,14 +162,17 @@ class _Sweep:
             if request.quantity == "activation_agreement":
                 wrong = logits[~logits.isfinite()]
                 if len(wrong):
-                    self.wrong_logits[request] = wrong[0].item()
+                    self.errors[request] = ProxyError(f"a logit is {wrong[0].item()}, expected a finite number")
             else:
                 backward.setdefault(request.differentiated, []).append(request)
         together = _merged(backward, start, images) if self.independent else backward
+        may_cancel = [] if self.independent else [each for each in requests if each.may_cancel]
         for i, (what, wanted) in enumerate(together.items()):
-            scalar = _scalar(what, logits, labels, start)
-            self._differentiate(scalar, images, wanted, _factors(what, start, images), keep_graph=i + 1 < len(together))
+            scalar, more = _scalar(what, logits, labels, start), bool(may_cancel) or i + 1 < len(together)
+            self._differentiate(scalar, images, wanted, _factors(what, start, images), keep_graph=more)
         self._listen()
+        if may_cancel:
+            self._check_rounding(logits, images, may_cancel)
         for request in requests:
             if request.quantity == "gradient_change":
                 before = self.gathered[request].pop()
@@ -174,8 +180,8 @@ class _Sweep:
 
     def value(self, request: Request) -> Any:
         """The value of the request, or a ProxyError, after all passes."""
-        if request in self.wrong_logits:
-            return ProxyError(f"a logit is {self.wrong_logits[request]}, expected a finite number")
+        if request in self.errors:
+            return self.errors[request]
         if request.quantity in self.observers:
             return self.observers[request.quantity].value(request.start, request.stop)
         if request.quantity != "weight_gradients":
@@ -211,6 +217,19 @@ class _Sweep:
                 if factors is not None and request.image_weights is None:
                     by_images = by_images / factors.view(-1, 1, 1, 1)
                 self.gathered[request].append(by_images)
+
+    def _check_rounding(self, logits: Tensor, images: Tensor, requests: Sequence[Request]) -> None:
+        """Find the error of those requests whose gradient of the summed logits is rounding alone."""
+        signs = torch.ones_like(logits)
+        signs[1::2] = -1
+        with without_gradients(self.weights.leaves):
+            (parts,) = torch.autograd.grad((logits * signs).sum(), images, materialize_grads=True)
+        for request in requests:
+            total = self.gathered[request][-1].norm().item()
+            try:
+                check_not_rounding(total, parts.norm().item(), images.dtype, "the logits, summed over the images,")
+            except ProxyError as error:
+                self.errors[request] = error
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
         """The positions of the leaves that these requests need gradients of."""
