@@ -34,6 +34,15 @@ def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
                 buffer.copy_(before)
 
 
+def uses_batch_statistics(network: nn.Module, mode: NormMode) -> bool:
+    """Whether images of a batch influence one another in :func:`norm_mode` ``mode``.
+
+    A batch norm that keeps no running statistics uses those of the batch in either mode.
+    """
+    norms = (module for module in network.modules() if isinstance(module, _BatchNorm))
+    return any(mode == "train" or norm.running_mean is None for norm in norms)
+
+
 @contextmanager
 def isolated() -> Iterator[None]:
     """Inside, gradients can be computed in full precision whatever mode the caller is in, such as ``inference_mode``.

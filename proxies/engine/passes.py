@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from proxies.engine.checks import check_not_rounding
 from proxies.engine.hooks import AgreementObserver, AgreementOnceObserver, Observer, SaliencyObserver
-from proxies.engine.modes import NormMode, frozen, norm_mode, without_gradients
+from proxies.engine.modes import NormMode, frozen, norm_mode, uses_batch_statistics, without_gradients
 from proxies.engine.shared_weights import SharedWeights, shared_weights
 from proxies.errors import ProxyError
 
@@ -67,6 +68,11 @@ class Request:
     def exact(self) -> bool:
         """Whether the request needs a single pass over exactly its images."""
         return self.norm == "train" or self.quantity == "output_saliency"
+
+    @property
+    def may_cancel(self) -> bool:
+        """Whether the gradient can be zero but for rounding, if batch norms use the statistics of the batch."""
+        return self.quantity in OF_IMAGES and self.function == "logits"
 
     def shares_with(self, other: Request) -> bool:
         """Whether one sweep can serve both requests."""
@@ -129,8 +135,10 @@ class _Sweep:
         self.weights = weights
         self.observers = observers
         self.learned = learned
+        #: whether the gradient for an image does not depend on the other images of the pass
+        self.independent = not uses_batch_statistics(network, requests[0].norm)
         self.gathered: dict[Request, list[Any]] = {request: [] for request in requests}
-        self.wrong_logits: dict[Request, float] = {}
+        self.errors: dict[Request, ProxyError] = {}
 
     def run(self, start: int, images: Tensor, labels: Tensor) -> None:
         """Run the passes over some images: a forward pass, and a backward pass for each function to be differentiated.
@@ -153,12 +161,16 @@ class _Sweep:
             if request.quantity in OF_CODES:
                 wrong = logits[~logits.isfinite()]
                 if len(wrong):
-                    self.wrong_logits[request] = wrong[0].item()
+                    self.errors[request] = ProxyError(f"a logit is {wrong[0].item()}, expected a finite number")
             else:
                 backward.setdefault(request.function, []).append(request)
+        may_cancel = [] if self.independent else [each for each in requests if each.may_cancel]
         for i, (function, wanted) in enumerate(backward.items()):
-            self._differentiate(_scalar(function, logits, labels), images, wanted, keep_graph=i + 1 < len(backward))
+            more = bool(may_cancel) or i + 1 < len(backward)
+            self._differentiate(_scalar(function, logits, labels), images, wanted, keep_graph=more)
         self._listen()
+        if may_cancel:
+            self._check_rounding(logits, images, may_cancel)
         for request in requests:
             if request.quantity == "gradient_change":
                 before = self.gathered[request].pop()
@@ -166,8 +178,8 @@ class _Sweep:
 
     def value(self, request: Request) -> Any:
         """The value of the request, or a ProxyError, after all passes."""
-        if request in self.wrong_logits:
-            return ProxyError(f"a logit is {self.wrong_logits[request]}, expected a finite number")
+        if request in self.errors:
+            return self.errors[request]
         if request.quantity in self.observers:
             return self.observers[request.quantity].value(request.start, request.stop)
         if request.quantity != "weight_gradients":
@@ -194,6 +206,19 @@ class _Sweep:
                 self.gathered[request] = _summed(self.gathered[request], by_leaf)
             elif request.quantity in OF_IMAGES:
                 self.gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
+
+    def _check_rounding(self, logits: Tensor, images: Tensor, requests: Sequence[Request]) -> None:
+        """Find the error of those requests whose gradient of the summed logits is rounding alone."""
+        signs = torch.ones_like(logits)
+        signs[1::2] = -1
+        with without_gradients(self.weights.leaves):
+            (parts,) = torch.autograd.grad((logits * signs).sum(), images, materialize_grads=True)
+        for request in requests:
+            total = self.gathered[request][-1].norm().item()
+            try:
+                check_not_rounding(total, parts.norm().item(), images.dtype, "the logits, summed over the images,")
+            except ProxyError as error:
+                self.errors[request] = error
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
         """The positions of the leaves that these requests need gradients of."""

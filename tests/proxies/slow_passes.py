@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.proxies.networks import gradient_or_zeros, layers, literal, mean_loss_gradients
+from tests.proxies.networks import gradient_or_zeros, layers, literal, mean_loss_gradients, value_of
 
 Reference = Callable[[nn.Module, Tensor, Tensor], float]
 
@@ -92,14 +92,14 @@ def fisher(norm: str, fan_in: bool) -> Reference:
     return value
 
 
-def jacob_cov(norm: str) -> Reference:
+def jacob_cov(norm: str, function: str = "logits") -> Reference:
     def value(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         copied = literal(network, norm)
-        parts = [images] if norm == "train" else list(images.split(1))
+        parts = [(images, labels)] if norm == "train" else list(zip(images.split(1), labels.split(1), strict=True))
         rows = []
-        for part in parts:
+        for part, classes in parts:
             part = part.clone().requires_grad_()
-            copied(part).sum().backward()
+            value_of(function, copied(part), classes).backward()
             assert part.grad is not None
             rows += [gradient.numpy().ravel() for gradient in part.grad]
         values = np.linalg.eigvals(np.corrcoef(np.stack(rows))).real
@@ -130,7 +130,7 @@ def naswot(norm: str) -> Reference:
 def diverse_capacity(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """From the values of the two proxies that it is made of, and counts."""
     n, parameters = len(images), sum(each.numel() for each in network.parameters())
-    divergence = -jacob_cov("train")(network, images, labels) / n - 1
+    divergence = -jacob_cov("train", "loss")(network, images, labels) / n - 1
     codes = naswot("eval")(network, images, labels) / n
     return math.log(parameters * len(layers(network))) + codes - divergence
 
