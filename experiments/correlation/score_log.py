@@ -17,7 +17,7 @@ class ScoreLog:
     """The score file of a directory. No other process may write to the directory."""
 
     def __init__(self, directory: Path):
-        self._lines = JsonLines(directory / NAME, "no record of scores")
+        self._lines = JsonLines(directory / NAME, "no record of scores", "key")
 
     def __enter__(self) -> ScoreLog:
         return self
@@ -30,7 +30,7 @@ class ScoreLog:
         self._lines.append(dataclasses.asdict(record))
 
     def read(self) -> list[Record]:
-        """All records. An incomplete last line, left by a process that was killed, is removed from the file.
+        """All records. An incomplete last line, left by a process that was killed, is skipped.
 
         :raises UserError: another line is not a record; the message gives its number.
         """

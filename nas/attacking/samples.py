@@ -36,7 +36,7 @@ class SampleStore:
         self._lines: JsonLines | None = None
         if path is not None:
             self._lock = locked(path.with_name("." + path.name + ".lock"), str(path))
-            self._lines = JsonLines(path, "no attack's result")
+            self._lines = JsonLines(path, "no attack's result", "key")
             self._found.update(result for _, result in self._lines.read(_result))
 
     def __enter__(self) -> SampleStore:

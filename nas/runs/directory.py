@@ -9,14 +9,30 @@ process at a time may write to it. Its lock is released in whatever way that pro
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nas.errors import UserError
 from nas.files import kind, read_text, write
-from nas.runs.json_lines import JsonLines, locked
-from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_to_json
+from nas.runs.json_lines import locked
+from nas.runs.schema import (
+    COUNT,
+    OBJECT,
+    POSITIVE,
+    TEXT,
+    WHOLE,
+    Check,
+    by_name,
+    each,
+    fields,
+    maybe,
+    one_of,
+    plain,
+    shown,
+)
+from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_lines, trial_to_json
 from search_spaces.base import SearchSpace
 from searchers.base import Trial
 
@@ -27,6 +43,33 @@ TRIALS = "trials.jsonl"
 BEST = "best.json"
 STATE = "searcher.pt"
 FORMAT = 1
+
+_DIRECTED = {"direction": one_of("maximize", "minimize"), "unit": TEXT}
+_PROXY = fields({"name": TEXT}, {**_DIRECTED, "components": each(fields({"name": TEXT}, _DIRECTED))})
+_PROGRAM = {"versions": by_name(TEXT), "git_commit": maybe(TEXT)}
+_SEARCHED = {
+    "space": TEXT, "searcher": TEXT, "dataset": TEXT, "data_dir": TEXT, "device": TEXT, "image_size": maybe(COUNT),
+}  # fmt: skip
+#: what a manifest holds, whichever command has written it
+_SHARED: dict[str, Check] = {
+    **_PROGRAM,
+    "status": TEXT,
+    "hardware": fields({}, {"device": TEXT}),
+    "started": TEXT,
+    "ended": maybe(TEXT),
+    "seconds": POSITIVE,
+    "resumed": each(fields({}, {"at": TEXT, **_PROGRAM})),
+    "summary": OBJECT,
+    "table": fields({}, {"name": TEXT, "metric": TEXT, "fingerprint": TEXT, **_DIRECTED}),
+}
+#: what the manifest of a search holds besides
+_SEARCH: dict[str, Check] = {
+    "configuration": fields({}, _SEARCHED),
+    "space_fingerprint": TEXT,
+    "proxies": each(_PROXY),
+    "data": fields({}, {"name": TEXT, "fingerprint": TEXT, "probe_images": WHOLE}),
+    "executor": OBJECT,
+}
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a
 #: millisecond, and a searcher needs few of them.
 EAGER_TRIALS = 10_000
@@ -43,7 +86,7 @@ class RunDirectory(Generic[G]):
         self.path = path
         self.space = space
         self._lock = locked(path / ".lock", f"run directory {path}")
-        self._trials = JsonLines(path / TRIALS, "not a trial")
+        self._trials = trial_lines(path / TRIALS)
 
     def __enter__(self) -> RunDirectory[G]:
         return self
@@ -83,14 +126,15 @@ class RunDirectory(Generic[G]):
         return self._trials.count()
 
     def read_trials(self) -> list[Trial[G]]:
-        """All stored trials in id order. A last line that a killed process left incomplete is removed from the file.
+        """All stored trials in id order. A last line that a killed process left incomplete is skipped; :meth:`append`
+        removes it.
 
         If there are more than ``EAGER_TRIALS`` trials, each genotype is parsed when it is first accessed.
 
         :raises UserError: another line is not a trial; the message gives the number of the line.
         """
         parse = partial(trial_from_json, space=self.space, defer=self.count_trials() > EAGER_TRIALS)
-        return read_trials(self._trials, parse, repair=True)
+        return read_trials(self._trials, parse)
 
 
 def holds_run(path: Path) -> bool:
@@ -98,11 +142,15 @@ def holds_run(path: Path) -> bool:
     return any(kind(path / name) is not None for name in (MANIFEST, TRIALS))
 
 
-def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
-    """The manifest of the run in ``path``.
+def read_manifest(
+    path: Path, name: str = MANIFEST, *, command: str = "search", own: Mapping[str, Check] = _SEARCH
+) -> dict[str, Any]:
+    """The manifest of the run in ``path``. Its fields may be missing, but hold what they should.
 
     :param name: the name of the manifest's file.
-    :raises UserError: there is no such file, or it cannot be read.
+    :param command: the command that has written the manifest.
+    :param own: the fields that only this command writes.
+    :raises UserError: there is no such file, it cannot be read, or it is another command's.
     """
     manifest, value = path / name, read_json(path / name)
     if value is None:
@@ -110,8 +158,19 @@ def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
     if not isinstance(value.get("configuration"), dict):
         raise UserError(f"{manifest} is not a run's manifest: it holds no configuration")
     if value.get("format") != FORMAT:
-        raise UserError(f"{manifest} has format {value.get('format')}, expected {FORMAT}")
+        raise UserError(f"{manifest} has format {shown(value.get('format'))}, expected {FORMAT}")
+    if (got := value.get("command", command)) != command:
+        raise UserError(f"{path} holds no {command}, but {shown(got)}")
+    checked(manifest, fields({}, {**_SHARED, **own}), value)
     return value
+
+
+def checked(path: Path, check: Check, value: Any) -> None:
+    """:raises UserError: ``value``, which was read from the file ``path``, is not what ``check`` expects."""
+    try:
+        check(value, "")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def read_best(run: Path) -> Trial[str] | None:
@@ -139,7 +198,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds {value!r:.40}, expected an object")
+        raise UserError(f"{path} holds {shown(value)}, expected an object")
+    checked(path, plain, value)
     return value
 
 

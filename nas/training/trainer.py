@@ -113,8 +113,9 @@ class Trainer:
             learner.load(checkpoint.weights, checkpoint.training)
         except UserError as error:
             raise UserError(f"{last}: {error}") from None
-        history = checkpoint.facts.get("history")
-        if not isinstance(history, list) or len(history) != learner.epochs_done:
+        history = list(checkpoint.facts.get("history", []))
+        in_order = all(epoch["epoch"] == number for number, epoch in enumerate(history, start=1))
+        if len(history) != learner.epochs_done or not in_order or any(set(each) != set(history[0]) for each in history):
             raise UserError(f"{last}: the checkpoint to go on from is damaged: it holds no record of its epochs")
         return history
 
