@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +19,7 @@ from experiments.correlation.config import PROGRAM, CorrelationConfig
 from nas.cli.bars import Bars
 from nas.cli.fields import option, path_option
 from nas.cli.options import parse_resumable
+from nas.cli.printing import Terminal
 from nas.files import as_path
 
 
@@ -94,10 +94,10 @@ def command(argv: Sequence[str]) -> int:
 
     with Bar() as bar:
         result = Correlation(config, path, resume=resume).run(bar)
-    console = Console()
+    console = Terminal()
     console.print(tables.drawn(result.findings, result.facts))
     for note in tables.notes(result.findings, result.facts):
         console.print(note, highlight=False, markup=False)
     files = "table.md, correlation.csv, correlation.json, correlation.png"
-    console.print(f"{files} in {path}", highlight=False, markup=False, soft_wrap=True)
+    console.say(f"{files} in {path}")
     return 0

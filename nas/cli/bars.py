@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import Progress, ProgressColumn
+
+from nas.cli.printing import Terminal
 
 B = TypeVar("B", bound="Bars")
 
@@ -20,7 +21,8 @@ class Bars:
 
     def __init__(self, *columns: ProgressColumn, show: bool, title: str = ""):
         self._title = title if show else ""
-        self.progress = Progress(*columns, console=Console(file=sys.stderr), disable=not show)
+        self._console = Terminal(file=sys.stderr)
+        self.progress = Progress(*columns, console=self._console, disable=not show)
         self.started = False
 
     def __enter__(self: B) -> B:
@@ -34,6 +36,6 @@ class Bars:
         """Show the bars, if they are not shown yet."""
         if not self.started:
             if self._title:
-                self.progress.console.print(self._title, highlight=False, markup=False, soft_wrap=True)
+                self._console.say(self._title)
             self.progress.start()
             self.started = True

@@ -17,6 +17,7 @@ import yaml
 
 from nas.cli.bounds import flag
 from nas.cli.fields import options_of
+from nas.cli.printing import complain, discard_output, print_any_character
 from nas.errors import Stopped, UserError, unknown
 from nas.files import as_path, read_text
 from search_spaces.base import unknown_name
@@ -272,24 +273,32 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
 
     A user's error is printed as one line on the error stream. SIGTERM acts like Ctrl-C.
     """
+    print_any_character()
     previous = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGTERM, _interrupt)
     except ValueError:  # signal handlers can only be set in the main thread
         pass
     try:
-        return command(sys.argv[1:] if argv is None else argv)
+        code = command(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        complain(f"error: {error}")
         return USER_ERROR
     except Stopped as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return 1
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted", file=sys.stderr)
+        complain(str(interrupt) or "interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        discard_output()
         return 0
+    except OSError as error:  # of a file: see nas.files; so this is the output
+        complain(f"error: {error.filename or 'the output'} cannot be written: {error.strerror or error}")
+        discard_output()
+        return 1
     finally:
         try:
             signal.signal(signal.SIGTERM, previous)

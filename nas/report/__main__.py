@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from nas.cli.arguments import Parser
+from nas.files import as_path
 from nas.report import write_report
 
 
@@ -19,9 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command(argv: Sequence[str]) -> int:
     """Write the page of the run that ``argv`` names."""
-    parser = argparse.ArgumentParser(prog="python -m nas.report", description="Writes a run as one HTML page.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, with manifest.json and trials.jsonl")
-    print(write_report(parser.parse_args(argv).run))
+    parser = Parser(prog="python -m nas.report", description="Writes a run as one HTML page.")
+    parser.add_argument("run", metavar="RUN", help="run directory, with manifest.json and trials.jsonl")
+    print(write_report(as_path("run", parser.parse_args(argv).run)))
     return 0
 
 
