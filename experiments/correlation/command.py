@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.progress import (
     BarColumn,
@@ -43,8 +44,15 @@ def parse(argv: Sequence[str]) -> tuple[CorrelationConfig, Path, bool]:
         (("correlation", CorrelationConfig), ("output", OutputOptions)),
         ("--proxy",),
         default_out,
+        _stored,
     )
     return config, path or as_path("out", default_out(config) if output.out is None else output.out), path is not None
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    from experiments.correlation.experiment import read_correlation
+
+    return read_correlation(path)
 
 
 def default_out(config: CorrelationConfig) -> str:

@@ -35,12 +35,18 @@ from nas.files import kind, write
 from nas.images.data import fingerprint, load_data, probe_batch
 from nas.runs import environment
 from nas.runs.directory import RunDirectory, holds_run, read_manifest, write_json
+from nas.runs.schema import POSITIVE, TEXT, WHOLE, by_name, fields, maybe
 from nas.tabular import load_table
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 
 WORTH_A_PROCESS_SECONDS = 10.0  # with less to score, starting worker processes takes longer than they save
 SAME = {"data": "data set", "table": "table"}  # whose fingerprints must be the same when a run is resumed
+
+_OWN = {
+    "data": maybe(fields({}, {"name": TEXT, "fingerprint": TEXT, "images": WHOLE})),
+    "seconds_alone": by_name(maybe(POSITIVE)),
+}
 
 
 class Watch(Protocol):
@@ -93,14 +99,15 @@ class Correlation:
         job, facts = self._prepare()
         with RunDirectory(self.path, get_space(self.table.space)) as run, ScoreLog(self.path) as log:
             self._check_path()  # again, now that the directory is locked
-            stored = read_manifest(self.path) if self.resume else {}
+            stored = read_correlation(self.path) if self.resume else {}
             facts = {**facts, **self._stored_facts(stored, facts)}
             try:
                 if "seconds_alone" not in facts:
                     facts["seconds_alone"] = self._timed(job, watch)
                 chosen = self._cells(facts["seconds_alone"])
+                stored_records = log.read()
                 run.write_manifest(facts)
-                records = self._score(job, chosen, facts["seconds_alone"], log, watch)
+                records = self._score(job, chosen, facts["seconds_alone"], stored_records, log, watch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; {self._how_to_go_on(log)}") from None
             except Stopped as error:
@@ -121,10 +128,7 @@ class Correlation:
             if holds_run(self.path) or kind(self.path / NAME) is not None:
                 raise UserError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out")
             return
-        manifest = read_manifest(self.path)
-        if manifest.get("command") != "correlation":
-            raise UserError(f"{self.path} holds no correlation, but a {manifest.get('command', 'run')}")
-        differing = self.config.differences(manifest["configuration"])
+        differing = self.config.differences(read_correlation(self.path)["configuration"])
         if differing:
             raise UserError(f"cannot resume {self.path} with another configuration: {', '.join(differing)}")
 
@@ -206,9 +210,8 @@ class Correlation:
                 now, then = ((each[name] or {}).get("fingerprint") for each in (facts, stored))
                 if now != then:
                     raise UserError(f"cannot resume {self.path} with another {words}: got {now}, expected {then}")
-            alone = {str(name): value for name, value in stored["seconds_alone"].items()}
-            return {"seconds_alone": alone, "started": str(stored["started"]), "seconds": float(stored["seconds"])}
-        except (KeyError, TypeError, AttributeError) as error:
+            return {name: stored[name] for name in ("seconds_alone", "started", "seconds")}
+        except (KeyError, TypeError) as error:
             raise UserError(f"the manifest of {self.path} is damaged: {type(error).__name__} {error}") from None
 
     def _timed(self, job: Job, watch: Watch) -> dict[str, float | None]:
@@ -228,11 +231,12 @@ class Correlation:
         return counting or all((each or 0.0) < choice.CHEAP_SECONDS for each in alone.values())
 
     def _score(
-        self, job: Job, chosen: Cells, alone: Mapping[str, float | None], log: ScoreLog, watch: Watch
-    ) -> list[Record]:
-        """The records of all tasks; those that are not stored yet are scored and stored."""
+        self, job: Job, chosen: Cells, alone: Mapping[str, float | None], stored: list[Record], log: ScoreLog,
+        watch: Watch,
+    ) -> list[Record]:  # fmt: skip
+        """The records of all tasks; those that are not ``stored`` yet are scored and stored."""
         wanted: dict[Task, None] = dict.fromkeys((key, seed) for seed in self.config.all_seeds for key in chosen.keys)
-        records = {(record.key, record.seed): record for record in log.read()}
+        records = {(record.key, record.seed): record for record in stored}
         missing = [task for task in wanted if task not in records]
         work_seconds = len(missing) * sum(each or 0.0 for each in alone.values())
         workers = self.config.workers or (available_cores() if work_seconds > WORTH_A_PROCESS_SECONDS else 1)
@@ -281,6 +285,14 @@ class Correlation:
     def _reference(self, metric: str, chosen: Cells) -> Column:
         values = choice.accuracies(self.table, metric, chosen.entries)
         return Column(name=REFERENCE, direction="maximize", scores=np.tile(values, (self.config.seeds, 1)))
+
+
+def read_correlation(path: Path) -> dict[str, Any]:
+    """The manifest of the correlation in ``path``.
+
+    :raises UserError: there is none, it cannot be read, or it is another command's.
+    """
+    return read_manifest(path, command="correlation", own=_OWN)
 
 
 def _images_in_words(spec: NetworkSpec) -> str:

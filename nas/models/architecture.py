@@ -147,7 +147,9 @@ class Architecture:
             raise UserError(f"not an architecture: {error}") from None
         if len(values["image_size"]) != 2:
             raise UserError(f"not an architecture: image_size {shown(values['image_size'])}, expected height and width")
-        own = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         return cls(**own, space=space)
 
 

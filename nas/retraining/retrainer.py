@@ -16,23 +16,34 @@ from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
 from nas.files import as_path, kind
 from nas.images.data import ImageSplit, fingerprint
+from nas.models.checkpoint import EPOCH
 from nas.report.ranking import ranking
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, Contender, Watch, halve
 from nas.runs import environment
-from nas.runs.directory import read_manifest, write_json
+from nas.runs.directory import TRIALS, read_manifest, write_json
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
+from nas.runs.schema import COUNT, FINITE, TEXT, WHOLE, Check, by_name, each, fields, maybe, shown
 from nas.spaces import FINGERPRINT, known_space
 from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
-from nas.training.target import architecture, resolved
+from nas.training.target import architecture, check_cell, resolved
 from nas.training.trainer import check_precision, training_images
 from search_spaces.base import SearchSpace
 
 FOLDER = "retrain"
 MANIFEST = "retrain.json"
 FORMAT = 1
+_CELL = fields(
+    {"number": COUNT, "key": TEXT, "space": TEXT, "genotype": TEXT, "scores": by_name(maybe(FINITE))},
+    {"id": WHOLE, "status": TEXT, "epochs": WHOLE, "best": maybe(EPOCH), "error": maybe(TEXT), "run": TEXT},
+)
+_OWN: dict[str, Check] = {
+    "rungs": each(COUNT),
+    "data": fields({}, {"name": TEXT, "fingerprint": TEXT}),
+    "cells": each(_CELL),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +79,10 @@ class Retrainer:
         ray = config.executor == "ray"
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
         check_precision(config, device)
-        try:
-            known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
-            self.contenders = [self._contender(cell, device) for cell in self.cells]
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self.path / MANIFEST} is damaged: {type(error).__name__} {error}") from None
+        searched = known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
+        for cell in self.cells:
+            check_cell(self.path / MANIFEST if resume else run / TRIALS, searched, cell["genotype"], cell["key"])
+        self.contenders = [self._contender(cell, device) for cell in self.cells]
 
     def _contender(self, cell: dict[str, Any], device: str) -> Contender:
         config = dataclasses.replace(self.config.for_cell(cell["space"], cell["genotype"]), device=device)
@@ -160,8 +170,9 @@ class Retrainer:
 
     def _stored(self) -> dict[str, Any]:
         manifest = read_retraining(self.path.parent)
-        if not isinstance(manifest.get("cells"), list) or not manifest["cells"]:
-            raise UserError(f"{self.path / MANIFEST} is damaged: it names no cells")
+        numbers = [cell["number"] for cell in manifest.get("cells", [])]
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise UserError(f"{self.path / MANIFEST} is damaged: the numbers of its cells are {shown(numbers)}")
         return manifest
 
 
@@ -172,7 +183,7 @@ def read_retraining(run: Path) -> dict[str, Any]:
     """
     if kind(run / FOLDER / MANIFEST) is None:
         raise UserError(f"{run} holds no retraining to go on with: expected {run / FOLDER / MANIFEST}")
-    return read_manifest(run / FOLDER, MANIFEST)
+    return read_manifest(run / FOLDER, MANIFEST, command="retrain", own=_OWN)
 
 
 def best_cells(run: Path, top: int) -> list[dict[str, Any]]:

@@ -103,14 +103,14 @@ class RunDirectory(Generic[G]):
         """Replace ``best.json`` atomically."""
         write_json(self.path / BEST, best)
 
-    def write_state(self, state: dict[str, Any], trials: int) -> None:
+    def write_state(self, state: dict[str, Any], trials: int, covers: str) -> None:
         """Replace the searcher's state atomically; see :func:`nas.runs.searcher_state.write_state`."""
         from nas.runs.searcher_state import write_state
 
-        write_state(self.path / STATE, state, trials)
+        write_state(self.path / STATE, state, trials, covers)
 
-    def read_state(self) -> tuple[dict[str, Any], int] | None:
-        """The searcher's state and the number of trials that it covers; None if no state is stored."""
+    def read_state(self) -> tuple[dict[str, Any], int, str] | None:
+        """The searcher's state, the number of trials that it covers, and their hash; None if no state is stored."""
         if kind(self.path / STATE) is None:
             return None
         from nas.runs.searcher_state import read_state

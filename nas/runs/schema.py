@@ -38,7 +38,7 @@ def kind(words: str, holds: Callable[[Any], bool]) -> Check:
 
     def check(value: Any, name: str) -> None:
         if not holds(value):
-            raise ValueError(f"{name} {shown(value)}, expected {words}")
+            raise ValueError(f"{name or 'got'} {shown(value)}, expected {words}")
 
     return check
 

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import differences
-from nas.errors import SearchStopped, UserError, as_user_error
+from nas.errors import SearchStopped, UserError
 from nas.files import as_path
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
@@ -130,12 +130,14 @@ class Search:
     ) -> SearchResult:
         """Begin or resume the run in the locked directory, and finish it."""
         from nas.searching.loop import Loop
+        from nas.searching.state import KeptState
 
         config, path = self.config, run.path
         manifest = self._manifest(path)
         stored = run.read_trials() if self.resume else []
-        if self.resume and (kept := run.read_state()):
-            as_user_error(partial(searcher.restore, *kept))
+        kept = KeptState(run, config)
+        if self.resume:
+            kept.restore(searcher, stored)
         if len(stored) >= config.budget and self.resume:  # nothing will be scored
             manifest["resumed"].pop()
 
@@ -146,7 +148,8 @@ class Search:
 
         loop = Loop(
             searcher, self.source.scorer(), self.executor, budget=config.budget, step=config.candidates_per_step,
-            violation=violation, record=record, keep=run.write_state,
+            violation=violation, record=record,
+            keep=lambda state, count: kept.write(state, loop.trials, count),
         )  # fmt: skip
         loop.check(stored)
         if len(stored) < config.budget:
@@ -262,9 +265,8 @@ class Search:
         known_space(self.space.name, self.space, stored.get(FINGERPRINT))
         try:
             now, then = self.source.identity(manifest), self.source.identity(stored)
-            times = {"started": str(stored["started"]), "seconds": float(stored["seconds"])}
-            earlier = list(stored.get("resumed", []))
-        except (KeyError, TypeError, ValueError) as error:
+            times = {"started": stored["started"], "seconds": float(stored["seconds"])}
+        except (KeyError, TypeError) as error:
             raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
         for name in now:
             if now[name] != then[name]:
@@ -272,7 +274,7 @@ class Search:
         # Keep the versions that scored the stored trials; those of this program are added under "resumed".
         program = {name: manifest[name] for name in ("versions", "git_commit")}
         kept = {name: stored[name] for name in (*program, "executor") if name in stored}
-        resumed = [*earlier, {"at": _now(), **program}]
+        resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
         return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
 
 

@@ -50,7 +50,17 @@ def _space(config: TrainConfig, given: SearchSpace[Any] | None) -> SearchSpace[A
     name = best_cell(as_path("run", config.run))[0]
     if config.space not in (None, name):
         raise UserError(f"--space must be {name}, the space of --run {config.run}, got {config.space}")
-    return known_space(name, given, manifest.get(FINGERPRINT))
+    found, best = known_space(name, given, manifest.get(FINGERPRINT)), read_best(as_path("run", config.run))
+    if best is not None:
+        check_cell(as_path("run", config.run) / BEST, found, best.genotype, best.key)
+    return found
+
+
+def check_cell(path: Path, space: SearchSpace[Any], genotype: str, key: str) -> None:
+    """:raises UserError: the genotype that the file ``path`` holds cannot be parsed, or ``key`` is another cell's."""
+    expected = as_user_error(lambda: space.canonical(space.parse(genotype)))
+    if key != expected:
+        raise UserError(f"{path}: key and genotype are of different cells: {key:.60} and {expected:.60}")
 
 
 def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
