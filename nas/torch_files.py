@@ -36,9 +36,10 @@ def load(path: Path, what: str) -> Any:
     if stored is None:
         raise UserError(f"{path} cannot be read: there is no such file")
     try:
-        with zipfile.ZipFile(io.BytesIO(stored)) as parts:  # packed parts might need more memory than the file has bytes
+        with zipfile.ZipFile(io.BytesIO(stored)) as parts:
+            # compressed parts, which torch.save does not write, might need far more memory than the file has bytes
             if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
-                raise ValueError("a packed part")
+                raise ValueError("a compressed part")
         return torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"{path} is refused: it holds more than tensors and plain values, or is damaged") from None

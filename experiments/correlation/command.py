@@ -98,7 +98,7 @@ class Bar(Bars):
 def command(argv: Sequence[str]) -> int:
     """Runs the command with the arguments after the program's name; returns the exit code."""
     config, path, resume = parse(argv)
-    from experiments.correlation.experiment import Correlation
+    from experiments.correlation.experiment import FILES, Correlation
 
     with Bar() as bar:
         result = Correlation(config, path, resume=resume).run(bar)
@@ -106,6 +106,6 @@ def command(argv: Sequence[str]) -> int:
     console.print(tables.drawn(result.findings, result.facts))
     for note in tables.notes(result.findings, result.facts):
         console.print(note, highlight=False, markup=False)
-    files = "table.md, correlation.csv, correlation.json, correlation.png"
+    files = ", ".join(FILES)
     console.say(f"{files} in {path}")
     return 0

@@ -31,7 +31,7 @@ from experiments.rank_statistics import Floats
 from nas.device import torch_threads
 from nas.errors import Stopped, UserError
 from nas.executors.local import available_cores
-from nas.files import kind, write
+from nas.files import check_free, kind, write
 from nas.images.data import fingerprint, load_data, probe_batch
 from nas.runs import environment
 from nas.runs.directory import RunDirectory, holds_run, read_manifest, write_json
@@ -41,6 +41,7 @@ from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 
 WORTH_A_PROCESS_SECONDS = 10.0  # with less to score, starting worker processes takes longer than they save
+FILES = ("table.md", "correlation.csv", "correlation.json", "correlation.png")  # of the results
 SAME = {"data": "data set", "table": "table"}  # whose fingerprints must be the same when a run is resumed
 
 _OWN = {
@@ -127,6 +128,7 @@ class Correlation:
         if not self.resume:
             if holds_run(self.path) or kind(self.path / NAME) is not None:
                 raise UserError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out")
+            check_free(*(self.path / name for name in FILES))
             return
         differing = self.config.differences(read_correlation(self.path)["configuration"])
         if differing:

@@ -71,8 +71,8 @@ class Architecture:
             raise unknown_space("model", self.family, (*CLASSIC_NAMES, *SPACES))
         if len(self.classes) < 2:
             raise UserError(f"a classifier needs at least 2 classes, got {len(self.classes)}")
-        numbers = (*self.mean, *self.std)
-        if len(self.mean) != len(self.std) or not all(map(math.isfinite, numbers)) or min(numbers[len(self.mean):]) <= 0:
+        right = len(self.mean) == len(self.std) and all(0 < std < math.inf for std in self.std)
+        if not right or not all(map(math.isfinite, self.mean)):
             raise UserError(f"expected a mean and a positive std for each channel, got {self.mean} and {self.std}")
         self.spec  # noqa: B018  # checks the sizes, also those of a classic network
         if self._space is not None:

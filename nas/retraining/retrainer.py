@@ -14,12 +14,12 @@ from typing import Any
 from nas.cli.fields import differences
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
-from nas.files import as_path, kind
+from nas.files import as_path, check_free, kind
 from nas.images.data import ImageSplit, fingerprint
 from nas.models.checkpoint import EPOCH
 from nas.report.ranking import ranking
 from nas.retraining.config import RetrainConfig
-from nas.retraining.halving import METRIC, Contender, Watch, halve
+from nas.retraining.halving import METRIC, SCRATCH, Contender, Watch, halve
 from nas.runs import environment
 from nas.runs.directory import TRIALS, read_manifest, write_json
 from nas.runs.json_lines import locked
@@ -44,6 +44,11 @@ _OWN: dict[str, Check] = {
     "data": fields({}, {"name": TEXT, "fingerprint": TEXT}),
     "cells": each(_CELL),
 }
+
+
+def cell_folder(number: int) -> str:
+    """The name of the folder of a cell's training."""
+    return f"cell-{number}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ class Retrainer:
 
     def _contender(self, cell: dict[str, Any], device: str) -> Contender:
         config = dataclasses.replace(self.config.for_cell(cell["space"], cell["genotype"]), device=device)
-        out = (self.path / f"cell-{cell['number']}").resolve()
+        out = (self.path / cell_folder(cell["number"])).resolve()
         return Contender(number=cell["number"], config=resolved(config, self.space), out=out, space=self.space)
 
     def run(self, watch: Watch | None = None) -> RetrainResult:
@@ -106,8 +111,8 @@ class Retrainer:
             (images.images.shape[2], images.images.shape[3]),
             pixel_statistics(images.images[:1].permute(0, 2, 3, 1)),
         )
-        for each in self.contenders:
-            architecture(each.config, *kind, self.space)
+        for contender in self.contenders:
+            architecture(contender.config, *kind, self.space)
         with ExitStack() as stack:
             if config.executor == "ray":
                 from nas.retraining.tune import Trials
@@ -163,6 +168,7 @@ class Retrainer:
                 raise UserError(
                     f"{self.path} already holds a retraining; pass --resume to go on with it, or move it away"
                 )
+            check_free(self.path / SCRATCH, *(self.path / cell_folder(n) for n in range(1, self.config.top + 1)))
             return
         differing = differences(self._stored()["configuration"], self.config)
         if differing:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nas.errors import UserError
-from nas.files import kind, read_text, write
+from nas.files import check_free, kind, read_text, write
 from nas.runs.json_lines import locked
 from nas.runs.schema import (
     COUNT,
@@ -201,6 +201,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} holds {shown(value)}, expected an object")
     checked(path, plain, value)
     return value
+
+
+def check_result(path: Path, *names: str) -> None:
+    """For a result that a command may replace if an earlier call of the same command has written it.
+
+    :param names: fields by which it is known, besides ``format``.
+    :raises UserError: the file is something else.
+    """
+    try:
+        value = read_json(path)
+    except UserError:
+        value = {}
+    if value is not None and not (value.get("format") == FORMAT and all(name in value for name in names)):
+        check_free(path)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

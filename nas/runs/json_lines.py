@@ -1,8 +1,8 @@
 """Files with one JSON object per line, and the lock of the process that writes them.
 
-A line is appended with one unbuffered write. If a process is killed, only the last line can therefore be incomplete: a
-part of a line as :meth:`JsonLines.append` writes it. It is skipped, and removed when a line is appended. Anything else that
-has no line end is no file of this program, and is left alone.
+A line is appended with one unbuffered write. If a process is killed, only the last line can therefore be incomplete:
+the beginning of a line as :meth:`JsonLines.append` writes it. It is skipped, and removed when a line is appended.
+Anything else that has no line end is not from this program, and is refused and left alone.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ def locked(lock: Path, what: str) -> filelock.BaseFileLock:
     The operating system releases it when the process ends, even if it is killed.
 
     :param what: what the lock protects, for the error message.
-    :raises UserError: another process holds the lock, or its file cannot be created.
+    :raises UserError: another process holds the lock, or its file cannot be created or holds something.
     """
+    if file := open_regular(lock):
+        with file:
+            if file.read(1):
+                raise UserError(f"{lock} holds something, expected an empty file that serves as a lock; move it away")
     with writing(what):
         lock.parent.mkdir(parents=True, exist_ok=True)
         taken = filelock.FileLock(lock, timeout=0)

@@ -1,4 +1,4 @@
-"""What values a file may hold: its fields are described once, beside the code that writes it, and checked when it is read.
+"""What values a file may hold: described once, beside the code that writes the file, and checked when it is read.
 
 A description is made of :data:`Check` functions::
 

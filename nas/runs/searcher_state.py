@@ -1,7 +1,7 @@
 """``searcher.pt``: the state of a searcher, and the trials that the state covers.
 
-The state is what the searcher has learned beyond the trials of the run. The file contains only tensors and plain values.
-It names the search and the trials that the state belongs to by a hash, so that no other search takes it up.
+The state is what the searcher has learned beyond the trials of the run. The file contains only tensors and plain
+values. It names the search and the trials that the state belongs to by a hash, so that no other search takes it up.
 """
 
 from __future__ import annotations

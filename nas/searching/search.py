@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import differences
 from nas.errors import SearchStopped, UserError
-from nas.files import as_path
+from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_reachable, make_searcher
@@ -228,11 +228,13 @@ class Search:
 
     def _check_path(self, path: Path) -> None:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
-        from nas.runs.directory import holds_run, read_manifest
+        from nas.report import PAGE_NAME
+        from nas.runs.directory import BEST, STATE, holds_run, read_manifest
 
         if not self.resume:
             if holds_run(path):
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
+            check_free(*(path / name for name in (BEST, STATE, PAGE_NAME)))
             return
         differing = differences(read_manifest(path)["configuration"], self.config)
         if differing:
