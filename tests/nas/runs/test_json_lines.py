@@ -76,7 +76,7 @@ def test_a_line_too_long_to_be_read_is_not_written(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(json_lines, "LONGEST_LINE", 100)
     path = tmp_path / "lines"
     content = written(path)
-    with pytest.raises(UserError, match="a line of .*lines has at most 100 bytes, got 111"):
+    with pytest.raises(UserError, match="a line of .*lines has at most 100 bytes, got 112"):
         lines_in(path).append({"id": 2, "text": "x" * 90})
     assert path.read_bytes() == content
     path.write_text(json.dumps({"id": 2, "text": "x" * 90}) + "\n")
