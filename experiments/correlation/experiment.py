@@ -106,9 +106,9 @@ class Correlation:
                 if "seconds_alone" not in facts:
                     facts["seconds_alone"] = self._timed(job, watch)
                 chosen = self._cells(facts["seconds_alone"])
-                stored_records = log.read()
+                log.read()  # raises if a line is damaged, before anything is written
                 run.write_manifest(facts)
-                records = self._score(job, chosen, facts["seconds_alone"], stored_records, log, watch)
+                records = self._score(job, chosen, facts["seconds_alone"], log, watch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; {self._how_to_go_on(log)}") from None
             except Stopped as error:
@@ -233,12 +233,11 @@ class Correlation:
         return counting or all((each or 0.0) < choice.CHEAP_SECONDS for each in alone.values())
 
     def _score(
-        self, job: Job, chosen: Cells, alone: Mapping[str, float | None], stored: list[Record], log: ScoreLog,
-        watch: Watch,
-    ) -> list[Record]:  # fmt: skip
-        """The records of all tasks; those that are not ``stored`` yet are scored and stored."""
+        self, job: Job, chosen: Cells, alone: Mapping[str, float | None], log: ScoreLog, watch: Watch
+    ) -> list[Record]:
+        """The records of all tasks; those that are not stored yet are scored and stored."""
         wanted: dict[Task, None] = dict.fromkeys((key, seed) for seed in self.config.all_seeds for key in chosen.keys)
-        records = {(record.key, record.seed): record for record in stored}
+        records = {(record.key, record.seed): record for record in log.read()}
         missing = [task for task in wanted if task not in records]
         work_seconds = len(missing) * sum(each or 0.0 for each in alone.values())
         workers = self.config.workers or (available_cores() if work_seconds > WORTH_A_PROCESS_SECONDS else 1)

@@ -74,7 +74,7 @@ class Architecture:
         right = len(self.mean) == len(self.std) and all(0 < std < math.inf for std in self.std)
         if not right or not all(map(math.isfinite, self.mean)):
             raise UserError(f"expected a mean and a positive std for each channel, got {self.mean} and {self.std}")
-        self.spec  # noqa: B018  # checks the sizes, also those of a classic network
+        _ = self.spec  # raises if the size is out of bounds
         if self._space is not None:
             self._genotype(self._space)
 

@@ -17,21 +17,8 @@ from typing import Any, Generic, TypeVar
 from nas.errors import UserError
 from nas.files import check_free, kind, read_text, write
 from nas.runs.json_lines import locked
-from nas.runs.schema import (
-    COUNT,
-    OBJECT,
-    POSITIVE,
-    TEXT,
-    WHOLE,
-    Check,
-    by_name,
-    each,
-    fields,
-    maybe,
-    one_of,
-    plain,
-    shown,
-)
+from nas.runs.manifest import SEARCH, SHARED
+from nas.runs.schema import Check, fields, plain, shown
 from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_lines, trial_to_json
 from search_spaces.base import SearchSpace
 from searchers.base import Trial
@@ -43,33 +30,6 @@ TRIALS = "trials.jsonl"
 BEST = "best.json"
 STATE = "searcher.pt"
 FORMAT = 1
-
-_DIRECTED = {"direction": one_of("maximize", "minimize"), "unit": TEXT}
-_PROXY = fields({"name": TEXT}, {**_DIRECTED, "components": each(fields({"name": TEXT}, _DIRECTED))})
-_PROGRAM = {"versions": by_name(TEXT), "git_commit": maybe(TEXT)}
-_SEARCHED = {
-    "space": TEXT, "searcher": TEXT, "dataset": TEXT, "data_dir": TEXT, "device": TEXT, "image_size": maybe(COUNT),
-}  # fmt: skip
-#: what a manifest holds, whichever command has written it
-_SHARED: dict[str, Check] = {
-    **_PROGRAM,
-    "status": TEXT,
-    "hardware": fields({}, {"device": TEXT}),
-    "started": TEXT,
-    "ended": maybe(TEXT),
-    "seconds": POSITIVE,
-    "resumed": each(fields({}, {"at": TEXT, **_PROGRAM})),
-    "summary": OBJECT,
-    "table": fields({}, {"name": TEXT, "metric": TEXT, "fingerprint": TEXT, **_DIRECTED}),
-}
-#: what the manifest of a search holds besides
-_SEARCH: dict[str, Check] = {
-    "configuration": fields({}, _SEARCHED),
-    "space_fingerprint": TEXT,
-    "proxies": each(_PROXY),
-    "data": fields({}, {"name": TEXT, "fingerprint": TEXT, "probe_images": WHOLE}),
-    "executor": OBJECT,
-}
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a
 #: millisecond, and a searcher needs few of them.
 EAGER_TRIALS = 10_000
@@ -143,7 +103,7 @@ def holds_run(path: Path) -> bool:
 
 
 def read_manifest(
-    path: Path, name: str = MANIFEST, *, command: str = "search", own: Mapping[str, Check] = _SEARCH
+    path: Path, name: str = MANIFEST, *, command: str = "search", own: Mapping[str, Check] = SEARCH
 ) -> dict[str, Any]:
     """The manifest of the run in ``path``. Its fields may be missing, but hold what they should.
 
@@ -161,7 +121,7 @@ def read_manifest(
         raise UserError(f"{manifest} has format {shown(value.get('format'))}, expected {FORMAT}")
     if (got := value.get("command", command)) != command:
         raise UserError(f"{path} holds no {command}, but {shown(got)}")
-    checked(manifest, fields({}, {**_SHARED, **own}), value)
+    checked(manifest, fields({}, {**SHARED, **own}), value)
     return value
 
 
