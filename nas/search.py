@@ -49,7 +49,7 @@ class OutputOptions:
     )
 
 
-def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
+def _parse(argv: Sequence[str], space: SearchSpace[Any] | None) -> tuple[dict[str, Any], OutputOptions]:
     """Options by name, and output options. Options of a resumed run that are not given come from its manifest."""
     from nas.cli.options import resumable_options
     from nas.searching.searcher_options import options_group
@@ -62,6 +62,7 @@ def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
         (("search", SearchConfig), ("of one searcher", options_group())),
         ("output", OutputOptions),
         ("--proxy", "--require"),
+        check=lambda stored: SearchConfig.of(**{**stored, "space": space or stored["space"]}),
     )
     return options, output if path is None else dataclasses.replace(output, out=str(path))
 
@@ -71,7 +72,7 @@ def command(argv: Sequence[str]) -> int:
     from nas.spaces import named_space
 
     argv, space = named_space(argv)
-    options, output = _parse(argv)
+    options, output = _parse(argv, space)
     if output.train and options["table"]:
         raise UserError("--train has no use with --table, which needs no images: python -m nas.train --run takes them")
     from nas.searching import output as progress

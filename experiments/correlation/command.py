@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.progress import (
     BarColumn,
@@ -43,8 +44,15 @@ def parse(argv: Sequence[str]) -> tuple[CorrelationConfig, Path, bool]:
         (("correlation", CorrelationConfig), ("output", OutputOptions)),
         ("--proxy",),
         default_out,
+        _stored,
     )
     return config, path or as_path("out", default_out(config) if output.out is None else output.out), path is not None
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    from experiments.correlation.experiment import read_correlation
+
+    return read_correlation(path)
 
 
 def default_out(config: CorrelationConfig) -> str:
@@ -94,7 +102,7 @@ class Bar(Bars):
 def command(argv: Sequence[str]) -> int:
     """Runs the command with the arguments after the program's name; returns the exit code."""
     config, path, resume = parse(argv)
-    from experiments.correlation.experiment import Correlation
+    from experiments.correlation.experiment import FILES, Correlation
 
     with Bar() as bar:
         result = Correlation(config, path, resume=resume).run(bar)
@@ -102,6 +110,6 @@ def command(argv: Sequence[str]) -> int:
     console.print(tables.drawn(result.findings, result.facts))
     for note in tables.notes(result.findings, result.facts):
         console.print(note, highlight=False, markup=False)
-    files = "table.md, correlation.csv, correlation.json, correlation.png"
+    files = ", ".join(FILES)
     console.say(f"{files} in {path}")
     return 0

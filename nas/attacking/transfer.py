@@ -18,7 +18,7 @@ from nas.attacking.config import COUNTS, check_counts
 from nas.cli import bounds
 from nas.cli.fields import check_types, option, path_option
 from nas.errors import UserError
-from nas.files import as_path, make_folder, write
+from nas.files import as_path, check_free, kind, make_folder, write
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nas.models.trained import TrainedModel
 
 FORMAT = 1
+RESULT, TABLE, PICTURE = "transfer.json", "transfer.csv", "transfer.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +143,11 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
     from nas.images.data import fingerprint
     from nas.models.trained import TrainedModel, attack_batch, images_for
     from nas.runs import environment
-    from nas.runs.directory import write_json
+    from nas.runs.directory import check_result, write_json
 
+    check_result(out / RESULT, "natural", "accuracy")
+    if kind(out / RESULT) is None:
+        check_free(out / TABLE, out / PICTURE)
     device = torch_device(config.device)
     models = {name: TrainedModel.read(path) for name, path in config.paths.items()}
     check_alike(models)
@@ -174,12 +178,12 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
         "hardware": environment.hardware(device),
         "git_commit": environment.git_commit(),
     }
-    write_json(out / "transfer.json", result)
+    write_json(out / RESULT, result)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["made on", *models])
     writer.writerow(["natural", *(result["natural"][name] for name in models)])
     writer.writerows([made, *row.values()] for made, row in result["accuracy"].items())
-    write(out / "transfer.csv", text.getvalue())
-    write(out / "transfer.png", picture(result))
+    write(out / TABLE, text.getvalue())
+    write(out / PICTURE, picture(result))
     return result

@@ -191,7 +191,7 @@ def parse_resumable(
 
     default = None if default_out is None else lambda options: default_out(make(options))
     options, chosen, path = resumable_options(
-        argv, program, description, groups[:1], output, repeated, default, read
+        argv, program, description, groups[:1], output, repeated, default, read, make
     )
     return make(options), chosen, path
 
@@ -205,6 +205,7 @@ def resumable_options(
     repeated: Sequence[str],
     default_out: Callable[[dict[str, Any]], str] | None = None,
     read: Callable[[Path], dict[str, Any]] | None = None,
+    check: Callable[[dict[str, Any]], object] | None = None,
 ) -> tuple[dict[str, Any], Output, Path | None]:
     """Parse the arguments of a command with ``--out`` and ``--resume``.
 
@@ -215,6 +216,7 @@ def resumable_options(
     :param repeated: flags that may be given several times.
     :param default_out: returns the directory to resume in for these options, if none is given.
     :param read: reads the manifest of a directory; by default that of a search.
+    :param check: raises UserError if the options cannot be those of a run.
     :returns: the options by name, the output options, and the directory to resume in (None without ``--resume``).
     """
     from nas.runs.directory import read_manifest
@@ -238,6 +240,12 @@ def resumable_options(
     path = as_path("resume", chosen)
     stored = (read or read_manifest)(path)["configuration"]
     parser.set_defaults({field.name: stored[field.name] for field in fields if field.name in stored})
+    try:  # what is stored, without the options given now
+        alone = by_name(parser.parse_args([]))
+        if check is not None:
+            check(alone)
+    except UserError as error:
+        raise UserError(f"{path} cannot be gone on with: its stored configuration: {error}") from None
     options = by_name(parser.parse_args(words))
     for field in fields:  # drop stored options that have no effect with the options given now
         needed, *values_needed = field.metadata.get("only_with", (None,))

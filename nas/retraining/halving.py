@@ -29,6 +29,8 @@ from search_spaces.base import SearchSpace
 #: the metric by which cells are compared: robust accuracy on images held out of training
 METRIC = "validation_robust_accuracy"
 FAILED = "failed.json"
+#: folder of Ray Tune's own files, in the directory of the retraining; it is deleted at the end
+SCRATCH = "ray"
 
 #: function that is called with the number of a cell and the record of an epoch that it has finished
 Watch = Callable[[int, Epoch], None]

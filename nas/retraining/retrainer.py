@@ -14,26 +14,42 @@ from typing import Any
 from nas.cli.fields import differences
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
-from nas.files import as_path, kind
+from nas.files import as_path, check_free, kind
 from nas.images.data import ImageSplit, fingerprint
+from nas.models.checkpoint import EPOCH
 from nas.report.ranking import ranking
 from nas.retraining.config import RetrainConfig
-from nas.retraining.halving import METRIC, Contender, Watch, halve
+from nas.retraining.halving import METRIC, SCRATCH, Contender, Watch, halve
 from nas.runs import environment
-from nas.runs.directory import read_manifest, write_json
+from nas.runs.directory import TRIALS, read_manifest, write_json
 from nas.runs.ending import noted
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
+from nas.runs.schema import COUNT, FINITE, TEXT, WHOLE, Check, by_name, each, fields, maybe, shown
 from nas.spaces import FINGERPRINT, known_space
 from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
-from nas.training.target import architecture, resolved
+from nas.training.target import architecture, check_cell, resolved
 from nas.training.trainer import check_precision, training_images
 from search_spaces.base import SearchSpace
 
 FOLDER = "retrain"
 MANIFEST = "retrain.json"
 FORMAT = 1
+_CELL = fields(
+    {"number": COUNT, "key": TEXT, "space": TEXT, "genotype": TEXT, "scores": by_name(maybe(FINITE))},
+    {"id": WHOLE, "status": TEXT, "epochs": WHOLE, "best": maybe(EPOCH), "error": maybe(TEXT), "run": TEXT},
+)
+_OWN: dict[str, Check] = {
+    "rungs": each(COUNT),
+    "data": fields({}, {"name": TEXT, "fingerprint": TEXT}),
+    "cells": each(_CELL),
+}
+
+
+def cell_folder(number: int) -> str:
+    """The name of the folder of a cell's training."""
+    return f"cell-{number}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +85,14 @@ class Retrainer:
         ray = config.executor == "ray"
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
         check_precision(config, device)
-        try:
-            known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
-            self.contenders = [self._contender(cell, device) for cell in self.cells]
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self.path / MANIFEST} is damaged: {type(error).__name__} {error}") from None
+        searched = known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
+        for cell in self.cells:
+            check_cell(self.path / MANIFEST if resume else run / TRIALS, searched, cell["genotype"], cell["key"])
+        self.contenders = [self._contender(cell, device) for cell in self.cells]
 
     def _contender(self, cell: dict[str, Any], device: str) -> Contender:
         config = dataclasses.replace(self.config.for_cell(cell["space"], cell["genotype"]), device=device)
-        out = (self.path / f"cell-{cell['number']}").resolve()
+        out = (self.path / cell_folder(cell["number"])).resolve()
         return Contender(number=cell["number"], config=resolved(config, self.space), out=out, space=self.space)
 
     def run(self, watch: Watch | None = None) -> RetrainResult:
@@ -98,8 +113,8 @@ class Retrainer:
             (images.images.shape[2], images.images.shape[3]),
             pixel_statistics(images.images[:1].permute(0, 2, 3, 1)),
         )
-        for each in self.contenders:
-            architecture(each.config, *kind, self.space)
+        for contender in self.contenders:
+            architecture(contender.config, *kind, self.space)
         with ExitStack() as stack:
             if config.executor == "ray":
                 from nas.retraining.tune import Trials
@@ -156,6 +171,7 @@ class Retrainer:
                 raise UserError(
                     f"{self.path} already holds a retraining; pass --resume to go on with it, or move it away"
                 )
+            check_free(self.path / SCRATCH, *(self.path / cell_folder(n) for n in range(1, self.config.top + 1)))
             return
         differing = differences(self._stored()["configuration"], self.config)
         if differing:
@@ -163,8 +179,9 @@ class Retrainer:
 
     def _stored(self) -> dict[str, Any]:
         manifest = read_retraining(self.path.parent)
-        if not isinstance(manifest.get("cells"), list) or not manifest["cells"]:
-            raise UserError(f"{self.path / MANIFEST} is damaged: it names no cells")
+        numbers = [cell["number"] for cell in manifest.get("cells", [])]
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise UserError(f"{self.path / MANIFEST} is damaged: the numbers of its cells are {shown(numbers)}")
         return manifest
 
 
@@ -175,7 +192,7 @@ def read_retraining(run: Path) -> dict[str, Any]:
     """
     if kind(run / FOLDER / MANIFEST) is None:
         raise UserError(f"{run} holds no retraining to go on with: expected {run / FOLDER / MANIFEST}")
-    return read_manifest(run / FOLDER, MANIFEST)
+    return read_manifest(run / FOLDER, MANIFEST, command="retrain", own=_OWN)
 
 
 def best_cells(run: Path, top: int) -> list[dict[str, Any]]:

@@ -28,11 +28,9 @@ from nas.executors.failures import machine_failure
 from nas.executors.ray import RayCrew
 from nas.images.data import ImageSplit
 from nas.retraining.config import RetrainConfig
-from nas.retraining.halving import METRIC, Contender, Watch
+from nas.retraining.halving import METRIC, SCRATCH, Contender, Watch
 from nas.training.course import Epoch
 
-#: folder of Tune's own files, in the directory of the retraining
-SCRATCH = "ray"
 #: file in the directory of a cell which marks that the cell was cut
 CUT = "cut"
 #: number of times that a trial is started again after its worker has died

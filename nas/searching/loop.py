@@ -180,6 +180,11 @@ class Loop(Generic[G]):
             if trial.status == "ok" and set(trial.scores) != names:
                 got, expected = (", ".join(sorted(each)) or "none" for each in (trial.scores, names))
                 raise UserError(f"trial {trial.id} of the run has the scores {got}, expected {expected}")
+            if trial.seed != (seed := candidate_seed(self.scorer.seed, trial.key)):
+                raise UserError(
+                    f"trial {trial.id} of the run has the seed {trial.seed}, expected {seed}:"
+                    " it was written by another version or configuration"
+                )
         covered = self.searcher.restored
         held = len({trial.id for trial in stored} & set(range(covered)))
         if held < covered:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import differences
-from nas.errors import SearchStopped, Unwritable, UserError, as_user_error
-from nas.files import as_path
+from nas.cli.printing import complain
+from nas.errors import SearchStopped, Unwritable, UserError
+from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_reachable, make_searcher
@@ -134,14 +135,16 @@ class Search:
     ) -> SearchResult:
         """Begin or resume the run in the locked directory, and finish it."""
         from nas.searching.loop import Loop
+        from nas.searching.state import KeptState
 
         config, path = self.config, run.path
         manifest = self._manifest(path)
         stored = run.read_trials() if self.resume else []
         if not config.skip_oversized and (warning := oversight(stored)):
-            print(f"warning: {warning}", file=sys.stderr)
-        if self.resume and (kept := run.read_state()):
-            as_user_error(partial(searcher.restore, *kept))
+            complain(f"warning: {warning}")
+        kept = KeptState(run, config)
+        if self.resume:
+            kept.restore(searcher, stored)
         if len(stored) >= config.budget and self.resume:  # nothing will be scored
             manifest["resumed"].pop()
 
@@ -152,7 +155,8 @@ class Search:
 
         loop = Loop(
             searcher, self.source.scorer(), self.executor, budget=config.budget, step=config.candidates_per_step,
-            violation=violation, record=record, keep=run.write_state, skip_oversized=config.skip_oversized,
+            violation=violation, record=record, skip_oversized=config.skip_oversized,
+            keep=lambda state, count: kept.write(state, loop.trials, count),
         )  # fmt: skip
         loop.check(stored)
         if len(stored) < config.budget:
@@ -234,11 +238,13 @@ class Search:
 
     def _check_path(self, path: Path) -> None:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
-        from nas.runs.directory import holds_run, read_manifest
+        from nas.report import PAGE_NAME
+        from nas.runs.directory import BEST, STATE, holds_run, read_manifest
 
         if not self.resume:
             if holds_run(path):
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
+            check_free(*(path / name for name in (BEST, STATE, PAGE_NAME)))
             return
         differing = differences(read_manifest(path)["configuration"], self.config)
         if differing:
@@ -271,9 +277,8 @@ class Search:
         known_space(self.space.name, self.space, stored.get(FINGERPRINT))
         try:
             now, then = self.source.identity(manifest), self.source.identity(stored)
-            times = {"started": str(stored["started"]), "seconds": float(stored["seconds"])}
-            earlier = list(stored.get("resumed", []))
-        except (KeyError, TypeError, ValueError) as error:
+            times = {"started": stored["started"], "seconds": float(stored["seconds"])}
+        except (KeyError, TypeError) as error:
             raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
         for name in now:
             if now[name] != then[name]:
@@ -281,7 +286,7 @@ class Search:
         # Keep the versions that scored the stored trials; those of this program are added under "resumed".
         program = {name: manifest[name] for name in ("versions", "git_commit")}
         kept = {name: stored[name] for name in (*program, "executor") if name in stored}
-        resumed = [*earlier, {"at": _now(), **program}]
+        resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
         return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
 
 

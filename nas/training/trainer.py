@@ -9,15 +9,15 @@ from typing import Any
 from nas.cli.fields import differences
 from nas.device import torch_device, torch_threads
 from nas.errors import UserError
-from nas.files import as_path, kind
+from nas.files import as_path, check_free, kind
 from nas.images.data import ImageSplit, fingerprint, load_data
 from nas.models.architecture import PIXEL_STATISTICS, Architecture
-from nas.models.checkpoint import LAST, read_checkpoint
+from nas.models.checkpoint import BEST, LAST, TRAIN, read_checkpoint
 from nas.runs import environment
 from nas.runs.directory import new_run_path
 from nas.training.config import TrainConfig
 from nas.training.course import Course, Epoch, TrainResult, now
-from nas.training.directory import TrainDirectory, holds_training, read_training
+from nas.training.directory import METRICS, TrainDirectory, holds_training, read_training
 from nas.training.images import TrainingImages, held_out, pixel_statistics
 from nas.training.learner import Learner
 from nas.training.target import architecture, as_begun, resolved
@@ -100,6 +100,7 @@ class Trainer:
         if not self.resume:
             if holds_training(path):
                 raise UserError(f"{path} already holds a training; pass --resume to go on with it, or another --out")
+            check_free(*(path / TRAIN / name for name in (BEST, LAST, METRICS)))
             return
         differing = differences(read_training(path)["configuration"], self.config)
         if differing:
@@ -115,8 +116,9 @@ class Trainer:
             learner.load(checkpoint.weights, checkpoint.training)
         except UserError as error:
             raise UserError(f"{last}: {error}") from None
-        history = checkpoint.facts.get("history")
-        if not isinstance(history, list) or len(history) != learner.epochs_done:
+        history = list(checkpoint.facts.get("history", []))
+        in_order = all(epoch["epoch"] == number for number, epoch in enumerate(history, start=1))
+        if len(history) != learner.epochs_done or not in_order or any(set(each) != set(history[0]) for each in history):
             raise UserError(f"{last}: the checkpoint to go on from is damaged: it holds no record of its epochs")
         return history
 
