@@ -54,7 +54,7 @@ def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
     )
     config, output = pick(AttackConfig, values), pick(OutputOptions, values)
     from nas.attacking.measure import attack
-    from nas.attacking.output import AttackProgress, print_evaluation
+    from nas.attacking.output import AttackProgress, print_evaluation, remarks
 
     with AttackProgress(show=not (output.quiet or output.json)) as bar:
         out = None if output.out is None else as_path("out", output.out)
@@ -64,6 +64,8 @@ def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
     elif output.quiet:
         for row in result["attacks"]:
             print(f"{row['attack']} {row['accuracy']:.4f}")
+        for line in remarks(result):
+            print(line, file=sys.stderr)
     else:
         print_evaluation(result)
     return 0

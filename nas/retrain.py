@@ -73,7 +73,8 @@ def command(argv: Sequence[str]) -> int:
 
     retrainer = Retrainer(config, resume=path is not None, space=space)
     show = not (output.quiet or output.json)
-    title = plan(retrainer.contenders[0].config, f"{len(retrainer.contenders)} cells")
+    _, trained, held = retrainer.chosen
+    title = plan(retrainer.contenders[0].config, f"{len(retrainer.contenders)} cells", len(trained), len(held))
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints messages of its own to stdout
         with RetrainProgress(config.epochs, show=show, title=title) as bars:
             result = retrainer.run(bars.update)

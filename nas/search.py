@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nas.attacking.registry import DEFAULT_ATTACKS
 from nas.cli.bounds import flag
 from nas.cli.fields import option, path_option
 from nas.errors import UserError
@@ -85,6 +86,13 @@ def command(argv: Sequence[str]) -> int:
     )  # fmt: skip
     config = search.config
     source = search.source
+    if output.train:
+        from nas.searching.ahead import check_training_ahead
+        from nas.searching.untrained import UntrainedNetworks
+
+        assert isinstance(source, UntrainedNetworks)  # --table has been refused
+        attacks = QUICK_ATTACKS if output.train == "quick" else DEFAULT_ATTACKS
+        check_training_ahead(config, source, output.train, attacks)
     bar = progress.SearchProgress(
         config.budget, source.objectives, source.names, search.executor.status, show=not (output.quiet or output.json)
     )

@@ -82,11 +82,13 @@ def command(argv: Sequence[str], space: SearchSpace[Any] | None = None) -> int:
 
     trainer = Trainer(config, out=output.out, resume=output.resume is not None, space=named or space)
     show = not (output.quiet or output.json)
-    title = plan(trainer.config, config.model or f"a {trainer.config.space} cell")
+    _, trained, held = trainer.chosen
+    title = plan(trainer.config, config.model or f"a {trainer.config.space} cell", len(trained), len(held))
     with TrainProgress(config.epochs, show=show, title=title) as bar:
         result = trainer.run(bar.epoch, bar.step)
     if output.json:
-        about = {"run": str(result.path), "checkpoint": str(result.checkpoint)}
+        about: dict[str, Any] = {"run": str(result.path), "checkpoint": str(result.checkpoint)}
+        about |= {"train_images": result.train_images, "validation_images": result.validation_images}
         print(json.dumps({**about, "best": result.best, "history": result.history}))
     elif output.quiet:
         print(result.checkpoint)

@@ -33,19 +33,21 @@ def command(argv: Sequence[str]) -> int:
     :raises UserError: one of them is wrong.
     """
     from nas.cli.options import parse_options, pick
+    from nas.spaces import SpaceOptions, named_space
 
+    argv, space = named_space(argv)
     values = parse_options(
         argv,
         "python -m nas.transfer",
         "Make adversarial images on each model and show them to every other one.",
-        (("models and attack", TransferConfig), ("output", OutputOptions)),
+        (("models and attack", TransferConfig), ("output", OutputOptions), ("space", SpaceOptions)),
         repeated=("--model",),
     )
     config, output = pick(TransferConfig, values), pick(OutputOptions, values)
     from nas.attacking.transfer_output import TransferProgress, print_matrix
 
     with TransferProgress(show=not (output.quiet or output.json)) as bar:
-        result = transfer(config, as_path("out", output.out), bar.update)
+        result = transfer(config, as_path("out", output.out), bar.update, space=space)
     if output.json:
         print(json.dumps(result))
     elif not output.quiet:

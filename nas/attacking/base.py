@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas.cli import bounds
+from nas import norms
 from nas.errors import UserError
+from nas.norms import DEFAULT_EPSILON, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
-Norm = Literal["Linf", "L2"]
-NORMS: tuple[str, ...] = get_args(Norm)
-DEFAULT_EPSILON = 8 / 255
 PGD_STEPS_PER_RADIUS = 4  # a step of 2/255 at epsilon 8/255 (Madry et al., ICLR 2018)
-
-
-def check_norm(norm: Any) -> None:
-    """:raises UserError: ``norm`` is neither Linf nor L2."""
-    bounds.word("norm", norm, NORMS)
-
-
-def radius(epsilon: str | float, norm: Norm) -> float:
-    """``epsilon`` as a number; it may be written as ``8/255``.
-
-    :raises UserError: it is no number, is negative, or is above 1 in Linf, where images in [0, 1] cannot move so far.
-    """
-    value = bounds.fraction("epsilon", epsilon)
-    bounds.number("epsilon", value, 0, 1 if norm == "Linf" else math.inf, shown=epsilon)
-    return value
 
 
 @dataclass(kw_only=True, eq=False)
@@ -55,8 +39,8 @@ class Attack(ABC):
     epsilon: float = DEFAULT_EPSILON
 
     def __post_init__(self) -> None:
-        check_norm(self.norm)
-        self.epsilon = radius(self.epsilon, self.norm)
+        norms.check_norm(self.norm)
+        self.epsilon = norms.radius(self.epsilon, self.norm)
 
     @property
     def name(self) -> str:
@@ -84,6 +68,12 @@ class Attack(ABC):
         method = self.method or f"{type(self).__module__}.{type(self).__qualname__}"
         return {"method": method, "norm": self.norm, "epsilon": self.epsilon, **vars(self)}
 
+    def check_size(self, height: int, width: int) -> None:
+        """Called before an evaluation begins. By default images of every size can be attacked.
+
+        :raises UserError: images of this size, in pixels, cannot.
+        """
+
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """The changed images, ``(N, C, H, W)``; where the attack finds nothing, any image of the ball will do.
@@ -109,10 +99,23 @@ def check_counts(attack: Attack, *names: str) -> None:
 def step_length(attack: Attack, step_size: float | None) -> float:
     """``step_size``; a quarter of the attack's epsilon where none is given.
 
-    :raises UserError: it is no number above 0.
+    :raises UserError: it is no number above 0, or is above 1 in Linf.
     """
     if step_size is None:
         return attack.epsilon / PGD_STEPS_PER_RADIUS
-    value = bounds.fraction("step_size", step_size)
-    bounds.positive("step_size", value)
-    return value
+    return norms.step_length(step_size, attack.norm)
+
+
+def check_attacks(attacks: Sequence[Attack], height: int, width: int) -> None:
+    """Check attacks, a user's own among them, before the first one is run.
+
+    :raises UserError: one is no attack, has no norm or epsilon that can be, or cannot attack images of this size.
+    """
+    for attack in attacks:
+        if not isinstance(attack, Attack):
+            raise UserError(f"an attack must be a name or an Attack object, got {attack!r:.60}")
+        norms.check_norm(attack.norm)
+        if norms.radius(attack.epsilon, attack.norm) != attack.epsilon:
+            raise UserError(f"epsilon of {attack.name} must be a number, got {attack.epsilon!r:.60}")
+        for member in attack.members:
+            member.check_size(height, width)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from nas.attacking.base import check_norm, radius
+from nas import norms
 from nas.attacking.registry import DEFAULT_ATTACKS, REFERENCE_STEPS
 from nas.cli import bounds
 from nas.cli.fields import check_types, option, path_option
@@ -37,7 +37,7 @@ class AttackConfig:
         " 'square(queries=1000)'; repeatable"
         " (default: natural, fgsm, pgd-7, pgd-20, pgd-100, apgd-ce, autoattack)",
     )
-    norm: Literal["Linf", "L2"] = option("Linf", "how far an image may be changed is measured in Linf or L2")
+    norm: norms.Norm = option("Linf", "how far an image may be changed is measured in Linf or L2")
     epsilon: str | float = option("8/255", "how far, in pixel units of [0, 1]: 8/255 or 0.03")
     step_size: str | float | None = option(None, "step of PGD and CW, likewise (default: a quarter of --epsilon)")
     autoattack_steps: int = option(
@@ -64,22 +64,22 @@ class AttackConfig:
             raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")
         if not attack or len(set(attack)) < len(attack):
             raise UserError(f"--attack must name at least one attack, each once, got {', '.join(attack) or 'none'}")
-        check_norm(self.norm)
-        radius(self.epsilon, self.norm)
-        if self.step is not None:
-            bounds.positive("step_size", self.step)
+        norms.check_norm(self.norm)
+        norms.radius(self.epsilon, self.norm)
+        if self.step_size is not None:
+            norms.step_length(self.step_size, self.norm)
         check_counts(self, *COUNTS, "autoattack_steps")
         bounds.seed(self.seed)
 
     @property
     def radius(self) -> float:
         """``--epsilon`` as a number."""
-        return radius(self.epsilon, self.norm)
+        return norms.radius(self.epsilon, self.norm)
 
     @property
     def step(self) -> float | None:
         """``--step-size`` as a number."""
-        return None if self.step_size is None else bounds.fraction("step_size", self.step_size)
+        return None if self.step_size is None else norms.step_length(self.step_size, self.norm)
 
     @property
     def model(self) -> Path:

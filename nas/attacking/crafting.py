@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.attacking.base import Attack
-from nas.errors import AttackFailed, UserError
+from nas.errors import AttackFailed, Stopped, UserError
+from nas.models.logits import not_finite
 from nas.training.adversary import undisturbed
 
 TOLERANCE = 1e-5  # rounding of a projection in float32
@@ -26,36 +27,45 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack
 
     :param model: images -> logits, called in eval mode; it and the random state stay as they were, also on an error.
     :param seed: equal arguments give equal images; bit for bit on a CPU, with one number of threads.
-    :raises AttackFailed: an image came back outside [0, 1] or further away than epsilon.
+    :raises AttackFailed: the attack raised an error, or an image came back outside [0, 1] or further than epsilon.
     """
     with torch.inference_mode(False), torch.enable_grad(), untouched(model, seed):
         images, labels = images.detach().clone(), labels.clone()
         if attack.epsilon == 0 or not len(images):
             return images
         with _unchanged(model, attack):
-            changed = attack.run(model, images.clone(), labels, seed)
+            changed = _run(attack, model, images.clone(), labels, seed)
         return _checked(images, changed, attack)
+
+
+def _run(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+    try:
+        return attack.run(model, images, labels, seed)
+    except (UserError, Stopped):
+        raise
+    except Exception as error:  # of torchattacks, of the model, or of a user's own attack: it may be anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise AttackFailed(f"{attack.name} failed on {len(images)} images, {reason}") from error
 
 
 def finite_logits(model: nn.Module, images: Tensor, seed: int, *, made_by: str, numbers: Sequence[int]) -> Tensor:
     """The model's logits ``(N, classes)`` in eval mode; model and random state stay as they were.
 
     :param made_by: the attack that the images come from, for the error. :param numbers: each image's, likewise.
-    :raises ValueError: the model does not return logits of at least 2 classes, or one is not finite (UserError).
+    :raises UserError: the model raises an error, does not return logits of at least 2 classes, or one is not finite.
     """
-    with untouched(model, seed), torch.no_grad():
-        logits = model(images)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the model must return logits (N, classes) of at least 2 classes, got {got}")
-    finite = logits.isfinite().all(1)
-    if not bool(finite.all()):
-        first = int(finite.logical_not().nonzero()[0])
-        got = ", ".join(f"{value:g}" for value in logits[first].tolist()[:4])
-        raise UserError(
-            f"the model must return finite logits, got {got}{', ...' * (logits.shape[1] > 4)} for image"
-            f" {numbers[first]} ({made_by})"
-        )
+    try:
+        with untouched(model, seed), torch.no_grad():
+            logits = model(images)
+    except Exception as error:  # a user's model may raise anything
+        got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"the model cannot classify {images.dtype} images {tuple(images.shape)}, {got}") from error
+    if not isinstance(logits, Tensor) or logits.shape[:-1] != images.shape[:1] or logits.shape[1] < 2:
+        got = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"the model must return logits ({len(images)}, classes) of at least 2 classes, got {got}")
+    found = not_finite(logits)
+    if found is not None:
+        raise UserError(f"the model must return finite logits, got {found[1]} for image {numbers[found[0]]} ({made_by})")
     return logits
 
 
@@ -92,14 +102,21 @@ def _unchanged(model: nn.Module, attack: Attack) -> Iterator[None]:
     """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     before, hooks = {name: each.detach().clone() for name, each in tensors.items()}, _hooks(model)
-    yield
-    wrong = [name for name, each in tensors.items() if not torch.equal(each, before[name])]
-    with torch.no_grad():
-        for name in wrong:
-            tensors[name].copy_(before[name])
+    try:
+        yield
+    finally:
+        wrong = [name for name, each in tensors.items() if not _same(each, before[name])]
+        with torch.no_grad():
+            for name in wrong:
+                tensors[name].copy_(before[name])
     wrong += ["hooks"] * (_hooks(model) != hooks)
     if wrong:
         raise AttackFailed(f"{attack.name} changed the model ({wrong[0]}), which an attack must leave as it is")
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape hold the same; a NaN equals itself."""
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _hooks(model: nn.Module) -> list[int]:

@@ -13,21 +13,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy.typing as npt
 from torch import Tensor, nn
 
-from nas.attacking.base import DEFAULT_EPSILON, Attack, Norm, check_norm, radius
+from nas.attacking.base import Attack, check_attacks
 from nas.attacking.evaluator import Evaluator, Watch
 from nas.attacking.masking import masking_signs
 from nas.attacking.registry import DEFAULT_ATTACKS, REFERENCE_STEPS, get_attack
 from nas.attacking.results import Evaluation
 from nas.attacking.samples import SampleStore
 from nas.errors import UserError
+from nas.norms import DEFAULT_EPSILON, Norm, check_norm, radius
 
 
 def evaluate(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    images: Tensor | npt.NDArray[Any],
+    labels: Tensor | npt.NDArray[Any],
     attacks: Sequence[str | Attack] = DEFAULT_ATTACKS,
     *,
     norm: Norm = "Linf",
@@ -43,7 +45,7 @@ def evaluate(
     """Attacks ``model``, which stays as it is.
 
     :param model: images -> logits ``(N, classes)``, normalisation inside; attacked where its parameters are.
-    :param images: ``(N, C, H, W)``, float in [0, 1]. :param labels: ``(N,)``, int64.
+    :param images: ``(N, C, H, W)``, float in [0, 1]. :param labels: ``(N,)``, int64. Tensors, or arrays of numpy.
     :param attacks: names (:func:`~nas.attacking.registry.get_attack`), or objects of
         :class:`~nas.attacking.base.Attack`, whose norm and epsilon must be those of the evaluation.
     :param norm: ``Linf`` or ``L2``. :param epsilon: in pixel units of [0, 1]; ``"8/255"`` will do.
@@ -52,8 +54,9 @@ def evaluate(
     :param batch: images attacked at a time. :param seed: of the attacks; results depend on both.
     :param checks: also look for signs of gradient masking (:mod:`nas.attacking.masking`).
     :param store: results already known, and where new ones go. :param watch: is told of every block that is done.
-    :raises ValueError: images or labels that do not fit each other or the model, an attack, a norm or an epsilon that
-        cannot be, or logits that are not finite.
+    :raises UserError: images or labels that do not fit each other or the model, an attack, a norm or an epsilon that
+        cannot be, or logits that are not finite. :raises AttackFailed: an attack broke its rules or raised an error;
+        what was finished before is in ``store``.
     """
     check_norm(norm)
     epsilon = radius(epsilon, norm)
@@ -62,6 +65,7 @@ def evaluate(
     options |= {"step_size": step_size, "autoattack_steps": autoattack_steps}
     several = [attacks] if isinstance(attacks, str | Attack) else attacks
     made = [get_attack(each, **options) if isinstance(each, str) else each for each in several]
+    check_attacks(made, *evaluator.images.shape[2:])
     _check_together(made, norm, epsilon)
     results = [evaluator.run(attack, watch=watch) for attack in made]
     return Evaluation(results=results, warnings=masking_signs(evaluator, results, norm) if checks else [])

@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,39 +19,42 @@ from nas.attacking.base import Attack
 from nas.attacking.crafting import adversarial, finite_logits
 from nas.attacking.results import AttackResult
 from nas.attacking.samples import Block, SampleStore
+from nas.cli import bounds
+from nas.errors import UserError
 
-#: called before the first and after each block: attack, samples done, of how many, correct among those done
-Watch = Callable[[Attack, int, int, int], None]
+#: called before the first block, and after each member of the attack on each block: attack, samples done (a block counts
+#: in proportion to the members that are finished), of how many, and the share of those begun that is still correct
+Watch = Callable[[Attack, float, int, float], None]
 
 
 class Evaluator:
     """Runs attacks on a model and labelled images, and keeps the results in a store.
 
     :param model: images -> logits ``(N, classes)``. :param images: ``(N, C, H, W)``, float in [0, 1].
-    :param labels: ``(N,)``, int64. :param batch: images attacked at a time.
-    :raises ValueError: images, labels or the model's logits do not fit.
+    :param labels: ``(N,)``, int64. Both are tensors, or arrays of numpy. :param batch: images attacked at a time.
+    :raises UserError: model, images, labels or the model's logits do not fit.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
+        images: Tensor | npt.NDArray[Any],
+        labels: Tensor | npt.NDArray[Any],
         *,
         batch: int = 64,
         seed: int = 0,
         store: SampleStore | None = None,
     ):
-        check_images(images, labels)
-        if batch < 1:
-            raise ValueError(f"batch must be at least 1, got {batch}")
-        self.model, self.images, self.labels = model, images, labels
-        self.batch, self.seed = batch, seed
+        check_model(model)
+        bounds.whole("batch", batch)
+        bounds.seed(seed)
+        self.model, self.batch, self.seed = model, batch, seed
+        self.images, self.labels = checked_images(images, labels)
         self.store = SampleStore() if store is None else store
-        self.device = next((each.device for each in model.parameters()), images.device)
-        self.classes = self._logits(images[:1], "natural", [0]).shape[1]
-        if int(labels.max()) >= self.classes:
-            raise ValueError(f"labels must be below the model's {self.classes} classes, got {int(labels.max())}")
+        self.device = next((each.device for each in model.parameters()), self.images.device)
+        self.classes = self._logits(self.images[:1], "natural", [0]).shape[1]
+        if int(self.labels.max()) >= self.classes:
+            raise UserError(f"labels must be below the model's {self.classes} classes, got {int(self.labels.max())}")
 
     def run(self, attack: Attack, samples: int | None = None, watch: Watch | None = None) -> AttackResult:
         """The result of the attack on the first ``samples`` samples, by default all."""
@@ -58,16 +64,19 @@ class Evaluator:
         left = [0] * (len(members) + 1)  # correct samples after none, one, two... of the members
         seconds = 0.0
         if watch is not None:
-            watch(attack, 0, samples, 0)
+            watch(attack, 0, samples, 1)
         for first in range(0, samples, self.batch):
             block = first, min(first + self.batch, samples)
+            size = block[1] - first
             for count in range(len(left)):
                 last, taken = self._after(members[:count], block)
                 left[count] += sum(last)
                 seconds += taken
+                if watch is not None and count == len(members):
+                    watch(attack, block[1], samples, left[-1] / block[1])
+                elif watch is not None:
+                    watch(attack, first + size * count / len(members), samples, (sum(correct) + sum(last)) / block[1])
             correct += last
-            if watch is not None:
-                watch(attack, len(correct), samples, left[-1])
         broken = {member.name: left[i] - left[i + 1] for i, member in enumerate(members)}
         return AttackResult(attack=attack, correct=torch.tensor(correct), broken_by=broken, seconds=seconds)
 
@@ -98,16 +107,37 @@ class Evaluator:
         return finite_logits(self.model, images.to(self.device), self.seed, made_by=made_by, numbers=numbers)
 
 
-def check_images(images: Tensor, labels: Tensor) -> None:
-    """:raises ValueError: these are not one or more float images ``(N, C, H, W)`` in [0, 1] with a label each."""
-    if images.ndim != 4 or not images.is_floating_point() or not len(images):
-        raise ValueError(f"images must be float (N, C, H, W), N at least 1, got {images.dtype} {tuple(images.shape)}")
+def check_model(model: Any) -> None:
+    """:raises UserError: ``model`` is no network."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model must be a torch.nn.Module, got {model!r:.60}")
+
+
+def checked_images(images: Tensor | npt.NDArray[Any], labels: Tensor | npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Images and labels as tensors; numpy's images become float32, its labels int64.
+
+    :raises UserError: they are not one or more float images ``(N, C, H, W)`` in [0, 1] with a label each.
+    """
+    images, labels = _tensor("images", images), _tensor("labels", labels)
+    if images.ndim != 4 or not images.is_floating_point() or not images.numel():
+        raise UserError(f"images must be float (N, C, H, W), N at least 1, got {images.dtype} {tuple(images.shape)}")
     low, high = float(images.min()), float(images.max())
     if not 0 <= low <= high <= 1:
-        raise ValueError(f"images must be in [0, 1], got {low:.6g} to {high:.6g}")
+        raise UserError(f"images must be in [0, 1], got {low:.6g} to {high:.6g}")
     if labels.shape != images.shape[:1] or labels.dtype != torch.int64 or int(labels.min()) < 0:
         got = f"{labels.dtype} {tuple(labels.shape)}"
-        raise ValueError(f"labels must be torch.int64 ({len(images)},) from 0, got {got}")
+        raise UserError(f"labels must be torch.int64 ({len(images)},) from 0, got {got}")
+    return images, labels
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        wanted = {"f": np.float32, "i": np.int64, "u": value.dtype}[value.dtype.kind]
+        return torch.from_numpy(np.require(value, wanted, ["C", "W"]))
+    if not isinstance(value, Tensor):
+        got = f"numpy {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise UserError(f"{name} must be a tensor or an array of numbers, got {got}")
+    return value
 
 
 def block_seed(seed: int, block: Block) -> int:

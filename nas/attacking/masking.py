@@ -15,9 +15,10 @@ from typing import TypeVar
 from nas.attacking.attacks.apgd import APGD
 from nas.attacking.attacks.pgd import FGSM, PGD
 from nas.attacking.attacks.square import Square
-from nas.attacking.base import Attack, Norm
+from nas.attacking.base import Attack
 from nas.attacking.evaluator import Evaluator
 from nas.attacking.results import AttackResult
+from nas.norms import Norm
 
 A = TypeVar("A", bound=Attack)
 

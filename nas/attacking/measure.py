@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.attacking.config import AttackConfig
+from nas.errors import AttackFailed
 from nas.files import kind
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def attack(
     :param out: directory to write to; by default the run directory, or the checkpoint's folder.
     :param space: the search space of the model, where it is not one of this program's.
     :raises UserError: an option's value is not possible.
+    :raises AttackFailed: an attack broke its rules or raised an error; what was finished before is kept.
     :raises KeyboardInterrupt: with a message that says how to resume.
     """
     from nas.attacking.evaluation import evaluate
@@ -68,6 +70,9 @@ def attack(
                 classifier, images, labels, config.attack, **how,
                 batch=config.batch, seed=config.seed, store=store, watch=watch,
             )  # fmt: skip
+        except AttackFailed as error:
+            finished = "results that were finished before are kept in"
+            raise AttackFailed(f"{error}; {finished} {shlex.quote(str(out / SAMPLES))}") from error.__cause__
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; what is finished is in {shlex.quote(str(out / SAMPLES))}, the same command resumes"

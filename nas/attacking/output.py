@@ -25,12 +25,12 @@ class AttackProgress(Bars):
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {}
 
-    def update(self, attack: Attack, done: int, samples: int, correct: int) -> None:
-        """``done`` of ``samples`` are attacked, of which ``correct`` withstood; the first call shows the bar."""
+    def update(self, attack: Attack, done: float, samples: int, correct: float) -> None:
+        """``done`` of ``samples`` are attacked, and the share ``correct`` withstood; the first call shows the bar."""
         self.start()
         if attack.name not in self._tasks:
             self._tasks[attack.name] = self.progress.add_task(escape(attack.name), total=samples, accuracy="-")
-        accuracy = f"{correct / done:.1%}" if done else "-"
+        accuracy = f"{correct:.1%}" if done else "-"
         self.progress.update(self._tasks[attack.name], completed=done, total=samples, accuracy=accuracy)
 
 
@@ -53,10 +53,18 @@ def print_evaluation(result: dict[str, Any]) -> None:
         table.add_section()
         table.add_row("worst case", *_cells(result["worst_case"]), "")
     console.print(table)
-    notes = [f"note: {row['note']}" for row in result["attacks"] if "note" in row]
-    for line in [*notes, *(f"warning: {sign}" for sign in result["warnings"])]:
+    for line in remarks(result):
         console.say(line)
     console.say(f"model:   {result['model']['checkpoint']}")
+
+
+def remarks(result: dict[str, Any]) -> list[str]:
+    """Notes and warnings, a line each: without them the accuracies would be misread.
+
+    :param result: the object of ``attack.json``.
+    """
+    notes = [f"note: {row['note']}" for row in result["attacks"] if "note" in row]
+    return [*notes, *(f"warning: {sign}" for sign in result["warnings"])]
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str]:

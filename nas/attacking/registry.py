@@ -11,8 +11,9 @@ import inspect
 import re
 from typing import Any
 
-from nas.attacking.base import DEFAULT_EPSILON, Attack, Norm
+from nas.attacking.base import Attack
 from nas.errors import UserError, as_user_error, unknown
+from nas.norms import DEFAULT_EPSILON, Norm
 from proxies.spelling import check_options, parsed, spelled
 
 #: name -> module and class. Keywords ``classes`` and ``step_size`` of a class are filled in from the evaluation.

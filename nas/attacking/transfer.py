@@ -11,9 +11,9 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from nas.attacking.base import check_norm, radius
+from nas import norms
 from nas.attacking.config import COUNTS, check_counts
 from nas.cli import bounds
 from nas.cli.fields import check_types, option, path_option
@@ -21,10 +21,12 @@ from nas.errors import UserError
 from nas.files import as_path, check_free, kind, make_folder, write
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor, nn
 
     from nas.attacking.base import Attack
     from nas.models.trained import TrainedModel
+    from search_spaces.base import SearchSpace
 
 FORMAT = 1
 RESULT, TABLE, PICTURE = "transfer.json", "transfer.csv", "transfer.png"
@@ -36,7 +38,7 @@ class TransferConfig:
 
     model: tuple[str, ...] = option((), "NAME=PATH, a run directory or a checkpoint; repeatable, at least 2")
     attack: str = option("pgd-20", "how the images are made: as in nas.attack")
-    norm: Literal["Linf", "L2"] = option("Linf", "how far an image may be changed is measured in Linf or L2")
+    norm: norms.Norm = option("Linf", "how far an image may be changed is measured in Linf or L2")
     epsilon: str | float = option("8/255", "how far, in pixel units of [0, 1]: 8/255 or 0.03")
     samples: int | None = option(None, "number of test images, drawn class-balanced (default: all)")
     batch: int = option(64, "images attacked at a time")
@@ -53,8 +55,8 @@ class TransferConfig:
         object.__setattr__(self, "model", bounds.texts(self.model))
         if len(self.paths) < 2:
             raise UserError(f"--model must name at least 2 models, NAME=PATH each, got {len(self.paths)}")
-        check_norm(self.norm)
-        radius(self.epsilon, self.norm)
+        norms.check_norm(self.norm)
+        norms.radius(self.epsilon, self.norm)
         check_counts(self, *COUNTS)
         bounds.seed(self.seed)
 
@@ -77,8 +79,8 @@ class TransferConfig:
 
 def transfer_matrix(
     models: dict[str, nn.Module],
-    images: Tensor,
-    labels: Tensor,
+    images: Tensor | npt.NDArray[Any],
+    labels: Tensor | npt.NDArray[Any],
     attack: Attack,
     *,
     batch: int = 64,
@@ -90,18 +92,26 @@ def transfer_matrix(
 
     :param models: by name, each images -> logits. :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
     :param watch: called after each block with the model's name and the number of images made on it so far.
-    :raises ValueError: a model returns logits that are not finite.
+    :raises UserError: a model returns logits that are not finite, or the attack or the images cannot be.
+    :raises AttackFailed: the attack broke its rules or raised an error.
     """
+    from nas.attacking.base import check_attacks
     from nas.attacking.crafting import adversarial, finite_logits
-    from nas.attacking.evaluator import block_seed
+    from nas.attacking.evaluator import block_seed, check_model, checked_images
 
+    given, classes = checked_images(images, labels)
+    check_attacks([attack], *given.shape[2:])
+    bounds.whole("batch", batch)
+    bounds.seed(seed)
+    for model in models.values():
+        check_model(model)
     natural = dict.fromkeys(models, 0)
     matrix = {name: dict.fromkeys(models, 0) for name in models}
-    for first in range(0, len(labels), batch):
-        block = first, min(first + batch, len(labels))
+    for first in range(0, len(classes), batch):
+        block = first, min(first + batch, len(classes))
         for source, model in models.items():
-            device = next((each.device for each in model.parameters()), images.device)
-            clean, truth = (each[slice(*block)].to(device) for each in (images, labels))
+            device = next((each.device for each in model.parameters()), given.device)
+            clean, truth = (each[slice(*block)].to(device) for each in (given, classes))
             made_by = f"natural, classified by {source}"
             logits = finite_logits(model, clean, seed, made_by=made_by, numbers=range(*block))
             changed, correct = clean.clone(), logits.argmax(1) == truth
@@ -132,16 +142,35 @@ def check_alike(models: dict[str, TrainedModel]) -> None:
             )
 
 
-def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int], None] | None = None) -> dict[str, Any]:
+def _read(path: Path, space: SearchSpace[Any] | None) -> TrainedModel:
+    """The model, of one of this program's spaces or of ``space``."""
+    from nas.models.trained import TrainedModel
+
+    if space is not None:
+        try:
+            return TrainedModel.read(path)
+        except UserError:
+            pass
+    return TrainedModel.read(path, space)
+
+
+def transfer(
+    config: TransferConfig,
+    out: Path,
+    watch: Callable[[str, int, int], None] | None = None,
+    *,
+    space: SearchSpace[Any] | None = None,
+) -> dict[str, Any]:
     """Makes the matrix and writes it to ``out``; returns the object of ``transfer.json``.
 
+    :param space: the search space of the models that are not of one of this program's.
     :raises UserError: an option's value is not possible, or the models do not fit each other.
     """
     from nas.attacking.registry import get_attack
     from nas.attacking.transfer_output import picture
     from nas.device import torch_device, torch_threads
     from nas.images.data import fingerprint
-    from nas.models.trained import TrainedModel, attack_batch, images_for
+    from nas.models.trained import attack_batch, images_for
     from nas.runs import environment
     from nas.runs.directory import check_result, write_json
 
@@ -149,11 +178,11 @@ def transfer(config: TransferConfig, out: Path, watch: Callable[[str, int, int],
     if kind(out / RESULT) is None:
         check_free(out / TABLE, out / PICTURE)
     device = torch_device(config.device)
-    models = {name: TrainedModel.read(path) for name, path in config.paths.items()}
+    models = {name: _read(path, space) for name, path in config.paths.items()}
     check_alike(models)
     first = next(iter(models.values()))
     classes = len(first.checkpoint.architecture.classes)
-    attack = get_attack(config.attack, classes=classes, norm=config.norm, epsilon=radius(config.epsilon, config.norm))
+    attack = get_attack(config.attack, classes=classes, norm=config.norm, epsilon=config.epsilon)
     data = images_for(
         first, config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
     )

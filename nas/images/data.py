@@ -11,32 +11,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from nas.errors import UserError, unknown
 from nas.files import as_path, kind
+from nas.images.decoding import read_images
+from nas.images.memory import check_memory
 from nas.images.torchvision_data import TORCHVISION_CLASSES, read_torchvision
 
 DATASETS = ("digits", *TORCHVISION_CLASSES, "folder:PATH")
 DIGITS_SIZE = 32  # the image size for which the search spaces are designed; the original digits have 8x8 pixels
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 LAYOUT = "train/<class>/<image> and test/<class>/<image>"
-CHUNK = 64  # images that a thread decodes in one task
-THREADS = min(os.cpu_count() or 1, 4)  # more threads do not help: decoding small images mostly holds Python's lock
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+MOST_SIZE = 65_535  # height and width in pixels: the most that a JPEG file can have
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +90,8 @@ def load_data(
         of other data sets keep their size.
     :raises UserError: unknown name; files absent or not in the expected layout.
     """
-    if image_size is not None and image_size < 1:
-        raise UserError(f"image size must be at least 1 pixel, got {image_size}")
+    if image_size is not None and not 1 <= image_size <= MOST_SIZE:
+        raise UserError(f"image size must be from 1 to {MOST_SIZE:,} pixels, got {image_size}")
     if name == "digits":
         classes = tuple(str(digit) for digit in range(10))
         return ImageData(name, classes, partial(_digits_split, classes, image_size or DIGITS_SIZE))
@@ -168,6 +164,7 @@ def _digits_split(classes: tuple[str, ...], image_size: int, part: str) -> Image
     from sklearn.datasets import load_digits  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     digits = load_digits()
+    check_memory(f"digits at {image_size}x{image_size} pixels", 5 * len(digits.target) * image_size**2)  # grey twice, RGB
     members = [np.flatnonzero(digits.target == label) for label in range(len(classes))]
     cuts = [len(of_class) - len(of_class) // 5 for of_class in members]
     halves = [m[:cut] if part == "train" else m[cut:] for m, cut in zip(members, cuts, strict=True)]
@@ -182,6 +179,8 @@ def _torchvision_data(name: str, data_dir: Path, download: bool, image_size: int
     def read(part: str) -> ImageSplit:
         images, labels, classes = read_torchvision(name, part, data_dir, download)
         if image_size is not None and images.shape[2:] != (image_size, image_size):
+            what = f"{len(images):,} images of {name} at {image_size}x{image_size} pixels"
+            check_memory(what, 9 * len(images) * image_size**2)  # three copies of RGB while they are resized
             resized = [_resize(pixels, image_size) for pixels in images.transpose(0, 2, 3, 1)]
             images = np.ascontiguousarray(np.stack(resized).transpose(0, 3, 1, 2))
         return ImageSplit(torch.from_numpy(images), torch.from_numpy(labels), classes)
@@ -221,7 +220,7 @@ def _folder_split(root: Path, classes: tuple[str, ...], image_size: int | None, 
             raise UserError(f"class '{name}' has no images in '{folder}', expected files *{', *'.join(EXTENSIONS)}")
         paths += files
         labels += [label] * len(files)
-    return ImageSplit(_read_images(paths, image_size), torch.tensor(labels), classes)
+    return ImageSplit(read_images(paths, image_size), torch.tensor(labels), classes)
 
 
 def _check_same_classes(root: Path, classes: tuple[str, ...]) -> None:
@@ -247,52 +246,3 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot list the folder '{folder}': {error.strerror}") from error
-
-
-def _read_images(paths: Sequence[str], image_size: int | None) -> Tensor:
-    """All images as uint8 ``(N, 3, H, W)``; of several wrong files, the first in ``paths`` is always reported."""
-    width, height = first_size = _read_image(paths[0], image_size).size
-    images = torch.empty((len(paths), 3, height, width), dtype=torch.uint8)
-    out_NCHW = images.numpy()
-
-    def fill(start: int) -> None:
-        chunk = paths[start : start + CHUNK]
-        column = Image.new("RGB", (width, height * len(chunk)))  # one image for the chunk: a fifth of the time saved
-        for row, path in enumerate(chunk):
-            image = _read_image(path, image_size)
-            if image.size != first_size:
-                raise UserError(
-                    f"image '{path}' has {image.width}x{image.height} pixels, expected {width}x{height} "
-                    f"like '{paths[0]}'; --image-size N resizes every image to NxN"
-                )
-            column.paste(image, (0, height * row))
-        out_NCHW[start : start + CHUNK] = np.asarray(column).reshape(-1, height, width, 3).transpose(0, 3, 1, 2)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(fill, range(0, len(paths), CHUNK)):  # in order; leaving on an error cancels the rest
-            pass
-    return images
-
-
-def _read_image(path: str, image_size: int | None) -> Image.Image:
-    """One decoded RGB image; transparency is dropped."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            image: Image.Image = Image.open(BytesIO(file.read()), formats=FORMATS)
-        image.load()
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"cannot read image '{path}': got no image data, expected one of {', '.join(FORMATS)}"
-        ) from error
-    except DECODE_ERRORS as error:
-        cause = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read image '{path}': {cause}; expected an intact image file") from error
-    if image.mode.startswith(("I", "F")):
-        raise UserError(f"image '{path}' has pixels of mode '{image.mode}', expected 8 bits a channel")
-    if image.mode == "P":  # first to RGBA: Pillow warns if a palette with transparency is converted to RGB directly
-        image = image.convert("RGBA")
-    if image.mode != "RGB":
-        image = image.convert("RGB")
-    if image_size is not None and image.size != (image_size, image_size):
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return image

@@ -70,9 +70,10 @@ def export(config: ExportConfig, *, space: SearchSpace[Any] | None = None) -> di
     if NAME.encode() not in (read_bytes(out) or b""):
         check_free(out)
     images, about = _images(config, model)
+    expected = _logits(model, images, about)
     content = exported(model.checkpoint, config.format)
     difference: list[float | None] = []
-    write(out, content, lambda written: difference.append(_difference(written, config.format, model, images)))
+    write(out, content, lambda written: difference.append(_difference(written, config.format, model, images, expected)))
     return {
         "file": str(out),
         "format": config.format,
@@ -105,21 +106,39 @@ def _images(config: ExportConfig, model: TrainedModel) -> tuple[Tensor, str]:
     return torch.rand(shape, generator=generator), f"{CHECKED_IMAGES} images of noise (no data set at hand)"
 
 
-def _difference(path: Path, format: str, model: TrainedModel, images: Tensor) -> float | None:
+def _logits(model: TrainedModel, images: Tensor, about: str) -> Tensor:
+    """The model's logits ``(N, classes)``.
+
+    :raises UserError: one is not finite.
+    """
+    import torch
+
+    from nas.models.logits import not_finite
+
+    with torch.no_grad():
+        logits: Tensor = model.classifier()(images)
+    if (found := not_finite(logits)) is not None:
+        raise UserError(f"logits of {model.path} are not finite: {found[1]} for image {found[0]} of {about}")
+    return logits
+
+
+def _difference(path: Path, format: str, model: TrainedModel, images: Tensor, expected: Tensor) -> float | None:
     """The largest difference between logits of the file and of the model; None where the runtime is not installed.
 
-    :raises ExportFailed: it is beyond rounding.
+    :raises ExportFailed: it is beyond rounding, or a logit of the file is not finite.
     """
     import torch
 
     from nas.models.exporting import reader
+    from nas.models.logits import not_finite
 
     computed = reader(path, format, model.checkpoint.architecture.space)
     if computed is None:
         return None
     with torch.no_grad():
-        expected = model.classifier()(images)
         got = torch.cat([computed(batch) for batch in images.tensor_split(CUTS) if len(batch)])
+    if (found := not_finite(got)) is not None:
+        raise ExportFailed(f"logits of the exported model are not finite: {found[1]} for image {found[0]}")
     difference, allowed = float((got - expected).abs().max()), TOLERANCE * max(1.0, float(expected.abs().max()))
     if not difference <= allowed:
         raise ExportFailed(

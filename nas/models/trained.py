@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nas.errors import UserError
 from nas.images.data import ImageData, ImageSplit, balanced_order, load_data
+from nas.images.memory import check_memory
 from nas.models.architecture import Classifier
 from nas.models.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from search_spaces.base import SearchSpace
@@ -109,4 +110,5 @@ def attack_batch(split: ImageSplit, samples: int | None, seed: int) -> tuple[Ten
     if samples is not None and samples > len(split.labels):
         raise UserError(f"--samples must be at most the {len(split.labels)} test images, got {samples}")
     chosen = balanced_order(split, seed)[:samples]
+    check_memory(f"{len(chosen):,} test images in float32", 4 * len(chosen) * split.images[0].numel())
     return split.images[chosen].to(torch.float32) / 255, split.labels[chosen]

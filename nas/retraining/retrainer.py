@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from nas.cli.fields import differences
 from nas.device import torch_device, worker_device
@@ -95,6 +97,22 @@ class Retrainer:
         out = (self.path / cell_folder(cell["number"])).resolve()
         return Contender(number=cell["number"], config=resolved(config, self.space), out=out, space=self.space)
 
+    @cached_property
+    def chosen(self) -> tuple[ImageSplit, Tensor, Tensor]:
+        """The training images, read on first use, and the indices of those that every cell is trained on, and held out.
+
+        :raises UserError: the images cannot be read, or are too few.
+        """
+        config = self.config
+        images = training_images(self.contenders[0].config)
+        trained, held = held_out(images, config.images, config.validation, config.seed)
+        if not len(held):
+            raise UserError(
+                f"cells are compared on images held out, got {len(images.labels)} training images, of which"
+                " --validation holds out none"
+            )
+        return images, trained, held
+
     def run(self, watch: Watch | None = None) -> RetrainResult:
         """Train and cut the cells, and write ``retrain.json``. Each epoch is written to disk as soon as it is finished.
 
@@ -106,8 +124,7 @@ class Retrainer:
         """
         config = self.config
         watch = watch or (lambda number, epoch: None)
-        images = training_images(self.contenders[0].config)
-        held_out(images, config.images, config.validation, config.seed)  # report wrong options once, not for each cell
+        images = self.chosen[0]
         kind = (
             images.classes,
             (images.images.shape[2], images.images.shape[3]),

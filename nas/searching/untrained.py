@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import itertools
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -54,11 +54,16 @@ class UntrainedNetworks(ScoreSource):
         self.relative = population_scores(self.asked)
         self.spec = as_user_error(lambda: checked_spec(space, config))
 
-    def prepare(self) -> None:
+    @cached_property
+    def data(self) -> ImageData:
+        """The data set, read on first use; :raises UserError: it cannot be read."""
         config = self.config
-        self.data: ImageData = load_data(
+        return load_data(
             config.dataset, data_dir=config.data_dir, download=config.download, image_size=config.image_size
         )
+
+    def prepare(self) -> None:
+        config = self.config
         most, asked_by = max(
             (min(PROBE_IMAGES, len(self.data.train.labels)), "--dataset"),
             *((proxy.images_needed(), self._asking_for_images(proxy)) for proxy in self.proxies),

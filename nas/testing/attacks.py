@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas.attacking.base import Attack, Norm
+from nas.attacking.base import Attack
 from nas.attacking.crafting import adversarial
 from nas.device import torch_threads
+from nas.norms import Norm
 
 CLASSES = 6
 EPSILON = {"Linf": 0.1, "L2": 0.5}

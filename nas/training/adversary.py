@@ -22,6 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nas import norms
+from nas.cli import bounds
 from search_spaces.cells.folding import FoldingNetwork
 
 #: logits ``(N, classes)`` -> the scalar that the adversary increases
@@ -34,17 +36,26 @@ _LEAST_NORM = 1e-10  # keeps divisions by an L2 norm finite; the value that torc
 class PGD:
     """The PGD attack that a training uses, with its settings.
 
-    :param epsilon: radius of the ball, in pixel units of [0, 1]; ``step_size`` is in the same units.
+    :param epsilon: radius of the ball, in pixel units of [0, 1], such as ``8/255``; ``step_size`` likewise.
     :param norm: ``Linf``: every pixel changes by at most epsilon; ``L2``: the L2 norm of an image's change is at most
         epsilon.
     :param mode: mode of the model while adversarial images are crafted.
+    :raises UserError: one of them is not possible.
     """
 
     epsilon: float
     step_size: float
     steps: int
-    norm: Literal["Linf", "L2"] = "Linf"
+    norm: norms.Norm = "Linf"
     mode: Literal["eval", "train"] = "eval"
+
+    def __post_init__(self) -> None:
+        norms.check_norm(self.norm)
+        bounds.word("attack_mode", self.mode, ("eval", "train"))
+        bounds.whole("attack_steps", self.steps, 0)
+        object.__setattr__(self, "epsilon", norms.radius(self.epsilon, self.norm))
+        if self.step_size != 0:
+            object.__setattr__(self, "step_size", norms.step_length(self.step_size, self.norm))
 
     def __call__(
         self,

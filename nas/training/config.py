@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nas import norms
 from nas.cli import bounds
 from nas.cli.bounds import flag, fraction, number, whole
 from nas.cli.fields import check_types, option, path_option
@@ -38,7 +39,7 @@ class TrainConfig:
     space: str | None = option(None, "search space, or module:Class of your own (default: that of --run, or darts)")
     preset: Literal["quick", "tiny_robustbench", "table"] = option("quick", "protocol that gives the other defaults")
     method: Literal["pgd", "trades", "mart", "fast", "none"] = option(None, f"training method {_SOME}")
-    norm: Literal["Linf", "L2"] = option("Linf", "norm that bounds the perturbation")
+    norm: norms.Norm = option("Linf", "norm that bounds the perturbation")
     epsilon: float = option(
         None, "radius of the perturbation in [0, 1] pixels, such as 8/255 (the default; L2: 128/255)", accepts=FRACTION
     )
@@ -64,8 +65,11 @@ class TrainConfig:
     auxiliary: float = option(None, f"weight of an auxiliary head's loss; 0: no head {_SOME}")
     drop_path: float = option(None, f"probability of dropping a path, rising linearly from 0 over the epochs {_SOME}")
     gradient_clip: float = option(None, f"clip the gradient to this L2 norm; 0: no clipping {_SOME}")
-    validation: float = option(
-        None, f"training images held out to choose the best epoch: number, or share below 1 {_SOME}", accepts=FRACTION
+    validation: float | None = option(
+        None,
+        "training images held out to choose the best epoch: a number from 1, or a share below 1 (default: 1000, or a"
+        " tenth of the images where that is less)",
+        accepts=FRACTION,
     )
     validation_steps: int = option(5, "PGD steps of the robust validation accuracy")
     channels: int | None = option(None, f"channels of the first cell, where the space has any {_SOME}")
@@ -172,7 +176,7 @@ class TrainConfig:
                 raise UserError(f"--attack-steps must be 1 with --method fast, got {self.attack_steps}")
             assert self.attack_steps is not None
             if self.step_size is None:
-                self._set("step_size", step_size or default_step_size(self.method, self.epsilon, self.attack_steps))
+                self._set("step_size", step_size or default_step_size(self.method, self.norm, self.epsilon, self.attack_steps))
         for name, method in unused.items():
             if getattr(self, name) is not None:
                 raise UserError(f"{flag(name)} has no use with --method {self.method}, it belongs to {method}")
@@ -193,8 +197,10 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name))
         bounds.seed(self.seed)
-        number("epsilon", self.epsilon, 0, 1 if self.norm == "Linf" else math.inf)
-        for name in ("learning_rate", "step_size", "trades_beta", "mart_beta", "gradient_alignment"):
+        norms.radius(self.epsilon, self.norm)
+        if self.step_size is not None and (self.step_size or self.epsilon):  # a radius of 0 has steps of 0
+            norms.step_length(self.step_size, self.norm)
+        for name in ("learning_rate", "trades_beta", "mart_beta", "gradient_alignment"):
             if getattr(self, name) is not None:
                 number(name, getattr(self, name), 0)
         bounds.positive("learning_rate", self.learning_rate)
@@ -206,9 +212,10 @@ class TrainConfig:
                 raise UserError(f"{flag(name)} must be below 1, got {getattr(self, name)}")
         if self.method == "mart" and self.label_smoothing:
             raise UserError("--label-smoothing has no use with --method mart, whose loss has a margin instead")
-        number("validation", self.validation, 0)
-        if self.validation >= 1 and self.validation != int(self.validation):
-            raise UserError(f"--validation must be a whole number or a share below 1, got {self.validation}")
+        if self.validation is not None:
+            number("validation", self.validation, 0)
+            if self.validation >= 1 and self.validation != int(self.validation):
+                raise UserError(f"--validation must be a whole number or a share below 1, got {self.validation}")
         for milestone in self.milestones:
             if not 1 <= milestone <= self.epochs:
                 raise UserError(f"--milestones must be from 1 to --epochs ({self.epochs}), got {milestone}")

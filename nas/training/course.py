@@ -22,6 +22,7 @@ from nas.training.events import Events
 from nas.training.images import TrainingImages
 from nas.training.learner import Learner, generator
 from nas.training.metrics import accuracy
+from nas.training.presets import default_step_size
 
 #: the record of one epoch: one line of metrics.jsonl
 Epoch = dict[str, Any]
@@ -29,10 +30,15 @@ Epoch = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """The result of a training: ``best`` is the record of the best epoch, ``history`` the records of all, in order."""
+    """The result of a training: ``best`` is the record of the best epoch, ``history`` the records of all, in order.
+
+    ``train_images`` and ``validation_images`` are the numbers of images trained on and held out.
+    """
 
     path: Path
     checkpoint: Path
+    train_images: int
+    validation_images: int
     best: Epoch
     history: list[Epoch]
 
@@ -56,8 +62,8 @@ class Course:
         self.history = history
         self.architecture = learner.architecture
         self.attack = PGD(
-            epsilon=config.epsilon, step_size=2.5 * config.epsilon / config.validation_steps,
-            steps=config.validation_steps, norm=config.norm,
+            epsilon=config.epsilon, steps=config.validation_steps, norm=config.norm,
+            step_size=default_step_size("pgd", config.norm, config.epsilon, config.validation_steps),
         )  # fmt: skip
 
     def run(
@@ -85,7 +91,10 @@ class Course:
             events.close()
         best = self._best()
         assert best is not None
-        return TrainResult(path=self.path, checkpoint=self.directory.path / BEST, best=best, history=list(self.history))
+        return TrainResult(
+            path=self.path, checkpoint=self.directory.path / BEST, train_images=len(data), validation_images=len(held),
+            best=best, history=list(self.history),
+        )  # fmt: skip
 
     def _epochs(
         self,

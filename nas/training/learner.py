@@ -52,6 +52,7 @@ class Learner:
         with seeded(config.seed, "weights", self.device):
             self.architecture = architecture
             self.model: Classifier = architecture.build()
+        check_drop_path(self.model.network, config.drop_path)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.optimizer = torch.optim.SGD(
@@ -68,11 +69,12 @@ class Learner:
         """Trains for one epoch.
 
         :param watch: called each time losses are read (see ``LOOK_EVERY``) with the finished share of the epoch.
-        :raises TrainingStopped: a loss is not finite; the weights are unusable then.
+        :raises TrainingStopped: a loss or a weight is not finite; the weights are unusable then.
         """
         config, epoch = self.config, self.epochs_done
         self.model.train()
-        self._set_drop_path(config.drop_path * epoch / config.epochs)
+        if config.drop_path:
+            self.model.network.drop_path_probability = config.drop_path * epoch / config.epochs  # type: ignore[assignment]
         order, augmentation = (generator(config.seed, f"{name} {epoch}") for name in ("order", "augmentation"))
         noise = generator(config.seed, f"noise {epoch}", self.device)
         steps = data.steps(config.batch_size)
@@ -96,6 +98,7 @@ class Learner:
                     unseen.clear()
                     if watch is not None:
                         watch(step / steps)
+        self._check_weights(epoch + 1)
         self.epochs_done += 1
         return EpochLoss(total / len(data), float(right) / len(data), rate)
 
@@ -117,11 +120,11 @@ class Learner:
             self.average.update(self.model)
         return found.loss.detach(), found.logits
 
-    def _set_drop_path(self, probability: float) -> None:
-        if hasattr(self.model.network, "drop_path_probability"):
-            self.model.network.drop_path_probability = probability  # type: ignore[assignment]  # a plain attribute
-        elif probability:
-            raise UserError("--drop-path: this network has no paths to drop")
+    def _check_weights(self, epoch: int) -> None:
+        """:raises TrainingStopped: a weight or a running statistic is not finite, as after a last step that was too long."""
+        values = [each for each in self.model.state_dict().values() if each.is_floating_point()]
+        if not bool(torch.stack([each.isfinite().all() for each in values]).all()):
+            raise TrainingStopped(f"a weight is not finite after epoch {epoch}")
 
     @contextmanager
     def averaged(self) -> Iterator[nn.Module]:
@@ -171,6 +174,12 @@ class Learner:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"the checkpoint to go on from is damaged: {' '.join(str(error).split())}") from None
         self.epochs_done = epochs
+
+
+def check_drop_path(network: nn.Module, probability: float) -> None:
+    """:raises UserError: paths are to be dropped, and the network has none."""
+    if probability and not hasattr(network, "drop_path_probability"):
+        raise UserError(f"--drop-path {probability:g}: this network has no paths to drop")
 
 
 def to_cpu(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,8 +7,10 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from nas.errors import TrainingStopped
+from nas.models.logits import not_finite
 from nas.training.adversary import PGD, logits_of, undisturbed
 from nas.training.images import TrainingImages
 
@@ -27,15 +29,26 @@ def accuracy(model: nn.Module, data: TrainingImages, attack: PGD, generator: tor
     """The accuracy of ``model`` in eval mode on all of ``data``; ``generator`` draws the random starts of the attack.
 
     An image counts as robust if it is classified correctly both before and after the attack.
+
+    :raises TrainingStopped: logits are not finite.
     """
-    clean = robust = 0
+    clean = robust = done = 0
     with undisturbed(model, "eval"):
         for images, labels in data.in_order(BATCH):
-            with torch.no_grad():
-                right = logits_of(model(images)).argmax(1) == labels
+            right = _predicted(model, images, done, "natural") == labels
             adversarial = attack(model, images, partial(F.cross_entropy, target=labels), generator=generator)
-            with torch.no_grad():
-                withstood = logits_of(model(adversarial)).argmax(1) == labels
+            withstood = _predicted(model, adversarial, done, f"PGD-{attack.steps}") == labels
             clean += int(right.sum())
             robust += int((right & withstood).sum())
+            done += len(labels)
     return Accuracy(clean / len(data), robust / len(data))
+
+
+def _predicted(model: nn.Module, images: Tensor, first: int, made_by: str) -> Tensor:
+    """Classes ``(N,)``; ``first`` is the number of the first image, for the error."""
+    with torch.no_grad():
+        logits = logits_of(model(images))
+    found = not_finite(logits)
+    if found is not None:
+        raise TrainingStopped(f"logits are not finite: {found[1]} for held-out image {first + found[0]} ({made_by})")
+    return logits.argmax(1)

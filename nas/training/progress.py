@@ -49,13 +49,16 @@ class TrainProgress(Bars):
         self.progress.update(self._task, completed=self._done, epoch=number, figures=figures)
 
 
-def plan(config: TrainConfig, what: str) -> str:
-    """One line that says what is trained (``what``), on which images, by which method, for how many epochs."""
+def plan(config: TrainConfig, what: str, trained: int, held: int) -> str:
+    """One line that says what is trained (``what``), by which method, for how many epochs, and on how many images.
+
+    :param trained: number of images trained on. :param held: number of images held out for validation.
+    """
     numbers = {"channels": config.channels, "layers": config.layers}  # None: there is no such number
     size = "".join(f", {value} {name}" for name, value in numbers.items() if value is not None)
-    images = "all" if config.images is None else f"{config.images:,}"
+    images = f"{trained:,} images of {config.dataset} ({held:,} held out)"
     epochs = f"{config.epochs} epoch{'s' * (config.epochs != 1)}"
-    return f"training {what}{size} on {images} images of {config.dataset}: {config.method}, {epochs}"
+    return f"training {what}{size} on {images}: {config.method}, {epochs}"
 
 
 def print_result(result: TrainResult, *, tensorboard: bool) -> None:
@@ -65,7 +68,7 @@ def print_result(result: TrainResult, *, tensorboard: bool) -> None:
     if "validation_robust_accuracy" in best:
         line += (
             f", robust validation accuracy {best['validation_robust_accuracy']:.1%},"
-            f" clean {best['validation_accuracy']:.1%}"
+            f" clean {best['validation_accuracy']:.1%} on the {result.validation_images:,} images held out"
         )
     else:
         line += " (the last one, since no images are held out for validation)"

@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from nas.cli import bounds
+
+SCHEDULES = ("multistep", "cosine", "one_cycle")
 MULTISTEP_FACTOR = 0.1
 ONE_CYCLE_PEAK = 0.4  # share of the training after which the rate is highest, as in Wong et al. (ICLR 2020)
 
@@ -30,7 +33,13 @@ def one_cycle(position: float, *, rate: float, epochs: int) -> float:
 
 
 def make_schedule(name: str, rate: float, epochs: int, milestones: Sequence[int]) -> Schedule:
-    """The schedule called ``name``: multistep, cosine or one_cycle; only multistep uses ``milestones``."""
+    """The schedule called ``name``: multistep, cosine or one_cycle; only multistep uses ``milestones``.
+
+    :raises UserError: there is no such schedule, rate or number of epochs.
+    """
+    bounds.word("schedule", name, SCHEDULES)
+    bounds.positive("learning_rate", rate)
+    bounds.whole("epochs", epochs)
     if name == "multistep":
         return partial(multistep, rate=rate, milestones=tuple(milestones))
     return partial({"cosine": cosine, "one_cycle": one_cycle}[name], rate=rate, epochs=epochs)

@@ -65,9 +65,9 @@ def check_cell(path: Path, space: SearchSpace[Any], genotype: str, key: str) -> 
 
 
 def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
-    """The configuration; if it names no space or size, those of the stored training in ``path`` are filled in."""
+    """The configuration; where it names no space, size or validation images, those of the training in ``path``."""
     stored = read_training(path)["configuration"]
-    missing = [name for name in ("space", "channels", "layers") if getattr(config, name) is None]
+    missing = [name for name in ("space", "channels", "layers", "validation") if getattr(config, name) is None]
     return dataclasses.replace(config, **{name: stored.get(name) for name in missing})
 
 

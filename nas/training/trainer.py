@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from nas.cli.fields import differences
 from nas.device import torch_device, torch_threads
@@ -76,8 +79,7 @@ class Trainer:
         config = self.config
         if self.out is not None:
             self._check_path(self.out)
-        split = self.images or training_images(config)
-        trained, validation = held_out(split, config.images, config.validation, config.seed)
+        split, trained, validation = self.chosen
         data = TrainingImages.chosen(split, trained, self.device)
         held = TrainingImages.chosen(split, validation, self.device)
         manifest = self._manifest(split, data, held)
@@ -94,6 +96,18 @@ class Trainer:
                 assert watch is not None
                 watch(epoch)
             return course.run(data, held, config.epochs if until is None else until, watch, watch_step)
+
+    @cached_property
+    def chosen(self) -> tuple[ImageSplit, Tensor, Tensor]:
+        """The data set's training images, read on first use, and the indices of those trained on and held out.
+
+        :raises UserError: the images cannot be read, or are too few; or the directory holds another training.
+        """
+        config = self.config
+        if self.out is not None:
+            self._check_path(self.out)  # told before images are read
+        split = self.images or training_images(config)
+        return split, *held_out(split, config.images, config.validation, config.seed)
 
     def _check_path(self, path: Path) -> None:
         """:raises UserError: the directory holds another training than the one to start or resume."""

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from nas.attacking.attacks.library import shell, torchattacks
 from nas.attacking.base import Attack, check_counts
+from nas.errors import UserError
+
+LEAST_SIZE_L2 = 5  # torchattacks' first squares have a fifth of the height, and its later ones must fit in both
 
 
 @dataclass(kw_only=True, eq=False)
@@ -30,6 +33,11 @@ class Square(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "queries", "restarts")
+
+    def check_size(self, height: int, width: int) -> None:
+        if self.norm == "L2" and not height == width >= LEAST_SIZE_L2:
+            least = f"{LEAST_SIZE_L2}x{LEAST_SIZE_L2}"
+            raise UserError(f"{self.name} in L2 needs square images of at least {least} pixels, got {height}x{width}")
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         options = {"n_queries": self.queries, "n_restarts": self.restarts, "resc_schedule": self.rescale_schedule}

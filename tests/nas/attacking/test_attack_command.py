@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from nas.attack import main
+from nas.attacking.attacks.pgd import PGD
 from nas.attacking.config import AttackConfig
 from nas.errors import UserError
 from nas.models.architecture import Architecture
@@ -89,6 +91,39 @@ def test_json_and_quiet(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", "run", *QUICK, "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert err == "" and re.fullmatch(r"natural 0\.\d{4}\nFGSM 0\.\d{4}\nPGD-3 0\.\d{4}\n", out)
+
+
+@pytest.mark.parametrize("flag", ["--quiet", "--json"])
+def test_what_changes_the_meaning_of_a_number_is_said(
+    flag: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nas.attacking.evaluation.masking_signs", lambda *_: ["gradients mislead"])
+    assert main(["--run", "run", *QUICK, flag]) == 0
+    out, err = capsys.readouterr()
+    assert result_of(run)["warnings"] == ["gradients mislead"]
+    if flag == "--quiet":
+        assert err == "warning: gradients mislead\n" and len(out.splitlines()) == 3
+    else:
+        assert err == "" and json.loads(out)["warnings"] == ["gradients mislead"]
+
+
+def test_weights_that_are_no_numbers_have_no_accuracy(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = torch.load(run / "train/best.pt", weights_only=True)
+    content["weights"]["network.classifier.bias"] += math.nan
+    torch.save(content, run / "train/best.pt")
+    error = slip(capsys, "--run", "run", *QUICK, "--quiet")
+    assert "finite logits, got nan, nan, nan, nan, ... for image 0 (natural)" in error
+    assert not (run / "attack.json").exists()
+
+
+def test_an_attack_that_raises_an_error_is_one_line(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(PGD, "run", lambda *_: 1 / 0)
+    assert main(["--run", "run", *QUICK]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"error: PGD-3 failed on \d+ images, ZeroDivisionError: division by zero; .* kept in run/attack-s", error)
+    assert sum('"FGSM"' in line for line in lines(run)) == 3
 
 
 def test_a_result_s_configuration_can_be_given_back(run: Path) -> None:
@@ -175,6 +210,7 @@ def _other_checkpoint(path: str, **changes: Any) -> None:
         ("--epsilon eight", ["--epsilon must be a number or a fraction such as 8/255, got 'eight'"]),
         ("--epsilon 8/0", ["--epsilon must be a number or a fraction such as 8/255, got '8/0'"]),
         ("--step-size 0", ["--step-size must be above 0"]),
+        ("--step-size 2", ["--step-size must be from 0 to 1, got 2, in pixel units"]),
         ("--attack pgd20", ["unknown attack 'pgd20'", "did you mean pgd-20"]),
         ("--attack autoatack", ["unknown attack 'autoatack'", "did you mean autoattack"]),
         ("--attack fgsm", ["each once"]),

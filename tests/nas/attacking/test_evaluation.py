@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,12 +17,14 @@ import nas
 from nas.attacking import crafting
 from nas.attacking.attacks.pgd import PGD
 from nas.attacking.base import Attack
+from nas.attacking.cascade import Cascade
 from nas.attacking.evaluation import evaluate
-from nas.attacking.evaluator import Evaluator
-from nas.attacking.registry import get_attack
+from nas.attacking.evaluator import Evaluator, block_seed
+from nas.attacking.registry import ATTACKS, get_attack
 from nas.attacking.results import wilson_interval
 from nas.attacking.samples import SampleStore
-from nas.errors import UserError
+from nas.errors import AttackFailed, UserError
+from nas.norms import Norm
 from search_spaces.cells.folding import FoldingNetwork
 from tests.nas.attacking.test_conformance import Noise
 from tests.nas.trained_networks import sample_images, trained_checkpoint
@@ -94,6 +98,22 @@ def test_wilson_intervals() -> None:
         ({"labels": torch.full((4,), 10)}, "labels must be below the model's 10 classes, got 10"),
         ({"attacks": ["pdg-20"]}, "unknown attack 'pdg-20'"),
         ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 1.5}, "batch must be a whole number"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
+        ({"epsilon": 8}, r"--epsilon must be from 0 to 1, got 8, in pixel units of \[0, 1\], such as 8/255"),
+        ({"epsilon": -1}, "--epsilon must be from 0 to 1, got -1"),
+        ({"epsilon": "9/8"}, "--epsilon must be from 0 to 1, got 9/8"),
+        ({"epsilon": math.nan, "norm": "L2"}, "--epsilon must be a finite number, got nan"),
+        ({"step_size": 2}, "--step-size must be from 0 to 1, got 2, in pixel units"),
+        ({"step_size": "0/255"}, "--step-size must be above 0"),
+        ({"attacks": ["pgd(step_size=2)"]}, "--step-size must be from 0 to 1, got 2"),
+        ({"attacks": [7]}, "an attack must be a name or an Attack object, got 7"),
+        ({"images": [[0.5]]}, "images must be a tensor or an array of numbers, got list"),
+        ({"images": np.full((4, 3, 8, 8), "a")}, "images must be a tensor or an array of numbers, got numpy <U1"),
+        ({"images": np.zeros((4, 3, 8, 8), np.uint8)}, "images must be float .*, got torch.uint8"),
+        ({"labels": np.zeros(4)}, "labels must be torch.int64"),
+        ({"images": torch.zeros(4, 3, 9, 8)}, r"the model cannot classify torch.float32 images \(1, 3, 9, 8\), Runtime"),
+        ({"images": torch.zeros(4, 3, 8, 8).half()}, "the model cannot classify torch.float16 images"),
         ({"attacks": ["pgd-7", PGD(steps=7)]}, "each under a name of its own, got PGD-7, PGD-7"),
         ({"attacks": []}, "expected at least one attack"),
         ({"attacks": [Noise(norm="L2")]}, "Noise attacks in L2 with epsilon 0.0313725, expected the evaluation's Linf"),
@@ -102,8 +122,99 @@ def test_wilson_intervals() -> None:
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, network: nn.Module) -> None:
     given: dict[str, Any] = {"images": torch.zeros(4, 3, 8, 8), "labels": torch.zeros(4, dtype=torch.int64), **change}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate(network, **given)
+
+
+@pytest.mark.parametrize("model", [3, None, nn.Linear, lambda images: images])
+def test_what_is_no_network_is_refused(model: Any) -> None:
+    with pytest.raises(UserError, match="^the model must be a torch.nn.Module, got "):
+        evaluate(model, *sample_images(2))
+
+
+def test_arrays_and_fractions_are_taken(network: nn.Module) -> None:
+    images, labels = sample_images(20)
+    expected = evaluate(network, images, labels, ["pgd-3"], epsilon=8 / 255, step_size=2 / 255, checks=False)
+    for array in (images.numpy(), images.numpy().astype(np.float64), images.numpy()[::-1][::-1]):
+        given = array, labels.numpy().astype(np.int32)
+        found = evaluate(network, *given, ["pgd-3"], epsilon="8/255", step_size="2/255", checks=False)
+        assert torch.equal(found.results[0].correct, expected.results[0].correct)
+
+
+class Fails(Noise):
+    """Raises on images that are not the first block's."""
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        if seed != block_seed(0, (0, 0)):
+            raise KeyError("a\nb")
+        return super().run(model, images, labels, seed)
+
+
+def test_an_attack_that_raises_an_error_is_named_and_others_are_kept(network: nn.Module) -> None:
+    images, labels = sample_images(20)
+    store = SampleStore()
+    with pytest.raises(AttackFailed, match=r"^Fails failed on \d+ images, KeyError: 'a\\nb'$") as caught:
+        evaluate(network, images, labels, ["fgsm", Fails()], batch=10, store=store)
+    assert isinstance(caught.value.__cause__, KeyError)
+    finished = [
+        (attack.name, block)
+        for attack in (get_attack("fgsm", classes=10), Fails())
+        for block in ((0, 10), (10, 20))
+        if store.find(attack.members, block) is not None
+    ]
+    assert finished == [("FGSM", (0, 10)), ("FGSM", (10, 20)), ("Fails", (0, 10))]
+
+
+class Interrupted(Noise):
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        raise KeyboardInterrupt
+
+
+@dataclass(kw_only=True, eq=False)
+class Two(Cascade):
+    second: Attack
+
+    @property
+    def members(self) -> tuple[Attack, ...]:
+        return (Noise(), self.second)
+
+
+def test_what_members_finished_in_an_interrupted_block_is_kept(network: nn.Module, tmp_path: Path) -> None:
+    images, labels = sample_images(10)
+    with SampleStore(tmp_path / "samples.jsonl") as store, pytest.raises(KeyboardInterrupt):
+        evaluate(network, images, labels, [Two(second=Interrupted())], store=store)
+    with SampleStore(tmp_path / "samples.jsonl") as store:
+        assert store.find((Noise(),), (0, 10)) is not None and store.find((), (0, 10)) is not None
+
+
+def test_a_bar_is_told_after_each_member(network: nn.Module) -> None:
+    images, labels = sample_images(12)
+    seen: list[tuple[float, int, float]] = []
+    two = Two(second=Noise(share=0.5))
+    result = evaluate(
+        network, images, labels, [two], batch=8, checks=False, watch=lambda _, *told: seen.append(told)
+    ).results[0]  # fmt: skip
+    natural = network(images).argmax(1) == labels
+    assert [done for done, *_ in seen] == [0, 0, 4, 8, 8, 10, 12] and {samples for _, samples, _ in seen} == {12}
+    assert seen[1][2] == float(natural[:8].float().mean()) and seen[-1][2] == pytest.approx(result.accuracy)
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+@pytest.mark.usefixtures("few_steps")
+def test_images_that_are_not_square(norm: Norm) -> None:
+    """Every attack takes them but Square in L2, which is refused before another one is run."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3 * 4 * 6, 4))
+    images = torch.rand(6, 3, 8, 12)
+    labels = model(images).argmax(1)
+    others = [name for name in ATTACKS if (name not in ("square", "autoattack") or norm == "Linf")]
+    result = evaluate(model, images, labels, others, norm=norm, epsilon=0.2, autoattack_steps=5, checks=False)
+    assert len(result.results) == len(others) and min(each.accuracy for each in result.results) < 1
+    store = SampleStore()
+    for name in ("square", "autoattack") if norm == "L2" else ():
+        with pytest.raises(UserError, match="^Square in L2 needs square images of at least 5x5 pixels, got 8x12$"):
+            evaluate(model, images, labels, ["natural", name], norm="L2", store=store)
+    assert not store._found
 
 
 def test_an_attack_given_as_an_object(network: nn.Module) -> None:

@@ -17,7 +17,9 @@ from nas.attacking.transfer import TransferConfig, transfer_matrix
 from nas.errors import UserError
 from nas.models.architecture import Architecture
 from nas.models.checkpoint import Checkpoint
+from nas.spaces import own_fingerprint
 from nas.transfer import main
+from tests.nas.own_space import WidthSpace
 from tests.nas.trained_networks import DIGITS, sample_images, small_network, trained_checkpoint
 
 ATTACK = ["--samples", "40", "--attack", "pgd-5", "--epsilon", "16/255", "--threads", "1"]
@@ -87,6 +89,36 @@ def test_table_and_files(models: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "a [b]" in out and f"{100 * result['natural']['small']:.2f}" in out and "made on small" in err
 
 
+def _own_checkpoint(path: Path) -> None:
+    space = WidthSpace()
+    architecture = Architecture(
+        family="widths", genotype="123", channels=None, layers=None, classes=DIGITS, image_size=(8, 8), space=space,
+        space_fingerprint=own_fingerprint(space),
+    )  # fmt: skip
+    Checkpoint(architecture=architecture, weights=architecture.build().state_dict()).save(path)
+
+
+def test_a_space_of_a_user_s_own_beside_one_of_the_program(models: Path, tmp_path: Path) -> None:
+    _own_checkpoint(tmp_path / "own.pt")
+    words = ["--model", f"one={models / 'run'}", "--model", f"own={tmp_path / 'own.pt'}", *ATTACK, "--quiet"]
+    assert main([*words, "--space", "tests.nas.own_space:WidthSpace", "--out", str(tmp_path / "out")]) == 0
+    result = json.loads((tmp_path / "out/transfer.json").read_text())
+    families = {name: model["architecture"]["family"] for name, model in result["models"].items()}
+    assert families == {"one": "nasbench201", "own": "widths"}
+
+
+def test_radii_and_images_from_python() -> None:
+    models = {"one": small_network(epochs=1), "two": small_network(epochs=1)}
+    images, labels = sample_images(4)
+    attack = get_attack("fgsm", classes=10, epsilon="8/255")
+    assert transfer_matrix(models, images.numpy(), labels.numpy(), attack) == transfer_matrix(
+        models, images, labels, attack
+    )
+    attack.epsilon = 8
+    with pytest.raises(UserError, match="--epsilon must be from 0 to 1, got 8"):
+        transfer_matrix(models, images, labels, attack)
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -98,6 +130,9 @@ def test_table_and_files(models: Path, tmp_path: Path, capsys: pytest.CaptureFix
         (["--model", "a=run", "--model", "b=wide.pt"], "share their image size: b has (16, 16), a has (8, 8)"),
         (["--model", "a=run", "--model", "b=other.pt", "--attack", "pgd20"], "unknown attack 'pgd20'"),
         (["--model", "a=run", "--model", "b=other.pt", "--epsilon", "2"], "--epsilon must be from 0 to 1"),
+        (["--model", "a=run", "--model", "b=other.pt", "--attack", "pgd(step_size=2)"], "--step-size must be from 0 to"),
+        (["--model", "a=own.pt", "--model", "b=other.pt"], "unknown model 'widths'"),
+        (["--space", "tests.nas.own_space:OtherWidths", "--model", "a=own.pt", "--model", "b=run"], "fingerprint is"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -113,6 +148,7 @@ def test_bad_input_is_one_line(
     for name, changes in {"three.pt": {"classes": ("0", "1", "2")}, "wide.pt": {"image_size": (16, 16)}}.items():
         architecture = Architecture(**{**small, "classes": DIGITS, **changes})  # type: ignore[arg-type]
         Checkpoint(architecture=architecture, weights=architecture.build().state_dict()).save(Path(name))
+    _own_checkpoint(Path("own.pt"))
     assert main([*words, "--out", str(tmp_path / "out")]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and part in err, err

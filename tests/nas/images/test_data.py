@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from nas.errors import UserError
+from nas.images import decoding, memory
 from nas.images.data import ImageData, ImageSplit, fingerprint, load_data
 from tests.nas.splits import split_of
 
@@ -152,7 +153,7 @@ def test_a_corrupt_image_is_named(folder: Path, content: bytes | str, expected: 
         content = path.read_bytes()[:-500]
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"cannot read image '.*train/cat/{name}': .*{expected}") as caught:
-        _ = load_data(f"folder:{folder}").train
+        _ = load_data(f"folder:{folder}", image_size=8).train
     assert "\n" not in str(caught.value)
 
 
@@ -176,10 +177,39 @@ def test_names_that_are_no_data_set(name: str, expected: str) -> None:
         load_data(name)
 
 
-@pytest.mark.parametrize("size", [0, -32])
-def test_image_size_must_be_positive(size: int) -> None:
-    with pytest.raises(UserError, match=f"image size must be at least 1 pixel, got {size}"):
-        load_data("digits", image_size=size)
+@pytest.mark.parametrize("size", [0, -32, 65_536, 1_000_000, 10**400])
+def test_image_sizes_that_cannot_be(size: int, folder: Path) -> None:
+    for name in ("digits", f"folder:{folder}"):
+        with pytest.raises(UserError, match=f"image size must be from 1 to 65,535 pixels, got {size}"):
+            load_data(name, image_size=size)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_taken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"^digits at 60000x60000 pixels would take 30,12\d\.\d GiB of memory, got "):
+        _ = load_data("digits", image_size=60_000).train
+    monkeypatch.setattr(memory, "available_bytes", lambda: 9 * 3 * 64 * 64)
+    assert load_data(f"folder:{folder}", image_size=64).train.images.shape == (9, 3, 64, 64)
+    decoded: list[str] = []
+    monkeypatch.setattr(decoding, "_read_image", lambda path, *_, **__: decoded.append(path))
+    with pytest.raises(UserError, match="9 images of 65x65 pixels would take 0.0 GiB of memory, got 0.0 GiB available"):
+        _ = load_data(f"folder:{folder}", image_size=65).train
+    monkeypatch.setattr(memory, "available_bytes", lambda: 9 * 3 * 8 * 8 - 1)
+    with pytest.raises(UserError, match="9 images of 8x8 pixels would take"):
+        _ = load_data(f"folder:{folder}").train
+    assert not decoded
+
+
+@pytest.mark.parametrize("image_size", [None, 8])
+@pytest.mark.parametrize("name", ["000.png", "001.png"])
+def test_one_image_among_small_ones_that_is_too_large_to_decode(
+    folder: Path, image_size: int | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("1", (12_000, 12_000)).save(folder / "train" / "cat" / name)
+    monkeypatch.setattr(Image.Image, "convert", None)  # nothing is decoded
+    with pytest.raises(UserError, match=rf"cat/{name}' has 12000x12000 pixels, which are decoded at once, expected at"):
+        _ = load_data(f"folder:{folder}", image_size=image_size).train
 
 
 def test_folder_without_train(tmp_path: Path) -> None:
