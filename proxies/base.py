@@ -63,7 +63,7 @@ class Probe:
     all announced quantities that can share it.
 
     :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, of which a copy is scored; or a function that
-        builds it, which saves the copy: each call must build the same network with the same weights.
+        builds it, which saves the copy: each call must make a new object, the same network with the same weights.
     :param images: ``(N, C, H, W)`` in [0, 1], a tensor or an array. They are moved to a given network's device and
         precision; those for a function must already fit the network that it builds.
     :param labels: ``(N,)``, whole numbers.

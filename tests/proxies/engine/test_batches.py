@@ -56,6 +56,14 @@ def test_what_is_no_array(images: Any) -> None:
         as_batch(TENSOR, "abc")
 
 
+@pytest.mark.parametrize(
+    ("images", "got"), [(TENSOR.to("meta"), "torch.strided on the device meta"), (TENSOR.to_sparse(), "torch.sparse")]
+)
+def test_tensors_without_values(images: torch.Tensor, got: str) -> None:
+    with pytest.raises(ValueError, match=f"^images must be a dense tensor with values, got {got}"):
+        as_batch(images, [0, 1, 2, 0])
+
+
 def test_what_was_made_in_inference_mode_can_be_differentiated() -> None:
     with torch.inference_mode():
         images = torch.rand(2, 3, 4, 4)
