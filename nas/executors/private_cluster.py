@@ -25,7 +25,7 @@ from nas.errors import MachineFailed
 #: seconds for which the head may be unreachable; after 60, Ray itself would end this process
 HEAD_SECONDS = 10.0
 #: time between two attempts
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 1.0
 #: seconds that one attempt to reach it may take
 TRY_SECONDS = 5.0
 
@@ -62,28 +62,48 @@ def private_options() -> Iterator[dict[str, Any]]:
 
 
 class Head:
-    """The head of a cluster. :param address: ``host:port`` of its GCS, the process that every cluster has once."""
+    """What a driver cannot do without: the cluster's GCS, on its head, and the raylet of the driver's own machine.
 
-    def __init__(self, address: str):
-        self.address = address
+    If the GCS stays away for a minute, or the raylet for some seconds, Ray ends the driver's process.
+
+    :param gcs, raylet: their addresses, ``host:port``.
+    """
+
+    def __init__(self, gcs: str, raylet: str):
+        self.gcs = gcs
+        self.raylet = raylet
+        self.lost = False
         self._missing_since: float | None = None
 
+    def check_raylet(self) -> None:
+        """:raises MachineFailed: it has ended."""
+        if not _reachable(self.raylet):
+            self.lost = True
+            raise MachineFailed(f"the Ray cluster has ended: no raylet answers at {self.raylet}")
+
     def answers(self) -> bool:
-        """Whether it can be reached just now.
+        """Whether the GCS can be reached just now.
 
         :raises MachineFailed: it has been unreachable for ``HEAD_SECONDS``.
         """
-        host, _, port = self.address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=TRY_SECONDS).close()
-        except OSError:
-            now = time.monotonic()
-            self._missing_since = self._missing_since or now
-            if now - self._missing_since > HEAD_SECONDS:
-                raise MachineFailed(f"the head of the Ray cluster, {self.address}, has ended") from None
-            return False
-        self._missing_since = None
-        return True
+        if _reachable(self.gcs):
+            self._missing_since = None
+            return True
+        now = time.monotonic()
+        self._missing_since = self._missing_since or now
+        if now - self._missing_since > HEAD_SECONDS:
+            self.lost = True
+            raise MachineFailed(f"the Ray cluster has ended: its head does not answer at {self.gcs}")
+        return False
+
+
+def _reachable(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=TRY_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -99,6 +119,7 @@ def ended_with(head: Head, how_to_go_on: str) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(LOOK_SECONDS):
             try:
+                head.check_raylet()
                 head.answers()
             except MachineFailed as error:
                 lost.append(error)

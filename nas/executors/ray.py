@@ -91,8 +91,10 @@ class RayCrew(Crew):
                 f"no Ray cluster can be joined at {self.address} (--address or RAY_ADDRESS): {_one_line(error)}"
             ) from None
         self._ray, self._owner = ray, True
-        self._head = Head(ray.get_runtime_context().gcs_address)
         self._alive()
+        context = ray.get_runtime_context()
+        (own,) = (node for node in self._nodes[1] if node["NodeID"] == context.get_node_id())
+        self._head = Head(context.gcs_address, f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}")
         if self.address == "local" and not self._room(self._alive()):
             self.close()
             raise UserError(
@@ -110,8 +112,10 @@ class RayCrew(Crew):
     def _alive(self, seconds: float = NODES_SECONDS) -> list[dict[str, Any]]:
         """The machines of the cluster that are alive, from a list that is at most ``seconds`` old.
 
-        :raises MachineFailed: the cluster's head has ended.
+        :raises MachineFailed: the cluster has ended.
         """
+        if self._head is not None:
+            self._head.check_raylet()
         asked, nodes = self._nodes
         if time.monotonic() - asked >= seconds and (self._head is None or self._head.answers()):
             nodes = [node for node in self._ray.nodes() if node["Alive"]]
@@ -184,7 +188,8 @@ class RayCrew(Crew):
 
     def close(self) -> None:
         if self._ray is not None and self._owner:
-            self._ray.shutdown()
+            if self._head is None or not self._head.lost:  # otherwise it may end this process, so Python does it last
+                self._ray.shutdown()
             self._private.close()
         self._ray, self._owner, self._head = None, False, None
 
