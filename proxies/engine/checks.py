@@ -7,13 +7,23 @@ was computed raise a ProxyError, since no other proxy is to blame for it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from proxies.engine.modes import norm_mode
+from proxies.engine.modes import NormMode, norm_mode, uses_batch_statistics
 from proxies.errors import ProxyError
+
+
+def error_of(check: Callable[[], None]) -> ProxyError | None:
+    """The ProxyError that a check raises, or None."""
+    try:
+        check()
+    except ProxyError as error:
+        return error
+    return None
 
 
 def finite(value: float, what: str) -> float:
@@ -58,6 +68,20 @@ def check_not_rounding(total: float, parts: float, dtype: torch.dtype, what: str
             f"the gradient of {what} is rounding, {total / parts:.1e} of that of its terms, expected more than"
             f" {bound:.1e}: with batch statistics in all batch norms before the logits, the sum is constant; norm=eval"
             " uses running statistics"
+        )
+
+
+def check_batch(network: nn.Module, norm: NormMode, images: int) -> None:
+    """Refuse gradients of a single image that is normalised by its own statistics.
+
+    Its logits are constant in the cases that :func:`check_not_rounding` describes, whatever the image is; so is its
+    loss.
+
+    :raises ProxyError: ``images`` is 1, and a batch norm uses the statistics of the batch.
+    """
+    if images == 1 and uses_batch_statistics(network, norm):
+        raise ProxyError(
+            "batch norms that use the statistics of a single image: expected at least 2 images a batch, or norm=eval"
         )
 
 
