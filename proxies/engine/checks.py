@@ -54,7 +54,10 @@ def check_not_rounding(total: float, parts: float, dtype: torch.dtype, what: str
     the norm's bias. The gradients of the images' own logits cancel, and what is left of them is rounding.
 
     The bound on ``total / parts`` is the square root of the machine epsilon: 3.5e-4 in float32, 1.5e-8 in float64.
-    MEASURED
+    Measured on random cells of the DARTS space and NAS-Bench-201, on cells of Tiny-RobustBench and NAS-RobBench-201 and
+    on the published ones: where the sum is constant, the ratio was 1e-7 to 2e-6 in float32 (20 networks) and 1e-16 to
+    5e-16 in float64 (15); elsewhere it was at least 0.018 in float32 (296) and 0.034 in float64 (121). For the flow of
+    ``synflow_bn``, in float64, it was at most 3e-14 and at least 0.015.
 
     :param total: the size of the gradient of the sum.
     :param parts: the size of the gradient of the same terms, every second of them with the opposite sign. If the terms
