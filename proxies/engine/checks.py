@@ -12,9 +12,9 @@ from numbers import Integral, Real
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from proxies.engine.modes import NormMode, norm_mode, uses_batch_statistics
+from proxies.engine.modes import NormMode, uses_batch_statistics
 from proxies.errors import ProxyError
 
 
