@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.training import our_step
-from nas.cli.options import run_command
+from nas.cli.running import run_command
 from nas.device import torch_device
 from nas.executors.candidates import Candidate
 from nas.images.data import load_data, probe_batch

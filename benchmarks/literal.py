@@ -1,100 +1,16 @@
-"""A plain implementation of the published way of computing the robustness proxy.
+"""A plain implementation of the published way of computing the robustness proxy: one backward pass for each image.
 
-``benchmarks.scoring`` compares the project with it, and tests use it as a reference. It has DARTS' modules as published
-("literal" modules: convolution, then batch norm; torch's dilated convolutions and poolings; contiguous layout) and runs
-one backward pass for each image.
+``benchmarks.scoring`` compares the project with it, on the networks of :mod:`nas.testing.literal`, and tests use it as
+a reference.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from search_spaces.cells import network as cell_network
-from search_spaces.cells import operations
-
-
-def torchs_own(conv: nn.Conv2d, stride: int | None = None) -> nn.Conv2d:
-    """torch's convolution with the same weight, at another stride if given."""
-    with torch.device("meta"):
-        made = nn.Conv2d(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            stride or conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups,
-            bias=False,
-        )
-    made.weight = conv.weight
-    return made
-
-
-class LiteralReduce(nn.Module):
-    def __init__(self, fast: operations.FactorizedReduce):
-        super().__init__()
-        self.conv_even, self.conv_odd = torchs_own(fast.conv_even, 2), torchs_own(fast.conv_odd, 2)
-        self.norm = fast.norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(torch.cat([self.conv_even(x), self.conv_odd(x[:, :, 1:, 1:])], dim=1))
-
-
-class LiteralCell(nn.Module):
-    def __init__(self, fast: cell_network.CellModule):
-        super().__init__()
-        self.preprocess0, self.preprocess1 = literal_module(fast.preprocess0), literal_module(fast.preprocess1)
-        self.operations = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), literal_module(each))
-            if isinstance(each, operations.ACTIVATED)
-            else literal_module(each)
-            for each in fast.operations
-        )
-        self.sources, self.concat = fast.sources, fast.concat
-
-    def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
-        states = [self.preprocess0(torch.relu(before_last)), self.preprocess1(torch.relu(last))]
-        modules = iter(self.operations)
-        for sources in self.sources:
-            states.append(sum(next(modules)(states[source]) for source in sources))
-        return torch.cat([states[entry] for entry in self.concat], dim=1)
-
-
-class LiteralNetwork(nn.Module):
-    def __init__(self, fast: cell_network.CellNetwork):
-        super().__init__()
-        self.stem = literal_module(fast.stem)
-        self.cells = nn.ModuleList(LiteralCell(cell) for cell in fast.cells)
-        self.classifier = fast.classifier
-
-    def forward(self, images: Tensor) -> Tensor:
-        before_last = last = self.stem(images)
-        for cell in self.cells:
-            before_last, last = last, cell(before_last, last)
-        return self.classifier(F.adaptive_avg_pool2d(last, 1).flatten(1))
-
-
-def literal_module(module: nn.Module) -> nn.Module:
-    """``module`` as DARTS published it, with the same parameters; in other modules only the children are replaced."""
-    if isinstance(module, operations.ConvNorm):
-        return nn.Sequential(torchs_own(module.conv), module.norm)
-    if isinstance(module, operations.FactorizedReduce):
-        return LiteralReduce(module)
-    if isinstance(module, operations.SeparableConv):
-        return nn.Sequential(torchs_own(module.depthwise), *literal_module(module.pointwise))
-    for name, child in list(module.named_children()):
-        setattr(module, name, literal_module(child))
-    return module
-
-
-def literal_network(network: cell_network.CellNetwork) -> LiteralNetwork:
-    """A copy of ``network`` made of torch's own modules in contiguous layout; parameters in the same order."""
-    return LiteralNetwork(copy.deepcopy(network))
 
 
 def input_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
 Two sides score the same networks on the same images, in turn (A B A B), each with the whole machine:
 
 * published: DARTS' own modules in contiguous layout, one backward pass for each of the 50 images, then the curvature
-  on 8 images, one candidate after the other, torch's threads inside each operation (:mod:`benchmarks.literal`);
+  on 8 images, one candidate after the other, torch's threads inside each operation (:mod:`nas.testing.literal`);
 * ours: :class:`nas.searching.scoring.Scorer` through :class:`nas.executors.local.LocalExecutor`, from the canonical key
   to the trial, which includes building the network and counting its operations; each thread scores one candidate.
 
@@ -27,10 +27,11 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import machine
-from benchmarks.literal import literal_network, robust_score
+from benchmarks.literal import robust_score
 from nas.executors.local import LocalExecutor, available_cores
 from nas.images.data import load_data, probe_batch
 from nas.searching.scoring import Candidate, Scorer, candidate_seed
+from nas.testing.literal import literal_network
 from proxies.robust import Robust
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.genotype import CellGenotype

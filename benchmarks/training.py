@@ -5,7 +5,7 @@
 Both train the same cell on the embedded images, in turn (A B A B), on the CPU. In a step a batch is drawn and augmented
 and attacked, its loss is computed, and the weights are updated:
 
-* plain: DARTS' own modules in contiguous layout (:mod:`benchmarks.literal`), ``torchattacks.PGD``, a ``DataLoader``
+* plain: DARTS' own modules in contiguous layout (:mod:`nas.testing.literal`), ``torchattacks.PGD``, a ``DataLoader``
   that crops and flips image by image with Pillow;
 * ours: :class:`nas.training.learner.Learner`, as a training runs it.
 
@@ -32,11 +32,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import machine
-from benchmarks.literal import literal_network
 from nas.executors.allocator import keep_freed_memory
 from nas.images.augmentation import Augmentation
 from nas.images.data import ImageSplit, load_data
 from nas.models.architecture import Architecture, Classifier
+from nas.testing.literal import literal_network
 from nas.training.config import TrainConfig
 from nas.training.images import TrainingImages, pixel_statistics
 from nas.training.learner import Learner, generator

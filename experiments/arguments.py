@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
-
-class Parser(argparse.ArgumentParser):
-    """Reports a usage error in one line, without the usage text, and exits with code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+from nas.cli.option_file import whole
+from nas.errors import UserError
+from nas.files import as_path, kind
 
 
 def positive(text: str) -> int:
-    """``text`` as an integer of at least 1.
+    """``text``, such as ``100`` or ``1e2``, as an integer of at least 1.
 
     :raises ArgumentTypeError: it is none.
     """
     try:
-        value = int(text)
+        value = int(str(whole(text)))
     except ValueError:
         value = 0
     if value < 1:
@@ -33,7 +29,24 @@ def output_file(text: str) -> Path:
 
     :raises ArgumentTypeError: it is none.
     """
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"expected a file in an existing folder, got {text!r}")
+    try:
+        path = as_path("out", text)
+        if kind(path) not in ("file", None) or kind(path.parent) != "folder":
+            raise UserError(f"expected a file in an existing folder, got {text!r}")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """``text`` as the path of a folder, which need not exist.
+
+    :raises ArgumentTypeError: it is none.
+    """
+    try:
+        path = as_path("out", text)
+        if kind(path) not in ("folder", None):
+            raise UserError(f"expected a folder, got {text!r}")
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return path

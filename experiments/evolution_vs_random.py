@@ -10,8 +10,8 @@ equal results are not counted.
 
 from __future__ import annotations
 
-import json
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from experiments.arguments import Parser, output_file, positive
+from experiments.arguments import output_file, positive
 from experiments.known_values import BATCH, SignTest, best_so_far
+from nas.cli.arguments import Parser
+from nas.cli.printing import Terminal
+from nas.cli.running import run_command
+from nas.runs.directory import write_json
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec, SearchSpace
 
@@ -91,14 +95,20 @@ def table(comparison: Comparison) -> Table:
     return drawn
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after one line on the error stream."""
+    return run_command(command, arguments)
+
+
+def command(argv: Sequence[str]) -> int:
+    """Runs the command with the arguments after the program's name; returns the exit code."""
     parser = Parser(prog="evolution_vs_random", description="Regularized evolution against random search.")
     parser.add_argument("--budget", type=positive, default=300, help="candidates a search (default 300)")
     parser.add_argument("--seeds", type=positive, default=10, help="searches of each kind (default 10)")
     parser.add_argument("--out", type=output_file, help="JSON file for the figures")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     comparison = compare(budget=options.budget, seeds=options.seeds, console=Console(stderr=True))
-    console = Console()
+    console = Terminal()
     console.print(table(comparison))
     test = comparison.sign_test
     console.print(
@@ -106,11 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f" one-sided sign test p = {test.p_value:.2g}"
     )
     if options.out is not None:
-        try:
-            options.out.write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            parser.error(f"cannot write {options.out}: {error.strerror}")
+        write_json(options.out, comparison.to_json())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,19 +11,22 @@ else should run on the machine. Trainings and attacks that are finished in ``--o
 from __future__ import annotations
 
 import csv
-import json
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from experiments.arguments import Parser, positive
+from experiments.arguments import output_folder, positive
 from nas import attack, train
 from nas.attacking.measure import RESULT
-from nas.cli.options import run_command
+from nas.cli.arguments import Parser
+from nas.cli.printing import Terminal
+from nas.cli.running import run_command
+from nas.files import write
+from nas.runs.directory import read_json
 from nas.training.directory import holds_training, read_training
 
 PGD = "PGD-20"
@@ -51,7 +54,8 @@ def measure(run: Path, words: Sequence[str], dataset: Sequence[str], samples: in
     train.command([*words, *dataset, "--out", str(run), *begun])
     attacks = ["--attack", "natural", "--attack", "pgd-20", "--samples", str(samples)]
     attack.command(["--run", str(run), *attacks, *dataset, "--quiet"])
-    stored, found = read_training(run), json.loads((run / RESULT).read_text())
+    stored, found = read_training(run), read_json(run / RESULT)
+    assert found is not None  # the attack has written it
     rows = {row["attack"]: row for row in found["attacks"]}
     low, high = rows[PGD]["interval"]
     return Point(
@@ -61,15 +65,16 @@ def measure(run: Path, words: Sequence[str], dataset: Sequence[str], samples: in
     )  # fmt: skip
 
 
-def write(points: Sequence[Point], folder: Path) -> None:
+def save(points: Sequence[Point], folder: Path) -> None:
     """``minutes.csv`` and ``minutes.png``."""
-    with open(folder / "minutes.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "images", "minutes", "natural", "pgd-20", "low", "high", "samples"])
-        for each in points:
-            accuracies = (each.correct["natural"] / each.samples, each.correct[PGD] / each.samples)
-            bounds = (each.interval[0] / 100, each.interval[1] / 100)
-            writer.writerow([each.method, each.images, f"{each.minutes:.2f}", *accuracies, *bounds, each.samples])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "images", "minutes", "natural", "pgd-20", "low", "high", "samples"])
+    for each in points:
+        accuracies = (each.correct["natural"] / each.samples, each.correct[PGD] / each.samples)
+        bounds = (each.interval[0] / 100, each.interval[1] / 100)
+        writer.writerow([each.method, each.images, f"{each.minutes:.2f}", *accuracies, *bounds, each.samples])
+    write(folder / "minutes.csv", text.getvalue())
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -89,7 +94,9 @@ def write(points: Sequence[Point], folder: Path) -> None:
     axes.set(xlabel="minutes of training", ylabel="test accuracy (%)", ylim=(0, 100), xlim=(0, None))
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(folder / "minutes.png", dpi=150)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    write(folder / "minutes.png", png.getvalue())
 
 
 def drawn(points: Sequence[Point]) -> Table:
@@ -102,6 +109,11 @@ def drawn(points: Sequence[Point]) -> Table:
         accuracies = (f"{each.accuracy(name):.1f} %" for name in ("natural", PGD))
         table.add_row(each.method, f"{each.images:,}", f"{each.minutes:.1f}", *accuracies, f"{low:.1f} to {high:.1f} %")
     return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after one line on the error stream."""
+    return run_command(command, arguments)
 
 
 def command(argv: Sequence[str]) -> int:
@@ -120,7 +132,7 @@ def command(argv: Sequence[str]) -> int:
     parser.add_argument("--samples", type=positive, default=1000, help="test images attacked (default 1000)")
     parser.add_argument("--threads", type=positive, default=2, help="threads of torch's operations (default 2)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and noise (default 0)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for trainings and figures")
+    parser.add_argument("--out", type=output_folder, required=True, metavar="FOLDER", help="folder of the output")
     options = parser.parse_args(argv)
     dataset = ["--dataset", options.dataset, "--data-dir", options.data_dir, "--threads", str(options.threads)]
     words = ["--cell", options.cell, "--preset", options.preset, "--seed", str(options.seed)]
@@ -129,10 +141,10 @@ def command(argv: Sequence[str]) -> int:
     points = []
     for name, own in plans.items():
         points.append(measure(options.out / name, [*words, *own], dataset, options.samples))
-        write(points, options.out)
-    Console().print(drawn(points))
+        save(points, options.out)
+    Terminal().print(drawn(points))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(command))
+    sys.exit(main())

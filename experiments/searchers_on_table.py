@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
+import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table as Drawn
 
-from experiments.arguments import Parser, positive
+from experiments.arguments import output_folder, positive
 from experiments.known_values import BATCH, SignTest, best_so_far
+from nas.cli.arguments import Parser
+from nas.cli.printing import Terminal
+from nas.cli.running import run_command
 from nas.errors import UserError, as_user_error
+from nas.files import make_folder, write
+from nas.runs.directory import write_json
 from nas.tabular import load_table
 from nas.tabular.base import Table
 from search_spaces import get_space
@@ -141,20 +147,21 @@ def drawn(comparison: Comparison) -> Drawn:
     return table
 
 
-def write(comparison: Comparison, folder: Path) -> None:
+def save(comparison: Comparison, folder: Path) -> None:
     """``comparison.json``, ``curves.csv`` and ``curves.png`` in ``folder``, which is created if it does not exist."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.json").write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
-    with open(folder / "curves.csv", "w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["searcher", "evaluations", "quartile_25", "median", "quartile_75"])
-        for name in comparison.curves:
-            for n, figures in enumerate(comparison.quartiles(name).T.tolist(), start=1):
-                rows.writerow([name, n, *(f"{figure:.4f}" for figure in figures)])
-    _picture(comparison, folder / "curves.png")
+    make_folder(folder)
+    write_json(folder / "comparison.json", comparison.to_json())
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["searcher", "evaluations", "quartile_25", "median", "quartile_75"])
+    for name in comparison.curves:
+        for n, figures in enumerate(comparison.quartiles(name).T.tolist(), start=1):
+            rows.writerow([name, n, *(f"{figure:.4f}" for figure in figures)])
+    write(folder / "curves.csv", text.getvalue())
+    write(folder / "curves.png", _picture(comparison))
 
 
-def _picture(comparison: Comparison, path: Path) -> None:
+def _picture(comparison: Comparison) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -171,10 +178,18 @@ def _picture(comparison: Comparison, path: Path) -> None:
     axes.set_ylabel(f"best {comparison.metric} so far, percent", parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    figure.savefig(path, dpi=150)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    return png.getvalue()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code: 0, or 2 after one line on the error stream."""
+    return run_command(command, arguments)
+
+
+def command(argv: Sequence[str]) -> int:
+    """Runs the command with the arguments after the program's name; returns the exit code."""
     parser = Parser(prog="searchers_on_table", description="Searchers on the measured accuracies of a table.")
     parser.add_argument("--table", required=True, help="nas_robbench_201 or nas_bench_201_r")
     parser.add_argument("--metric", required=True, help="such as cifar10/autoattack")
@@ -185,27 +200,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--searchers", nargs="+", default=["random", "regularized_evolution"], metavar="NAME",
         help=f"the baseline first (default random regularized_evolution); any of {', '.join(SEARCHERS)}",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the figures and the picture")
-    options = parser.parse_args(arguments)
-    try:
-        table = load_table(options.table, options.data_dir)
-        if table.sampled:
-            parser.error(f"{table.title} has too few cells of its space for a search, expected another table")
-        comparison = compare(
-            table, options.metric, list(dict.fromkeys(options.searchers)),
-            budget=options.budget, seeds=options.seeds, console=Console(stderr=True),
-        )  # fmt: skip
-    except UserError as error:
-        parser.error(str(error))
-    console = Console()
+    parser.add_argument("--out", type=output_folder, metavar="FOLDER", help="folder for the figures and the picture")
+    options = parser.parse_args(argv)
+    table = load_table(options.table, options.data_dir)
+    if table.sampled:
+        raise UserError(f"{table.title} has too few cells of its space for a search, expected another table")
+    comparison = compare(
+        table, options.metric, list(dict.fromkeys(options.searchers)),
+        budget=options.budget, seeds=options.seeds, console=Console(stderr=True),
+    )  # fmt: skip
+    console = Terminal()
     console.print(drawn(comparison))
-    console.print(f"best of the table: {comparison.optimum:.2f}; {table.description}", highlight=False)
+    console.say(f"best of the table: {comparison.optimum:.2f}; {table.description}")
     if options.out is not None:
-        try:
-            write(comparison, options.out)
-        except OSError as error:
-            parser.error(f"cannot write to {options.out}: {error.strerror}")
+        save(comparison, options.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

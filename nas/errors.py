@@ -26,6 +26,14 @@ class SearchStopped(Stopped):
     """A search cannot continue."""
 
 
+class MachineFailed(Stopped):
+    """The machine failed: its disk, a device, the workers. What was being computed has no result, not a failed one."""
+
+
+class OutOfMemory(MachineFailed):
+    """Memory, or what threads need, ran out; it may suffice for less at a time."""
+
+
 class TrainingStopped(Stopped):
     """A training cannot continue."""
 

@@ -149,6 +149,19 @@ def write(path: Path, content: bytes | str, check: Callable[[Path], object] | No
             raise
 
 
+def check_free(*paths: Path) -> None:
+    """For files that a command would write, where nothing shows that they are its own.
+
+    :raises UserError: one of them exists, whatever it is.
+    """
+    for path in paths:
+        if kind(path) is not None or path.is_symlink():
+            raise UserError(
+                f"{path} exists, was not written by this command, and would be replaced; pass another --out, or move it"
+                " away"
+            )
+
+
 def make_folder(path: Path) -> None:
     """Create the folder, and those above it, where they do not exist.
 

@@ -10,6 +10,11 @@ From Python::
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Ctrl-C during the imports that follow
+    from nas.cli import interrupts
+
+    interrupts.end_at_once()
+
 import contextlib
 import dataclasses
 import json
@@ -84,7 +89,7 @@ def command(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (no cell could be trained), 2 (wrong usage) or 130 (interrupted)."""
-    from nas.cli.options import run_command
+    from nas.cli.running import run_command
 
     return run_command(command, argv)
 

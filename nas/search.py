@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Ctrl-C during the imports that follow
+    from nas.cli import interrupts
+
+    interrupts.end_at_once()
+
 import contextlib
 import dataclasses
 import json
@@ -45,7 +50,7 @@ class OutputOptions:
     )
 
 
-def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
+def _parse(argv: Sequence[str], space: SearchSpace[Any] | None) -> tuple[dict[str, Any], OutputOptions]:
     """Options by name, and output options. Options of a resumed run that are not given come from its manifest."""
     from nas.cli.options import resumable_options
     from nas.searching.searcher_options import options_group
@@ -58,6 +63,7 @@ def _parse(argv: Sequence[str]) -> tuple[dict[str, Any], OutputOptions]:
         (("search", SearchConfig), ("of one searcher", options_group())),
         ("output", OutputOptions),
         ("--proxy", "--require"),
+        check=lambda stored: SearchConfig.of(**{**stored, "space": space or stored["space"]}),
     )
     return options, output if path is None else dataclasses.replace(output, out=str(path))
 
@@ -67,7 +73,7 @@ def command(argv: Sequence[str]) -> int:
     from nas.spaces import named_space
 
     argv, space = named_space(argv)
-    options, output = _parse(argv)
+    options, output = _parse(argv, space)
     if output.train and options["table"]:
         raise UserError("--train has no use with --table, which needs no images: python -m nas.train --run takes them")
     from nas.searching import output as progress
@@ -136,7 +142,7 @@ def _test_images(config: SearchConfig) -> int:
 
 def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, Any]:
     """The object that ``--json`` prints."""
-    from nas.searching.search import best_to_json
+    from nas.searching.summary import best_to_json
 
     return {
         "run": str(result.path),
@@ -149,7 +155,7 @@ def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, A
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 (the search stopped), 2 (a user's error) or 130 (interrupted)."""
-    from nas.cli.options import run_command
+    from nas.cli.running import run_command
 
     return run_command(command, argv)
 

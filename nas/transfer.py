@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # Ctrl-C during the imports that follow
+    from nas.cli import interrupts
+
+    interrupts.end_at_once()
+
 import json
 import sys
 from collections.abc import Sequence
@@ -52,7 +57,7 @@ def command(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0, 1 (an attack broke its rules), 2 (wrong input), 130 (interrupted)."""
-    from nas.cli.options import run_command
+    from nas.cli.running import run_command
 
     return run_command(command, argv)
 

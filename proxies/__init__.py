@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from proxies.spelling import check_options, parsed, spelled
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from torch import Tensor, nn
 
     from proxies.base import Proxy
@@ -100,41 +101,32 @@ def get_network_proxy(name: str, **options: Any) -> Proxy:
     return proxy
 
 
-def score(model: nn.Module, images: Tensor, labels: Tensor, names: Sequence[str] = PROXIES) -> dict[str, float]:
+def score(
+    model: nn.Module, images: Tensor | ArrayLike, labels: Tensor | ArrayLike, names: Sequence[str] = PROXIES
+) -> dict[str, float]:
     """The scores of any torch classifier, by proxy name.
 
+    A copy of the model is scored (:mod:`proxies.engine.models`), in float32 if its weights have less than 32 bits.
+    Modes of the caller, such as ``torch.inference_mode``, do not matter; random states are left as they are.
+
     :param model: ``(N, C, H, W)`` -> ``(N, classes)``; it is not changed.
-    :param images: ``(N, C, H, W)`` in [0, 1]. Proxies that take more than N images by default use N.
-    :param labels: ``(N,)``, int64, from 0 to classes - 1.
+    :param images: ``(N, C, H, W)`` in [0, 1], a tensor or an array on any device and of any floating-point type.
+        Proxies that take more than N images by default use N.
+    :param labels: ``(N,)``, whole numbers from 0 to classes - 1.
     :raises ValueError: an unknown name, images or labels of another form, or fewer images than a proxy needs.
-    :raises proxies.base.ProxyError: the model has no finite value by a proxy, which the message names.
+    :raises proxies.base.ProxyError: the model cannot be scored, or has no finite value by a proxy, which the message
+        names.
     """
-    from proxies.base import Probe, ProxyError
-    from proxies.engine.checks import check_images, check_labels, count_classes
+    from proxies.engine.scoring import scores_of
 
     names = [names] if isinstance(names, str) else names
-    probe = Probe(model, images, labels)
-    proxies = [get_network_proxy(name) for name in names]
-    check_images(images)
-    for name, proxy in zip(names, proxies, strict=True):
-        if proxy.images_needed() > len(images):
-            raise ValueError(f"the proxy {name} needs at least {proxy.images_needed()} images, got {len(images)}")
-    if any(proxy.cost != "count" for proxy in proxies):
-        check_labels(labels, count_classes(model, images))
-    probe.plan(proxies)
-    found: dict[str, float] = {}
-    for name, proxy in zip(names, proxies, strict=True):
-        try:
-            found[name] = proxy.score(probe)
-        except ProxyError as error:
-            raise ProxyError(f"{name}: {error}") from error
-    return found
+    return scores_of(model, images, labels, {name: get_network_proxy(name) for name in names})
 
 
 def score_population(
     population: Population,
-    images: Tensor | None = None,
-    labels: Tensor | None = None,
+    images: Tensor | ArrayLike | None = None,
+    labels: Tensor | ArrayLike | None = None,
     names: Sequence[str] = POPULATION_PROXIES,
 ) -> dict[str, Scores]:
     """The scores of several networks by proxies that compare them with one another, ``(n,)`` by proxy name.

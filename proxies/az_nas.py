@@ -18,9 +18,11 @@ Lee, Ham: "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search"
 
 Blocks are the stem and the cells of this project's networks; :mod:`proxies.engine.features` has the rule for others.
 
-Departures: random numbers come from a generator of their own. Where the resolution of a block's input is no multiple of
-that of its output, it is padded with zeros. Where the program gives -inf, there is an error: for a block without
-variance, and for one that returns its input unchanged. By default 8 images, fewer than in a published batch.
+Departures: eigenvalues below zero, which are rounding errors, count as zero; in the program their logarithm is not a
+number and the score -inf, for most DARTS cells in float32. Random numbers come from a generator of their own. Where the
+resolution of a block's input is no multiple of that of its output, it is padded with zeros. For a block without
+variance, and for one that returns its input unchanged, the program gives -inf, and there is an error here. By default 8
+images, fewer than in a published batch.
 """
 
 from __future__ import annotations
@@ -179,7 +181,7 @@ def entropy(features: Tensor, block: int) -> float:
 
 def singular_value(before: Tensor, after: Tensor, block: int, generator: torch.Generator) -> float:
     """The largest singular value of the block's estimated Jacobian, from the features before to those after it."""
-    drawn = torch.randint(2, after.shape, generator=generator, dtype=torch.int8)
+    drawn = torch.randint(2, after.shape, generator=generator, dtype=torch.int8, device="cpu")
     if after.ndim == 4 and after.is_contiguous(memory_format=torch.channels_last):
         drawn = drawn.contiguous(memory_format=torch.channels_last)  # faster as bytes than as floats
     signs = drawn.to(after).mul_(2).sub_(1)

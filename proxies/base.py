@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
-from proxies.engine.modes import NormMode
+from proxies.engine.batches import as_batch
+from proxies.engine.models import check_model, copied, matched, plain
+from proxies.engine.modes import NormMode, norm_mode
 from proxies.engine.passes import Function, Request, run_requests
 from proxies.errors import ProxyError
 
@@ -59,30 +62,36 @@ class Probe:
     Each quantity needs passes of its own, unless :meth:`plan` has announced further quantities. Then one pass computes
     all announced quantities that can share it.
 
-    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, or a function that builds it; each call must
-        build the same network with the same weights.
-    :param images: ``(N, C, H, W)`` in [0, 1], on the network's device.
-    :param labels: ``(N,)``, int64.
+    :param network: the classifier, ``(N, C, H, W)`` -> ``(N, classes)``, of which a copy is scored; or a function that
+        builds it, which saves the copy: each call must make a new object, the same network with the same weights.
+    :param images: ``(N, C, H, W)`` in [0, 1], a tensor or an array. They are moved to a given network's device and
+        precision; those for a function must already fit the network that it builds.
+    :param labels: ``(N,)``, whole numbers.
     :param counted: ``params`` and ``macs``, if they are already known; otherwise they are counted on the network.
     :raises ValueError: images or labels have other shapes, or the batch is empty.
+    :raises ProxyError: the network cannot be scored (:func:`proxies.engine.models.check_model`).
     """
 
     def __init__(
         self,
         network: nn.Module | Callable[[], nn.Module],
-        images: Tensor,
-        labels: Tensor,
+        images: Tensor | npt.ArrayLike,
+        labels: Tensor | npt.ArrayLike,
         *,
         counted: Mapping[str, int] | None = None,
     ):
-        if images.ndim != 4 or len(images) != len(labels) or len(images) == 0:
+        images, labels = as_batch(images, labels)
+        if labels.ndim == 0 or images.ndim != 4 or len(images) != len(labels) or len(images) == 0:
             raise ValueError(
                 f"expected images (N, C, H, W) and labels (N,) with N > 0, got {tuple(images.shape)} and"
                 f" {tuple(labels.shape)}"
             )
+        if isinstance(network, nn.Module):
+            check_model(network)
+            images = matched(images, network)
         self._network = network
         self.images = images
-        self.labels = labels
+        self.labels = labels.to(images.device)
         self._counted = dict(counted or {})
         self._planned: dict[Request, None] = {}  # used as an ordered set
         self._found: dict[Request, Any] = {}
@@ -90,14 +99,22 @@ class Probe:
 
     @cached_property
     def network(self) -> nn.Module:
-        """The network itself. A proxy that has to change the network must use a :meth:`copy`."""
-        return self._network if isinstance(self._network, nn.Module) else self._network()
+        """The network that is scored, which a proxy must leave as it is; one that has to change it uses a :meth:`copy`.
+
+        It has plain weights (:func:`proxies.engine.models.plain`).
+        """
+        return self.copy()
 
     def copy(self) -> nn.Module:
-        """A fresh copy of the network, which the caller may change."""
+        """A fresh network, equal to :attr:`network`, which the caller may change.
+
+        :raises ProxyError: a given network cannot be copied, or has layers without weights of their own.
+        """
         if isinstance(self._network, nn.Module):
-            return copy.deepcopy(self._network)
-        return self._network()  # takes half the time of a deep copy
+            return plain(copied(self._network))
+        built = self._network()  # takes half the time of a deep copy
+        check_model(built)
+        return plain(built)
 
     @cached_property
     def layer_weights(self) -> dict[str, Tensor]:
@@ -109,21 +126,19 @@ class Probe:
         """Number of trainable parameters."""
         if "params" in self._counted:
             return self._counted["params"]
-        return sum(each.numel() for each in self.network.parameters() if each.requires_grad)
+        model = self._network if isinstance(self._network, nn.Module) else self.network
+        return sum(each.numel() for each in model.parameters() if each.requires_grad)
 
     @cached_property
     def macs(self) -> int:
         """Number of multiply-accumulates of the convolutions and linear layers for one image."""
         if "macs" in self._counted:
             return self._counted["macs"]
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
-        network = self.copy().to("meta").eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(self.images[:1].to("meta"))
-        flops: int = counter.get_total_flops()
-        return flops // 2
+        image = self.images[:1]
+        try:
+            return count_macs(self.copy().to("meta"), image.to("meta"))  # computes shapes only
+        except Exception:  # the model uses a tensor that is no buffer, or looks at values
+            return count_macs(self.network, image)
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """The result of ``make()``, which is called only at the first request for ``key``; then it is cached.
@@ -159,7 +174,6 @@ class Probe:
         stop: int | None = None,
         start: int = 0,
         *,
-        image_weights: tuple[float, ...] | None = None,
         tensors: int | None = None,
     ) -> dict[str, Tensor]:
         """By parameter name, the gradient of the summed logits or losses of the images ``start`` to ``stop - 1``.
@@ -169,17 +183,14 @@ class Probe:
         batch statistics of these images (train). Only with running statistics does the gradient equal the sum of the
         gradients of the single images.
 
-        :param image_weights: a factor for each image in the sum.
         :param tensors: return the gradients only of the first ``tensors`` parameters that require a gradient, which
             takes less time.
-        :raises ValueError: the batch does not hold these images, or ``image_weights`` has another length.
+        :raises ValueError: the batch does not hold these images.
         """
         end = self._end(stop)
         if not 0 <= start < end:
             raise ValueError(f"start must be at least 0 and below {end}, where the sum ends, got {start}")
-        if image_weights is not None and len(image_weights) != end - start:
-            raise ValueError(f"expected a weight for each of {end - start} images, got {len(image_weights)}")
-        request = Request("weight_gradients", norm, end, start, function, image_weights=image_weights, tensors=tensors)
+        request = Request("weight_gradients", norm, end, start, function, tensors=tensors)
         found: dict[str, Tensor] = self._get(request)
         return found
 
@@ -201,13 +212,18 @@ class Probe:
         found: Tensor = self._get(Request("gradient_change", norm, self._end(stop), 0, function, step))
         return found
 
-    def activation_agreement(self, norm: NormMode, stop: int | None = None) -> Tensor:
+    def activation_agreement(self, norm: NormMode, stop: int | None = None, *, once: bool = False) -> Tensor:
         """``(N, N)``, float64: for each pair of the first ``stop`` images, the number of ReLU units where they agree.
 
         Two images agree at a unit if its input is positive for both of them or for neither. The numbers are summed over
-        all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules.
+        all calls of ``nn.ReLU`` and ``nn.ReLU6`` modules. A module that is called once for several operations says how
+        many by an attribute ``readers``; its units count so many times.
+
+        :param once: count the units of each call once, whatever ``readers`` is.
         """
-        found: Tensor = self._get(Request("activation_agreement", norm, self._end(stop)))
+        found: Tensor = self._get(
+            Request("activation_agreement_once" if once else "activation_agreement", norm, self._end(stop))
+        )
         return found
 
     def output_saliency(self, norm: NormMode, stop: int | None = None) -> dict[str, Tensor]:
@@ -244,3 +260,13 @@ def layer_weights(network: nn.Module) -> dict[str, Tensor]:
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
+
+
+def count_macs(network: nn.Module, image: Tensor) -> int:
+    """Number of multiply-accumulates of the convolutions and linear layers for one image ``(1, C, H, W)``."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with norm_mode(network, "eval"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    flops: int = counter.get_total_flops()
+    return flops // 2

@@ -8,7 +8,8 @@ with W the weights of a convolution or linear layer, g the gradient of the loss 
 the block that contains the layer; W_r, g_r, z_r are those of the copy on the moved images
 (:mod:`proxies.engine.perturbation`). A cosine with a vector of zeros is zero.
 
-``variant="program"`` is what the authors' program computes. Besides the points listed in
+``variant="program"`` is what the authors' program computes; the default orders networks otherwise, as the paper does
+(docs/proxies.md says how far the two agree). Besides the points listed in
 :mod:`proxies.engine.perturbation`, it takes each cosine along the first axis only (output channels of weights, images
 of features) and sums over all other axes, so that large layers and features have a larger share.
 

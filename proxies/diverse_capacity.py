@@ -4,7 +4,10 @@
 
 P is the number of parameters, C that of convolutions and linear layers. K is the kernel of ReLU codes of ``naswot``
 (:mod:`proxies.naswot`) with batch norms in eval mode; v are the eigenvalues of the correlation matrix of the input
-gradients of ``jacob_cov`` (:mod:`proxies.jacob_cov`) with the statistics of the batch; both use the same N images.
+gradients, computed as in ``jacob_cov`` (:mod:`proxies.jacob_cov`) with the statistics of the batch, but of the
+cross-entropy; both use the same N images. ``jacob_cov`` differentiates the sum of all logits, which is constant in many
+cells without a pooling, the published ones among them; the sum of the losses is not. Where both exist, the score is the
+same but for WHAT.
 
 Why: adversarial training needs capacity, more of it than training without attacks (Madry et al., "Towards Deep Learning
 Models Resistant to Adversarial Attacks", ICLR 2018), and counting parameters predicts robust accuracy better than the
@@ -54,7 +57,7 @@ class DiverseCapacity(FirstImagesProxy):
         n = self.count(probe)
         return [
             Request("activation_agreement", "eval", n),
-            Request("input_gradients", "train", n, function="logits"),
+            Request("input_gradients", "train", n),
         ]
 
     def score(self, probe: Probe) -> float:
@@ -63,7 +66,7 @@ class DiverseCapacity(FirstImagesProxy):
             raise ProxyError("the network has no trainable parameter, or no convolution or linear layer")
         kernel = probe.activation_agreement("eval", n)
         check_regular(kernel)
-        values = torch.linalg.eigvalsh(correlation(probe.input_gradients("logits", "train", n).flatten(1))) + K
+        values = torch.linalg.eigvalsh(correlation(probe.input_gradients("loss", "train", n).flatten(1))) + K
         capacity = math.log(probe.params) + math.log(len(probe.layer_weights))
         codes = torch.linalg.slogdet(kernel).logabsdet.item() / n
         divergence = (values.log() + 1 / values - 1).mean().item()

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from proxies.base import Direction, Probe, Proxy, ProxyError
+from proxies.base import Direction, Proxy, ProxyError
+from proxies.engine.scoring import scores_of
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 Population: TypeAlias = Sequence[nn.Module] | Sequence[Mapping[str, float]]
@@ -61,27 +62,18 @@ def _check_finite(column: Scores, name: str) -> Scores:
 
 
 def combine_all(
-    proxies: Sequence[PopulationProxy], population: Population, images: Tensor | None, labels: Tensor | None
+    proxies: Sequence[PopulationProxy],
+    population: Population,
+    images: Tensor | npt.ArrayLike | None,
+    labels: Tensor | npt.ArrayLike | None,
 ) -> dict[str, Scores]:
     """``(n,)`` by name of the proxy; see :func:`proxies.score_population`."""
     components = {each.name: each for proxy in proxies for each in proxy.components}
-    rows = [
-        network_scores(each, list(components.values()), images, labels) if isinstance(each, nn.Module) else each
-        for each in population
-    ]
+    if (images is None or labels is None) and any(isinstance(each, nn.Module) for each in population):
+        raise ValueError("expected images and labels to score the networks on, got none")
+    rows = [each if isinstance(each, Mapping) else scores_of(each, images, labels, components) for each in population]
     for i, row in enumerate(rows):
         if missing := [name for name in components if name not in row]:
             raise ProxyError(f"network {i} has no score '{missing[0]}', got {', '.join(row) or 'none'}")
     columns = {name: [row[name] for row in rows] for name in components}
     return {proxy.name: proxy.combine(columns) for proxy in proxies}
-
-
-def network_scores(
-    network: nn.Module, components: Sequence[Proxy], images: Tensor | None, labels: Tensor | None
-) -> dict[str, float]:
-    """The scores of one network by its components."""
-    if images is None or labels is None:
-        raise ValueError("expected images and labels to score the networks on, got none")
-    probe = Probe(network, images, labels)
-    probe.plan(components)
-    return {component.name: component.score(probe) for component in components}

@@ -10,33 +10,39 @@ authors' program:
   softmax over images, channels and pixels; z and z_r as in CRoZe (:mod:`proxies.engine.perturbation`).
 * ``r_score``: sqrt(n(log snap)) n(log con_js), n a linear map of the population's values to 1 ... 100.
 
-``con_js`` follows the paper's description as a consistency of features. ``variant="program"`` is the program's sum over
-convolutions and linear layers of 1 / (1 + JS) of the features times 1 / (1 + JS) of the weights, with 1e-8 added to
-each probability and the divergences taken from the mixture, (KL(m, p) + KL(m, q)) / 2; it grows with the number of
-layers.
+``con_js`` follows the paper's description as a consistency of features. ``variant="program_mended"`` is the program's
+sum over convolutions and linear layers of 1 / (1 + JS) of the features times 1 / (1 + JS) of the weights, with 1e-8
+added to each probability and the divergences taken from the mixture, (KL(m, p) + KL(m, q)) / 2; it grows with the
+number of layers. Mended is which features belong to a layer: those of its own block. The published program counts
+cells to find them, but of another class than the cells of the network that it scores, so it finds none: it compares
+the input image with the moved image for every convolution, and the features of the first block for the classifier. That
+orders networks otherwise, and is not offered (docs/proxies.md says how far the two agree).
 
-Departures: the program multiplies activations by 1 + 0.05 N(0, 1) before it takes their signs, which in practice
-changes no sign; that is left out. It repeats ``snap`` 32 times, which would cost more than all other proxies together;
-the default here is once. Its networks have no stem and 3 channels; here a network is scored as it is.
+Departures: the program standardises its images, and still clips the moved ones to [0, 1]; here both are in [0, 1]. It
+multiplies activations by 1 + 0.05 N(0, 1) before it takes their signs, which in practice changes no sign; that is left
+out. It repeats ``snap`` 32 times, which would cost more than all other proxies together; the default here is once. Its
+networks have no stem and 3 channels; here a network is scored as it is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from proxies.base import Probe, ProxyError
-from proxies.engine.checks import check_at_least, check_seed, finite
+from proxies.engine.checks import check_at_least, check_seed, check_word, finite
 from proxies.engine.drawn_weights import called_with, drawn_parameters, standard
 from proxies.engine.first_images import FirstImagesProxy
 from proxies.engine.modes import norm_mode
-from proxies.engine.perturbation import PerturbationProxy, Side, Variant
+from proxies.engine.perturbation import BETA, EPSILON, PerturbationProxy, Side
 from proxies.population import PopulationProxy, Scores
+
+ConJsVariant = Literal["paper", "program_mended"]
 
 MAX_IMAGES = 62  # a pattern is one integer, with a bit for each image
 TABLE_IMAGES = 20  # up to so many images a table of all patterns is small
@@ -77,13 +83,30 @@ class Snap(FirstImagesProxy):
 
 
 class ConJs(PerturbationProxy):
-    """Higher is better; at most 1, except for the program's variant."""
+    """Higher is better; at most 1, except for the mended program's variant.
+
+    :param variant: what the paper describes, or what the program computes with its error mended.
+    """
 
     name = "con_js"
 
+    def __init__(
+        self,
+        *,
+        images: int | None = None,
+        beta: float = BETA,
+        epsilon: float = EPSILON,
+        variant: ConJsVariant = "paper",
+    ):
+        check_word("variant", variant, ConJsVariant)
+        super().__init__(
+            images=images, beta=beta, epsilon=epsilon, variant="paper" if variant == "paper" else "program"
+        )
+        self.variant: ConJsVariant = variant
+
     def score(self, probe: Probe) -> float:
         clean, copy = self.perturbation.sides(probe)
-        if self.perturbation.variant == "program":
+        if self.variant == "program_mended":
             return finite(sum(program_term(name, clean, copy) for name in clean.features), "the consistency")
         pairs = {clean.features[name]: copy.features[name] for name in clean.features}  # one for each block
         terms = [1 / (1 + jensen_shannon(*pair)) for pair in pairs.items()]
@@ -100,7 +123,7 @@ class RScore(PopulationProxy):
     name = "r_score"
     direction = "maximize"
 
-    def __init__(self, *, repeats: int = 1, seed: int = 0, variant: Variant = "paper"):
+    def __init__(self, *, repeats: int = 1, seed: int = 0, variant: ConJsVariant = "paper"):
         self.components = (Snap(repeats=repeats, seed=seed), ConJs(variant=variant))
 
     def _combined(self, columns: Mapping[str, Scores]) -> Scores:
@@ -176,7 +199,7 @@ def jensen_shannon(a: Tensor, b: Tensor) -> float:
 
 
 def program_term(layer: str, clean: Side, copy: Side) -> float:
-    """One layer's product in the program's variant."""
+    """One layer's product in the mended program's variant."""
     weights = from_mixture(clean.weights[layer], copy.weights[layer])
     features = from_mixture(clean.features[layer], copy.features[layer])
     return 1 / ((1 + weights) * (1 + features))

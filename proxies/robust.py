@@ -18,8 +18,8 @@ How it is computed here, and where that departs from the paper:
   cross-entropy instead, as the authors' program does.
 * the curvature is the mean over images of the squared norm.
 
-The defaults of t and h: h = 50 is taken from the authors' program; t is 1e6, since the program's 5e6 belongs to
-gradients that are accumulated from image to image (:mod:`proxies.robust_released`).
+The defaults of t and h: h = 50 is taken from the authors' program; t is 1e6, since the program's 5e6 belongs to a sum
+over few parameters that is not divided by their number (:mod:`proxies.robust_released`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CURVATURE_IMAGES = 8
 
 @dataclass(frozen=True)
 class RobustTerms:
-    """``ntk``, the mean over parameters and pairs of images, and ``log_curvature``, a natural logarithm."""
+    """``ntk``, what t is multiplied with in the exponent, and ``log_curvature``, a natural logarithm."""
 
     ntk: float
     log_curvature: float

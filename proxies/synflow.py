@@ -3,8 +3,7 @@
 Tanaka, Kunin, Yamins, Ganguli: "Pruning neural networks without any data by iteratively conserving synaptic flow",
 NeurIPS 2020; as a proxy in Abdelfattah et al., ICLR 2021. Every parameter is replaced by its absolute value, batch
 norms are bypassed, the input is one image of ones, R is the sum of the logits; weights of convolutions and linear
-layers only. The sum is computed in float64, and the score is its logarithm, since values reach 1e46. Layers whose
-weight is computed from other tensors (parametrizations) are left out of the sum.
+layers only. The sum is computed in float64, and the score is its logarithm, since values reach 1e46.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Synflow(Proxy):
     def score(self, probe: Probe) -> float:
         parameters = shared_parameters(probe)
         with norm_mode(probe.network, "eval"), norms_bypassed(probe.network):
-            return log_flow(probe, parameters)
+            return log_or_error(flow(probe, parameters), "the synaptic flow")
 
 
 def shared_parameters(probe: Probe) -> dict[str, Tensor]:
@@ -41,23 +40,28 @@ def shared_parameters(probe: Probe) -> dict[str, Tensor]:
     return probe.once("positive parameters", lambda: positive_parameters(probe.network))
 
 
-def log_flow(probe: Probe, parameters: dict[str, Tensor]) -> float:
-    """The logarithm of sum |W dR/dW| with these parameters, in float64."""
+def flow(probe: Probe, parameters: dict[str, Tensor], *, difference: bool = False) -> float:
+    """The sum of |W dR/dW| with these parameters, in float64.
+
+    :param difference: let R be the difference between the logits of the image of ones and those of an image of zeros
+        in the same batch.
+    """
     network = probe.network
-    named = (parameters[name] for name in layer_weights(network) if name in parameters)
-    weights = [each for each in dict.fromkeys(named) if each.requires_grad]
+    named = dict.fromkeys(parameters[name] for name in layer_weights(network))
+    weights = [each for each in named if each.requires_grad]
     if not weights:
         raise ProxyError("no weight of a convolution or linear layer requires a gradient")
-    ones = torch.ones_like(probe.images[:1], dtype=torch.float64)
+    x = torch.ones_like(probe.images[:1], dtype=torch.float64)
+    x = torch.cat([x, torch.zeros_like(x)]) if difference else x
     with depthwise_products(network), torch.enable_grad():
-        flow = called_with(network, present(network, {**parameters, **double_buffers(network)}), ones).sum()
-        gradients = torch.autograd.grad(flow, weights, allow_unused=True)
-    total = sum(
+        logits = called_with(network, present(network, {**parameters, **double_buffers(network)}), x)
+        r = logits[0].sum() - logits[1:].sum()
+        gradients = torch.autograd.grad(r, weights, allow_unused=True)
+    return sum(
         (weight.detach() * gradient).abs().sum().item()
         for weight, gradient in zip(weights, gradients, strict=True)
         if gradient is not None
     )
-    return log_or_error(total, "the synaptic flow")
 
 
 def positive_parameters(network: nn.Module) -> dict[str, Tensor]:

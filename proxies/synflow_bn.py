@@ -15,10 +15,12 @@ others, since their norms remove the whole flow.
 
 from __future__ import annotations
 
+import torch
+
 from proxies.base import NormMode, Probe, Proxy, ProxyError
-from proxies.engine.checks import check_word
-from proxies.engine.modes import norm_mode
-from proxies.synflow import log_flow, shared_parameters
+from proxies.engine.checks import check_not_rounding, check_word, log_or_error
+from proxies.engine.modes import norm_mode, uses_batch_statistics
+from proxies.synflow import flow, shared_parameters
 
 
 class SynflowBn(Proxy):
@@ -36,9 +38,15 @@ class SynflowBn(Proxy):
         self.norm: NormMode = norm
 
     def score(self, probe: Probe) -> float:
+        parameters = shared_parameters(probe)
         with norm_mode(probe.network, self.norm):
             try:
-                return log_flow(probe, shared_parameters(probe))
+                total = flow(probe, parameters)
+                score = log_or_error(total, "the synaptic flow")
+                if uses_batch_statistics(probe.network, self.norm):
+                    terms = flow(probe, parameters, difference=True)
+                    check_not_rounding(total, terms, torch.float64, "the logits of an image of ones")
+                return score
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):  # torch's message
                     raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
 G = TypeVar("G")
 
 
+#: Upper bounds, far above what is used: no input, such as a damaged checkpoint, may ask for all memory there is.
+MOST = {"channels": 10_000, "layers": 1_000, "classes": 100_000, "image_channels": 1_000, "image_size": 100_000}
+MOST_PARAMS = 2 * 10**9
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """The size of the network that is built from a genotype.
+    """The size of the network that is built from a genotype: whole numbers from 1 to those in ``MOST``.
 
     ``channels`` and ``layers`` are None in a space whose networks have no such number.
     """
@@ -32,11 +38,12 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         for name in ("channels", "layers", "classes", "image_channels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if min(self.image_size) < 1:
-            raise ValueError(f"images must be at least 1x1 pixels, got {self.image_size[0]}x{self.image_size[1]}")
+            if name not in ("channels", "layers") or getattr(self, name) is not None:
+                object.__setattr__(self, name, whole_number(name, getattr(self, name), 1, MOST[name]))
+        if not isinstance(self.image_size, Sequence) or len(self.image_size) != 2:
+            raise ValueError(f"image_size must be height and width, got {self.image_size!r:.60}")
+        height, width = (whole_number("image size", side, 1, MOST["image_size"]) for side in self.image_size)
+        object.__setattr__(self, "image_size", (height, width))
 
     @property
     def stack(self) -> tuple[int, int]:
@@ -56,12 +63,33 @@ class Cost:
     params: int
     macs: int  # multiply-accumulates of convolutions and linear layers, one image
 
+    def check(self) -> None:
+        """:raises ValueError: the network has more than ``MOST_PARAMS`` parameters."""
+        if self.params > MOST_PARAMS:
+            raise ValueError(f"a network has at most {MOST_PARAMS:,} parameters, got one of {self.params:,}")
+
+
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """``value`` as an ``int``; it may be one of numpy's whole numbers.
+
+    :raises ValueError: it is no whole number from ``least`` to ``most``; the message begins with ``name``.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, got {value!r:.60}")
+    number = int(value)
+    got = number if abs(number) < 10**18 else f"one of {number.bit_length()} bits"  # Python prints not all of them
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {got}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {got}")
+    return number
+
 
 def unknown_name(kind: str, got: str, valid: Iterable[str]) -> str:
     """The error message for an unknown name: similar valid names first, then all valid names."""
     names = sorted(valid)
     folded = {name.lower(): name for name in names}
-    near = [folded[match] for match in difflib.get_close_matches(got.lower(), list(folded), n=3, cutoff=0.5)]
+    near = [folded[match] for match in difflib.get_close_matches(got[:100].lower(), list(folded), n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown {kind} {got!r:.60}; {hint}expected one of {', '.join(names)}"
 

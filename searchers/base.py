@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from search_spaces.base import SearchSpace
+from search_spaces.base import SearchSpace, whole_number
 
 G = TypeVar("G")
 
@@ -74,12 +74,9 @@ class Objectives(Protocol):
 MAX_DRAWS = 100_000
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
-    """:raises ValueError: ``value`` is not a whole number of at least ``least``."""
-    if type(value) is not int:
-        raise ValueError(f"{name} must be a whole number, got {value!r:.60}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
+def check_whole(name: str, value: Any, least: int, most: int = 10**9) -> None:
+    """:raises ValueError: ``value`` is not a whole number from ``least`` to ``most``."""
+    whole_number(name, value, least, most)
 
 
 class Searcher(ABC, Generic[G]):
@@ -123,13 +120,11 @@ class Searcher(ABC, Generic[G]):
         max_draws: int = MAX_DRAWS,
         options: Options | None = None,
     ):
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
         self.space = space
-        self.seed = seed
+        self.seed = whole_number("seed", seed, 0)
         self.objectives = objectives
         self.feasible = feasible
-        self.max_draws = max_draws
+        self.max_draws = whole_number("max_draws", max_draws)
         self.options = self.Options() if options is None else options
         if type(self.options) is not self.Options:
             raise TypeError(f"options must be {self.Options.__qualname__}, got {type(options).__qualname__}")

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from search_spaces.base import NetworkSpec, SearchSpace
+from search_spaces.base import NetworkSpec, SearchSpace, whole_number
 
 G = TypeVar("G")
 
@@ -73,9 +73,8 @@ class Constraints:
 
     def __post_init__(self) -> None:
         for name in ("max_params", "max_macs"):
-            limit = getattr(self, name)
-            if limit is not None and limit < 1:
-                raise ValueError(f"{name} must be at least 1, got {limit}")
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name))
 
     def validate(self, space: SearchSpace[Any]) -> None:
         """Check that ``space`` knows the operation of every requirement.

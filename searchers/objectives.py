@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
+from search_spaces.base import whole_number
 from searchers.base import Objectives, Trial
 
 G = TypeVar("G")
@@ -168,10 +169,9 @@ def rank(trials: Sequence[Trial[G]], objectives: Objectives, k: int) -> list[Tri
     objective: trials are sorted by value. Several: by non-dominated front, and within a front by crowding distance. Of
     tied trials, the one with the lower id comes first.
 
-    :raises ValueError: ``k`` is below 1, or the objectives cannot be computed or compared.
+    :raises ValueError: ``k`` is no whole number from 1, or the objectives cannot be computed or compared.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = whole_number("k", k)
     compared = distinct(trials)
     if not compared:
         return []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +20,7 @@ from experiments.correlation.config import PROGRAM, CorrelationConfig
 from nas.cli.bars import Bars
 from nas.cli.fields import option, path_option
 from nas.cli.options import parse_resumable
+from nas.cli.printing import Terminal, complain
 from nas.files import as_path
 
 
@@ -43,8 +44,15 @@ def parse(argv: Sequence[str]) -> tuple[CorrelationConfig, Path, bool]:
         (("correlation", CorrelationConfig), ("output", OutputOptions)),
         ("--proxy",),
         default_out,
+        _stored,
     )
     return config, path or as_path("out", default_out(config) if output.out is None else output.out), path is not None
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    from experiments.correlation.experiment import read_correlation
+
+    return read_correlation(path)
 
 
 def default_out(config: CorrelationConfig) -> str:
@@ -80,6 +88,10 @@ class Bar(Bars):
         self._prefix = what
         self.progress.reset(self._task, total=total, completed=done, description=what, visible=True, rate="")
 
+    def warn(self, text: str) -> None:
+        """Print what changes the meaning of the result, before hours are spent on it."""
+        complain(f"warning: {text}")
+
     def step(self, name: str = "") -> None:
         """Advance by one step; ``name``, if given, is shown as the item in progress."""
         speed = self.progress.tasks[0].speed
@@ -90,14 +102,14 @@ class Bar(Bars):
 def command(argv: Sequence[str]) -> int:
     """Runs the command with the arguments after the program's name; returns the exit code."""
     config, path, resume = parse(argv)
-    from experiments.correlation.experiment import Correlation
+    from experiments.correlation.experiment import FILES, Correlation
 
     with Bar() as bar:
         result = Correlation(config, path, resume=resume).run(bar)
-    console = Console()
+    console = Terminal()
     console.print(tables.drawn(result.findings, result.facts))
     for note in tables.notes(result.findings, result.facts):
         console.print(note, highlight=False, markup=False)
-    files = "table.md, correlation.csv, correlation.json, correlation.png"
-    console.print(f"{files} in {path}", highlight=False, markup=False, soft_wrap=True)
+    files = ", ".join(FILES)
+    console.say(f"{files} in {path}")
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.cli.fields import option, path_option
+from nas.cli.fields import check_types, option, path_option
 from nas.errors import UserError, as_user_error
 from nas.tabular import find_benchmark
 from proxies import POPULATION_PROXIES, PROXIES
@@ -53,6 +53,7 @@ class CorrelationConfig:
     workers: int | None = option(None, "processes, of one thread each (default: one per core)", free=True)
 
     def __post_init__(self) -> None:
+        check_types(self)
         find_benchmark(self.table)
         if self.metric is None:
             object.__setattr__(self, "metric", METRICS[self.table])

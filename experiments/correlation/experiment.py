@@ -14,33 +14,33 @@ from typing import Any, Protocol
 import numpy as np
 
 from experiments.correlation import cells as choice
-from experiments.correlation.analysis import (
-    REFERENCE,
-    Analysis,
-    Column,
-    Finding,
-    columns,
-    in_order,
-)
+from experiments.correlation.analysis import REFERENCE, Analysis, Column, Finding, columns, in_order
 from experiments.correlation.cells import Cells
 from experiments.correlation.config import PROGRAM, CorrelationConfig
 from experiments.correlation.score_log import NAME, ScoreLog
-from experiments.correlation.scoring import Batch, Job, Record, Task, seconds_alone
+from experiments.correlation.scoring import Batch, Job, Record, Task, lacking, seconds_alone
 from experiments.correlation.workers import scored
 from experiments.rank_statistics import Floats
 from nas.device import torch_threads
-from nas.errors import Stopped, UserError
+from nas.errors import Stopped, Unwritable, UserError
 from nas.executors.local import available_cores
-from nas.files import kind, write
+from nas.files import check_free, kind, write
 from nas.images.data import fingerprint, load_data, probe_batch
 from nas.runs import environment
 from nas.runs.directory import RunDirectory, holds_run, read_manifest, write_json
+from nas.runs.schema import POSITIVE, TEXT, WHOLE, by_name, fields, maybe
 from nas.tabular import load_table
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 
 WORTH_A_PROCESS_SECONDS = 10.0  # with less to score, starting worker processes takes longer than they save
+FILES = ("table.md", "correlation.csv", "correlation.json", "correlation.png")  # of the results
 SAME = {"data": "data set", "table": "table"}  # whose fingerprints must be the same when a run is resumed
+
+_OWN = {
+    "data": maybe(fields({}, {"name": TEXT, "fingerprint": TEXT, "images": WHOLE})),
+    "seconds_alone": by_name(maybe(POSITIVE)),
+}
 
 
 class Watch(Protocol):
@@ -49,6 +49,8 @@ class Watch(Protocol):
     def begin(self, what: str, total: int, done: int = 0) -> None: ...
 
     def step(self, name: str = "") -> None: ...
+
+    def warn(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,24 +89,28 @@ class Correlation:
     def run(self, watch: Watch) -> Result:
         """Score the cells that have no stored score, compute the statistics, write the files.
 
-        :raises Stopped: a worker process ended; finished records are kept.
+        :raises Stopped: a worker process ended, or the machine lacks memory or the like; finished records are kept.
+        :raises Unwritable: a file cannot be written, or was removed meanwhile; likewise.
         :raises KeyboardInterrupt: with a message that says how to resume.
         """
         job, facts = self._prepare()
         with RunDirectory(self.path, get_space(self.table.space)) as run, ScoreLog(self.path) as log:
             self._check_path()  # again, now that the directory is locked
-            stored = read_manifest(self.path) if self.resume else {}
+            stored = read_correlation(self.path) if self.resume else {}
             facts = {**facts, **self._stored_facts(stored, facts)}
+            if facts["warning"]:
+                watch.warn(facts["warning"])
             try:
                 if "seconds_alone" not in facts:
                     facts["seconds_alone"] = self._timed(job, watch)
                 chosen = self._cells(facts["seconds_alone"])
+                log.read()  # raises if a line is damaged, before anything is written
                 run.write_manifest(facts)
                 records = self._score(job, chosen, facts["seconds_alone"], log, watch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; {self._how_to_go_on(log)}") from None
-            except Stopped as error:
-                raise Stopped(f"{error}; {self._how_to_go_on(log)}") from None
+            except (Stopped, Unwritable) as error:
+                raise type(error)(f"{error}; {self._how_to_go_on(log)}") from None
             facts["seconds"] = round(facts["seconds"] + time.perf_counter() - self._started, 1)
             run.write_manifest(facts)
             return self._finish(job, chosen, records, facts, watch)
@@ -120,11 +126,9 @@ class Correlation:
         if not self.resume:
             if holds_run(self.path) or kind(self.path / NAME) is not None:
                 raise UserError(f"{self.path} already holds a run; pass --resume to go on with it, or another --out")
+            check_free(*(self.path / name for name in FILES))
             return
-        manifest = read_manifest(self.path)
-        if manifest.get("command") != "correlation":
-            raise UserError(f"{self.path} holds no correlation, but a {manifest.get('command', 'run')}")
-        differing = self.config.differences(manifest["configuration"])
+        differing = self.config.differences(read_correlation(self.path)["configuration"])
         if differing:
             raise UserError(f"cannot resume {self.path} with another configuration: {', '.join(differing)}")
 
@@ -164,6 +168,11 @@ class Correlation:
             warnings.append(
                 f"The networks scored take {_images_in_words(self.spec)}, those of the table were trained on"
                 f" {_images_in_words(trained)}."
+            )
+        measured = config.metric.partition("/")[0]
+        if data is not None and data["name"] != measured and not data["name"].startswith("folder:"):
+            warnings.append(
+                f"The proxies see images of {data['name']}, the accuracies of the table are those on {measured}."
             )
         if "without adversarial examples" in table.training:
             warnings.append(
@@ -206,9 +215,8 @@ class Correlation:
                 now, then = ((each[name] or {}).get("fingerprint") for each in (facts, stored))
                 if now != then:
                     raise UserError(f"cannot resume {self.path} with another {words}: got {now}, expected {then}")
-            alone = {str(name): value for name, value in stored["seconds_alone"].items()}
-            return {"seconds_alone": alone, "started": str(stored["started"]), "seconds": float(stored["seconds"])}
-        except (KeyError, TypeError, AttributeError) as error:
+            return {name: stored[name] for name in ("seconds_alone", "started", "seconds")}
+        except (KeyError, TypeError) as error:
             raise UserError(f"the manifest of {self.path} is damaged: {type(error).__name__} {error}") from None
 
     def _timed(self, job: Job, watch: Watch) -> dict[str, float | None]:
@@ -232,7 +240,7 @@ class Correlation:
     ) -> list[Record]:
         """The records of all tasks; those that are not stored yet are scored and stored."""
         wanted: dict[Task, None] = dict.fromkeys((key, seed) for seed in self.config.all_seeds for key in chosen.keys)
-        records = {(record.key, record.seed): record for record in log.read()}
+        records = {(record.key, record.seed): record for record in log.read() if not lacking(record)}
         missing = [task for task in wanted if task not in records]
         work_seconds = len(missing) * sum(each or 0.0 for each in alone.values())
         workers = self.config.workers or (available_cores() if work_seconds > WORTH_A_PROCESS_SECONDS else 1)
@@ -281,6 +289,14 @@ class Correlation:
     def _reference(self, metric: str, chosen: Cells) -> Column:
         values = choice.accuracies(self.table, metric, chosen.entries)
         return Column(name=REFERENCE, direction="maximize", scores=np.tile(values, (self.config.seeds, 1)))
+
+
+def read_correlation(path: Path) -> dict[str, Any]:
+    """The manifest of the correlation in ``path``.
+
+    :raises UserError: there is none, it cannot be read, or it is another command's.
+    """
+    return read_manifest(path, command="correlation", own=_OWN)
 
 
 def _images_in_words(spec: NetworkSpec) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
 from experiments.correlation.scoring import Record
 from nas.runs.json_lines import JsonLines
+from nas.runs.schema import FINITE, POSITIVE, TEXT, WHOLE, by_name, fields
 
 NAME = "scores.jsonl"
 
@@ -17,7 +17,7 @@ class ScoreLog:
     """The score file of a directory. No other process may write to the directory."""
 
     def __init__(self, directory: Path):
-        self._lines = JsonLines(directory / NAME, "no record of scores")
+        self._lines = JsonLines(directory / NAME, "no record of scores", "key")
 
     def __enter__(self) -> ScoreLog:
         return self
@@ -30,21 +30,20 @@ class ScoreLog:
         self._lines.append(dataclasses.asdict(record))
 
     def read(self) -> list[Record]:
-        """All records. An incomplete last line, left by a process that was killed, is removed from the file.
+        """All records. An incomplete last line, left by a process that was killed, is skipped.
 
         :raises UserError: another line is not a record; the message gives its number.
         """
         return [record for _, record in self._lines.read(_record)]
 
 
+_RECORD = fields(
+    {
+        "key": TEXT, "seed": WHOLE, "scores": by_name(FINITE), "errors": by_name(TEXT), "seconds": by_name(POSITIVE),
+    }
+)  # fmt: skip
+
+
 def _record(value: Any) -> Record:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected an object, got {value!r:.40}")
-    if type(value["key"]) is not str or type(value["seed"]) is not int:
-        raise ValueError(f"key and seed {value['key']!r:.40}, {value['seed']!r:.40}, expected a text and a number")
-    for name in ("scores", "seconds"):
-        for proxy, number in value[name].items():
-            if type(number) not in (float, int) or not math.isfinite(number):
-                raise ValueError(f"{name} of {proxy}: {number!r:.40}, expected a finite number")
-    errors = {str(proxy): str(error) for proxy, error in value["errors"].items()}
-    return Record(key=value["key"], seed=value["seed"], scores=value["scores"], errors=errors, seconds=value["seconds"])
+    _RECORD(value, "")
+    return Record(**{field.name: value[field.name] for field in dataclasses.fields(Record)})

@@ -17,6 +17,7 @@ import torch
 
 from nas.errors import as_user_error
 from nas.executors.candidates import candidate_seed
+from nas.executors.failures import machine_failure, told_failure
 from nas.searching.objectives import components
 from nas.searching.scoring import Scorer
 from proxies import get_proxy
@@ -120,12 +121,22 @@ def score(probe: Probe, proxies: Sequence[Proxy], task: Task) -> Record:
 
 
 def _attempt(proxy: Proxy, call: Callable[[], Any], errors: dict[str, str]) -> Any:
-    """The result of ``call``; if it fails, the reason goes to ``errors``: one cell must not end the experiment."""
+    """The result of ``call``; if it fails, the reason goes to ``errors``: one cell must not end the experiment.
+
+    :raises MachineFailed: it failed for want of memory or the like, which says nothing about the cell.
+    """
     try:
         return call()
     except Exception as error:
+        if failure := machine_failure(error):
+            raise failure from None
         errors[proxy.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return None
+
+
+def lacking(record: Record) -> bool:
+    """Whether an error of the record was the machine's fault; earlier versions stored these like others."""
+    return any(told_failure(error) for error in record.errors.values())
 
 
 def seconds_alone(job: Job, keys: Sequence[str], watch: Callable[[str], None]) -> dict[str, float | None]:

@@ -18,14 +18,14 @@ import torch
 
 from experiments.correlation.scoring import Job, Record, Task
 from nas.device import torch_threads
-from nas.errors import Stopped
+from nas.errors import MachineFailed, Stopped
 from nas.executors.allocator import keep_freed_memory
 
 
 def scored(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Record]:
     """Yields a record for each task as soon as it is finished; a single worker is this process itself.
 
-    :raises Stopped: a worker process ended.
+    :raises Stopped: a worker process ended. :raises MachineFailed: it lacked memory or something else.
     """
     workers = min(workers, len(tasks))
     return _in_processes(job, list(tasks), workers) if workers > 1 else _in_this_process(job, tasks)
@@ -51,9 +51,13 @@ def _in_processes(job: Job, tasks: list[Task], workers: int) -> Iterator[Record]
             ended = []
             for connection in ready:
                 try:
-                    yield connection.recv()
+                    received = connection.recv()
                 except (EOFError, OSError):
                     ended.append(connection)  # after the records of the other workers
+                    continue
+                if isinstance(received, MachineFailed):
+                    raise type(received)(f"{received} (fewer --workers need less)")
+                yield received
             for connection in ended:
                 raise _obituary(crew[connection])
             at_work.difference_update(each for each in ready if not _hand_out(each, crew, waiting))
@@ -94,7 +98,11 @@ def _work(connection: Connection, job: Job) -> None:
     gc.freeze()  # the garbage collector need not look at what exists by now
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            connection.send(score(connection.recv()))
+            task = connection.recv()
+            try:
+                connection.send(score(task))
+            except MachineFailed as failure:
+                connection.send(failure)
 
 
 def _obituary(process: SpawnProcess) -> Stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas import norms
@@ -90,8 +91,9 @@ def check_counts(attack: Attack, *names: str) -> None:
     """:raises UserError: one of these attributes is no whole number from 1."""
     for name in names:
         value = getattr(attack, name)
-        if type(value) is not int or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
             raise UserError(f"{name} of {attack.name} must be a whole number from 1, got {value!r:.60}")
+        setattr(attack, name, int(value))
 
 
 def step_length(attack: Attack, step_size: float | None) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from nas import norms
 from nas.attacking.registry import DEFAULT_ATTACKS, REFERENCE_STEPS
 from nas.cli import bounds
-from nas.cli.fields import option, path_option
+from nas.cli.fields import check_types, option, path_option
 from nas.errors import UserError
 from nas.files import as_path
 
@@ -56,6 +56,7 @@ class AttackConfig:
     threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
 
     def __post_init__(self) -> None:
+        check_types(self)
         attack = bounds.texts(self.attack)
         object.__setattr__(self, "attack", attack)
         if (self.run is None) == (self.checkpoint is None):

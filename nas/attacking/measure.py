@@ -40,9 +40,11 @@ def attack(
     from nas.images.data import fingerprint
     from nas.models.trained import TrainedModel, attack_batch, images_for
     from nas.runs import environment
-    from nas.runs.directory import write_json
+    from nas.runs.directory import check_result, write_json
 
     device, model = torch_device(config.device), TrainedModel.read(config.model, space)
+    out = out or (config.model if kind(config.model) == "folder" else model.path.parent)
+    check_result(out / RESULT, "attacks", "model")
     how: dict[str, Any] = {
         "norm": config.norm, "epsilon": config.radius, "step_size": config.step,
         "autoattack_steps": config.autoattack_steps,
@@ -62,7 +64,6 @@ def attack(
         "seed": config.seed,
         "batch": config.batch,
     }
-    out = out or (config.model if kind(config.model) == "folder" else model.path.parent)
     with SampleStore(out / SAMPLES, identity) as store, torch_threads(config.threads):
         try:
             evaluation = evaluate(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from nas.attacking.base import Attack
 from nas.cli.bars import Bars
+from nas.cli.printing import Terminal
 
 
 class AttackProgress(Bars):
@@ -39,7 +39,7 @@ def print_evaluation(result: dict[str, Any]) -> None:
 
     :param result: the object of ``attack.json``.
     """
-    console = Console()
+    console = Terminal()
     images = result["images"]
     title = f"{images['samples']} test images of {images['dataset']}, {result['norm']}, epsilon {result['epsilon']:.5g}"
     table = Table(title=escape(title), title_justify="left")
@@ -54,8 +54,8 @@ def print_evaluation(result: dict[str, Any]) -> None:
         table.add_row("worst case", *_cells(result["worst_case"]), "")
     console.print(table)
     for line in remarks(result):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"model:   {result['model']['checkpoint']}", highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
+    console.say(f"model:   {result['model']['checkpoint']}")
 
 
 def remarks(result: dict[str, Any]) -> list[str]:

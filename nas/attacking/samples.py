@@ -16,6 +16,7 @@ from typing import Any
 from nas.attacking.base import Attack
 from nas.errors import UserError
 from nas.runs.json_lines import JsonLines, locked
+from nas.runs.schema import POSITIVE, SWITCH, TEXT, WHOLE, each, fields
 
 SAMPLES = "attack-samples.jsonl"
 Block = tuple[int, int]  # samples: the number of the first, and of the first one after them
@@ -36,7 +37,7 @@ class SampleStore:
         self._lines: JsonLines | None = None
         if path is not None:
             self._lock = locked(path.with_name("." + path.name + ".lock"), str(path))
-            self._lines = JsonLines(path, "no attack's result")
+            self._lines = JsonLines(path, "no attack's result", "key")
             self._found.update(result for _, result in self._lines.read(_result))
 
     def __enter__(self) -> SampleStore:
@@ -80,12 +81,16 @@ class SampleStore:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+_LINE = fields({"key": TEXT, "first": WHOLE, "end": WHOLE, "correct": each(SWITCH), "seconds": POSITIVE})
+
+
 def _result(value: Any) -> tuple[tuple[str, Block], tuple[list[bool], float]]:
     """What a line holds.
 
-    :raises ValueError, KeyError, TypeError: it is no result of a block.
+    :raises ValueError: it is no result of a block.
     """
-    block, correct, seconds = (value["first"], value["end"]), value["correct"], value["seconds"]
-    if [type(each) for each in correct] != [bool] * (block[1] - block[0]):
-        raise ValueError(f"expected {block[1] - block[0]} times true or false")
-    return (str(value["key"]), block), (correct, float(seconds))
+    _LINE(value, "")
+    block, correct = (value["first"], value["end"]), value["correct"]
+    if len(correct) != block[1] - block[0]:
+        raise ValueError(f"expected {block[1] - block[0]} times true or false, got {len(correct)}")
+    return (value["key"], block), (correct, float(value["seconds"]))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from nas import norms
 from nas.attacking.config import COUNTS, check_counts
 from nas.cli import bounds
-from nas.cli.fields import option, path_option
+from nas.cli.fields import check_types, option, path_option
 from nas.errors import UserError
-from nas.files import as_path, make_folder, write
+from nas.files import as_path, check_free, kind, make_folder, write
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from search_spaces.base import SearchSpace
 
 FORMAT = 1
+RESULT, TABLE, PICTURE = "transfer.json", "transfer.csv", "transfer.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class TransferConfig:
     threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
 
     def __post_init__(self) -> None:
+        check_types(self)
         object.__setattr__(self, "model", bounds.texts(self.model))
         if len(self.paths) < 2:
             raise UserError(f"--model must name at least 2 models, NAME=PATH each, got {len(self.paths)}")
@@ -170,8 +172,11 @@ def transfer(
     from nas.images.data import fingerprint
     from nas.models.trained import attack_batch, images_for
     from nas.runs import environment
-    from nas.runs.directory import write_json
+    from nas.runs.directory import check_result, write_json
 
+    check_result(out / RESULT, "natural", "accuracy")
+    if kind(out / RESULT) is None:
+        check_free(out / TABLE, out / PICTURE)
     device = torch_device(config.device)
     models = {name: _read(path, space) for name, path in config.paths.items()}
     check_alike(models)
@@ -202,12 +207,12 @@ def transfer(
         "hardware": environment.hardware(device),
         "git_commit": environment.git_commit(),
     }
-    write_json(out / "transfer.json", result)
+    write_json(out / RESULT, result)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["made on", *models])
     writer.writerow(["natural", *(result["natural"][name] for name in models)])
     writer.writerows([made, *row.values()] for made, row in result["accuracy"].items())
-    write(out / "transfer.csv", text.getvalue())
-    write(out / "transfer.png", picture(result))
+    write(out / TABLE, text.getvalue())
+    write(out / PICTURE, picture(result))
     return result

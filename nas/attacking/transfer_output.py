@@ -5,19 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 from rich.table import Table
 
 from nas.cli.bars import Bars
+from nas.cli.printing import Terminal
 
 
 class TransferProgress(Bars):
@@ -40,7 +34,7 @@ class TransferProgress(Bars):
 
 def print_matrix(result: dict[str, Any], out: str) -> None:
     """Accuracies in percent: a row for each model that images were made on, a column for each that classifies them."""
-    console, names = Console(), list(result["natural"])
+    console, names = Terminal(), list(result["natural"])
     title = f"accuracy (%) on {result['images']['samples']} images of {result['images']['dataset']}, {result['attack']}"
     table = Table(title=escape(title), title_justify="left")
     table.add_column("made on", no_wrap=True)
@@ -50,7 +44,7 @@ def print_matrix(result: dict[str, Any], out: str) -> None:
     for made, row in result["accuracy"].items():
         table.add_row(escape(made), *(f"{100 * row[name]:.2f}" for name in names))
     console.print(table)
-    console.print(f"files:  {out}", highlight=False, markup=False, soft_wrap=True)
+    console.say(f"files:  {out}")
 
 
 def picture(result: dict[str, Any]) -> bytes:

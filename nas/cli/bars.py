@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import Progress, ProgressColumn
+
+from nas.cli.printing import Terminal
 
 B = TypeVar("B", bound="Bars")
 
@@ -20,7 +22,8 @@ class Bars:
 
     def __init__(self, *columns: ProgressColumn, show: bool, title: str = ""):
         self._title = title if show else ""
-        self.progress = Progress(*columns, console=Console(file=sys.stderr), disable=not show)
+        self._console = Terminal(file=sys.stderr)
+        self.progress = Progress(*columns, console=self._console, disable=not show)
         self.started = False
 
     def __enter__(self: B) -> B:
@@ -28,12 +31,13 @@ class Bars:
 
     def __exit__(self, *exception: object) -> None:
         if self.started:
-            self.progress.stop()
+            with suppress(OSError):  # the terminal was closed, or its disk is full
+                self.progress.stop()
 
     def start(self) -> None:
         """Show the bars, if they are not shown yet."""
         if not self.started:
             if self._title:
-                self.progress.console.print(self._title, highlight=False, markup=False, soft_wrap=True)
+                self._console.say(self._title)
             self.progress.start()
             self.started = True

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
-from nas.errors import UserError
+from nas.errors import UserError, as_user_error
+from search_spaces import base
 
 
 def flag(name: str) -> str:
@@ -14,12 +17,16 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+#: Upper bounds of whole numbers, by option: far above what is used, and far below what fills a memory. Others: 10^9.
+MOST = {
+    **base.MOST,
+    "threads": 4096, "workers": 4096, "candidates_per_step": 10**6, "max_params": 10**18, "max_macs": 10**18,
+}  # fmt: skip
+
+
 def whole(name: str, value: Any, least: int = 1) -> None:
-    """:raises UserError: ``value`` is not a whole number of at least ``least``."""
-    if type(value) is not int:
-        raise UserError(f"{flag(name)} must be a whole number, got {value!r:.60}")
-    if value < least:
-        raise UserError(f"{flag(name)} must be at least {least}, got {value}")
+    """:raises UserError: ``value`` is not a whole number from ``least`` to the upper bound of the option."""
+    as_user_error(lambda: base.whole_number(flag(name), value, least, MOST.get(name, 10**9)))
 
 
 def number(name: str, value: Any, least: float = -math.inf, most: float = math.inf, shown: Any = None) -> None:
@@ -27,7 +34,7 @@ def number(name: str, value: Any, least: float = -math.inf, most: float = math.i
 
     :param shown: the value as the user wrote it, for the message.
     """
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if not _is_number(value) or not abs(value) <= sys.float_info.max:
         raise UserError(f"{flag(name)} must be a finite number, got {value!r:.60}")
     if not least <= value <= most:
         bounds = f"from {least:g} to {most:g}" if most < math.inf else f"at least {least:g}"
@@ -43,8 +50,9 @@ def positive(name: str, value: Any) -> None:
 
 def seed(value: Any) -> None:
     """:raises UserError: ``value`` is not a whole number from 0 to 2^63 - 1."""
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {value!r:.60}")
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 0 <= int(value) < 2**63:
+        got = "a larger one" if isinstance(value, int) and value >= 2**200 else f"{value!r:.60}"
+        raise UserError(f"--seed must be a whole number from 0 to 2^63 - 1, got {got}")
 
 
 def fraction(name: str, value: Any) -> float:
@@ -54,11 +62,15 @@ def fraction(name: str, value: Any) -> float:
     """
     above, slash, below = str(value).partition("/") if isinstance(value, str) else (value, "", "")
     try:
-        if type(above) in (int, float, str):
+        if isinstance(above, str) or _is_number(above):
             return float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         pass
     raise UserError(f"{flag(name)} must be a number or a fraction such as 8/255, got {value!r:.60}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -1,25 +1,23 @@
-"""What all commands share: the parser, which is made from configuration dataclasses, and the exit codes."""
+"""What all commands share: the parser, which is made from configuration dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-import signal
-import sys
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import jsonargparse
 import yaml
 
 from nas.cli.bounds import flag
-from nas.cli.fields import options_of
-from nas.errors import Stopped, UserError, unknown
-from nas.files import as_path, read_text
-from search_spaces.base import unknown_name
+from nas.cli.fields import accepted, check_types, in_words, options_of
+from nas.cli.option_file import load, takes_whole_numbers, with_file_contents, with_whole_numbers
+from nas.errors import UserError, unknown
+from nas.files import as_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,9 +26,6 @@ C = TypeVar("C", bound="DataclassInstance")
 Output = TypeVar("Output", bound="DataclassInstance")
 Groups = Sequence[tuple[str, type[Any]]]  # title and dataclass
 
-USER_ERROR = 2
-MOST_OPTIONS = 2**20  # bytes of a file of options
-INTERRUPTED = 130
 
 
 class CommandParser(jsonargparse.ArgumentParser):
@@ -38,19 +33,40 @@ class CommandParser(jsonargparse.ArgumentParser):
 
     expected: dict[str, str]  # field name -> the values that its flag takes, in words
     paths: list[str]  # names of the fields that are paths
+    known: dict[str, tuple[type[Any], dataclasses.Field[Any]]]  # the dataclass and the field of each name
+    origins: dict[str, str]  # for each option that only a file gives, the file
 
     def parse_args(self, *args: Any, **options: Any) -> Any:
-        """The options; :raises UserError: one of them cannot be read, or a path is an empty text."""
+        """The options.
+
+        :raises UserError: one of them cannot be read, has no effect but is in a file, or a path is an empty text.
+        """
         values = super().parse_args(*args, **options)
+        self._check_origins(values)
         for name in self.paths:
             if getattr(values, name) is not None:
                 as_path(name, getattr(values, name))
         return values
 
+    def _check_origins(self, values: Any) -> None:
+        """:raises UserError: a file gives an option that has no effect with the value of another one."""
+        for name, path in self.origins.items():
+            field = self.known[name][1]
+            needed, *accepting = field.metadata.get("only_with", (None,))
+            value = getattr(values, name)
+            if needed and getattr(values, needed) not in accepting and value != field.default:
+                raise UserError(
+                    f"--config {path}: {flag(name)} {value} needs {flag(needed)} {' or '.join(accepting)},"
+                    f" got {getattr(values, needed)}; take it out of the file"
+                )
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         message = " ".join(message.split())
-        if match := re.match(r'Parser key "(\w+)": .*?(?:Got value|Given value): (.*)', message):
-            raise UserError(f"{flag(match[1])} must be {self.expected.get(match[1], 'another value')}, got {match[2]}")
+        if match := re.match(r'Parser key "(\w+)": .*(?:Got value|Given value): (.*)', message):
+            expected = self.expected.get(match[1], "another value")
+            raise UserError(f"{flag(match[1])} must be {expected}, got {match[2]:.60}")
+        if match := re.match(r"argument (--[\w-]+): ignored explicit argument (.*)", message):
+            raise UserError(f"{match[1]} takes no value, got {match[2]:.60}")
         if match := re.match(r"unrecognized arguments: (--[^\s=]+)", message, re.IGNORECASE):
             raise unknown("option", match[1], [flag(name) for name in self.expected])
         if match := re.match(r"unrecognized arguments: (.*)", message, re.IGNORECASE):
@@ -58,17 +74,11 @@ class CommandParser(jsonargparse.ArgumentParser):
         raise UserError(message)
 
 
-def _load_yaml_or_manifest(text: str) -> Any:
-    """The options in a configuration file. Of a run's manifest, this is the configuration inside it."""
-    loaded = yaml.safe_load(text)
-    return loaded["configuration"] if isinstance(loaded, dict) and "configuration" in loaded else loaded
-
-
 def make_parser(program: str, description: str, groups: Groups) -> CommandParser:
     """A parser with one flag for every field of the dataclasses, under their titles."""
-    jsonargparse.set_loader("nas", _load_yaml_or_manifest, exceptions=(yaml.YAMLError,))
+    jsonargparse.set_loader("nas", load, exceptions=(yaml.YAMLError,))
     parser = CommandParser(prog=program, description=description, parser_mode="nas", allow_abbrev=False)
-    parser.expected, parser.paths = {"config": "a file of options"}, []
+    parser.expected, parser.paths, parser.known = {"config": "a file of options"}, [], {}
     parser.add_argument(
         "--config",
         action=jsonargparse.ActionConfigFile,  # type: ignore[attr-defined,unused-ignore]
@@ -76,52 +86,18 @@ def make_parser(program: str, description: str, groups: Groups) -> CommandParser
     )
     for title, group in groups:
         arguments = parser.add_argument_group(title)
-        hints = typing.get_type_hints(group)
         for field in options_of(group):
-            _add_field(arguments, field, hints[field.name])
+            hint = accepted(group, field)
+            _add_field(arguments, field, hint)
+            parser.known[field.name] = group, field
             if field.metadata.get("path"):
                 parser.paths.append(field.name)
-            parser.expected[field.name] = _in_words(field.metadata.get("accepts", hints[field.name]))
+            parser.expected[field.name] = in_words(hint)
     return parser
-
-
-def _in_words(hint: Any) -> str:
-    """The values that a flag of this type takes, in words."""
-    kinds = typing.get_args(hint) or (hint,)
-    for kind in (hint, *kinds):
-        if typing.get_origin(kind) is Literal:
-            return " or ".join(typing.get_args(kind))
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return words.get(kinds[0], "another value") if typing.get_origin(hint) is not tuple else "a text or a list of texts"
-
-
-def check_config_files(argv: Sequence[str], names: Iterable[str]) -> None:
-    """Check the files given by ``--config`` before they are parsed, since the parser's own errors do not name the file.
-
-    :raises UserError: a file cannot be read, is not YAML, or holds an option that does not exist.
-    """
-    known = list(names)
-    for before, word in zip(["", *argv], argv, strict=False):
-        path = word if before == "--config" else word.removeprefix("--config=") if "=" in word else ""
-        if before != "--config" and not word.startswith("--config="):
-            continue
-        text = read_text(as_path("config", path), MOST_OPTIONS)
-        if text is None:
-            raise UserError(f"--config {path}: there is no such file")
-        try:
-            options = _load_yaml_or_manifest(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(options, dict):
-            raise UserError(f"--config {path} must hold options by name, such as 'budget: 200', got {options!r:.40}")
-        for name in options:
-            if name not in known:
-                raise UserError(f"--config {path}: {unknown_name('option', str(name), known)}")
 
 
 def _add_field(arguments: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     help_text = field.metadata["help"].replace("%", "%%")
-    hint = field.metadata.get("accepts", hint)
     if hint is bool and field.default is not None:
         arguments.add_argument(flag(field.name), action="store_true", help=help_text)
         return
@@ -169,8 +145,10 @@ def _as_list(value: str) -> list[str]:
 
 
 def pick(group: type[C], values: Any) -> C:
-    """An object of the dataclass, with the parser's values."""
-    return group(**{field.name: getattr(values, field.name) for field in options_of(group)})
+    """An object of the dataclass, with the parser's values; :raises UserError: one is of another type."""
+    made = group(**{field.name: getattr(values, field.name) for field in options_of(group)})
+    check_types(made)
+    return made
 
 
 def parse_options(
@@ -188,11 +166,12 @@ def parse_options(
 def _opened(
     argv: Sequence[str], program: str, description: str, groups: Groups, repeated: Sequence[str]
 ) -> tuple[CommandParser, list[str]]:
-    """The parser, and the arguments that it is to parse; the files given by ``--config`` have been checked."""
-    words = join_repeated(argv, repeated)
+    """The parser, and the arguments that it is to parse, with the content of files in place of their names."""
     parser = make_parser(program, description, groups)
-    check_config_files(words, parser.expected)
-    return parser, words
+    words, parser.origins = with_file_contents(join_repeated(argv, repeated), parser.known)
+    return parser, with_whole_numbers(
+        words, [flag(name) for name, option in parser.known.items() if takes_whole_numbers(*option)]
+    )
 
 
 def parse_resumable(
@@ -212,7 +191,7 @@ def parse_resumable(
 
     default = None if default_out is None else lambda options: default_out(make(options))
     options, chosen, path = resumable_options(
-        argv, program, description, groups[:1], output, repeated, default, read
+        argv, program, description, groups[:1], output, repeated, default, read, make
     )
     return make(options), chosen, path
 
@@ -226,6 +205,7 @@ def resumable_options(
     repeated: Sequence[str],
     default_out: Callable[[dict[str, Any]], str] | None = None,
     read: Callable[[Path], dict[str, Any]] | None = None,
+    check: Callable[[dict[str, Any]], object] | None = None,
 ) -> tuple[dict[str, Any], Output, Path | None]:
     """Parse the arguments of a command with ``--out`` and ``--resume``.
 
@@ -236,6 +216,7 @@ def resumable_options(
     :param repeated: flags that may be given several times.
     :param default_out: returns the directory to resume in for these options, if none is given.
     :param read: reads the manifest of a directory; by default that of a search.
+    :param check: raises UserError if the options cannot be those of a run.
     :returns: the options by name, the output options, and the directory to resume in (None without ``--resume``).
     """
     from nas.runs.directory import read_manifest
@@ -259,43 +240,15 @@ def resumable_options(
     path = as_path("resume", chosen)
     stored = (read or read_manifest)(path)["configuration"]
     parser.set_defaults({field.name: stored[field.name] for field in fields if field.name in stored})
+    try:  # what is stored, without the options given now
+        alone = by_name(parser.parse_args([]))
+        if check is not None:
+            check(alone)
+    except UserError as error:
+        raise UserError(f"{path} cannot be gone on with: its stored configuration: {error}") from None
     options = by_name(parser.parse_args(words))
     for field in fields:  # drop stored options that have no effect with the options given now
         needed, *values_needed = field.metadata.get("only_with", (None,))
         if needed and options[needed] not in values_needed:
             parser.set_defaults({field.name: field.default})
     return by_name(parser.parse_args(words)), output, path
-
-
-def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run ``command`` and return its exit code.
-
-    A user's error is printed as one line on the error stream. SIGTERM acts like Ctrl-C.
-    """
-    previous = signal.getsignal(signal.SIGTERM)
-    try:
-        signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # signal handlers can only be set in the main thread
-        pass
-    try:
-        return command(sys.argv[1:] if argv is None else argv)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return USER_ERROR
-    except Stopped as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        return 0
-    finally:
-        try:
-            signal.signal(signal.SIGTERM, previous)
-        except ValueError:
-            pass
-
-
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt

@@ -24,7 +24,13 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
-        """One finished trial for each candidate, in any order."""
+        """One finished trial for each candidate, in any order.
+
+        What the scorer raises is passed on, after the trials of the other candidates if possible. If it is
+        ``OutOfMemory``, the method is called again with one candidate at a time.
+
+        :raises MachineFailed: candidates could not be scored, which is not their fault.
+        """
 
     def facts(self) -> dict[str, Any]:
         """A description of where scores are computed, for the manifest."""

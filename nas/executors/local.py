@@ -42,13 +42,19 @@ class LocalExecutor(Executor):
             if workers <= 1:
                 yield from map(scorer, candidates)
                 return
+            failures: list[BaseException] = []
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                futures = [pool.submit(scorer, candidate) for candidate in candidates]
                 try:
-                    for future in as_completed(futures):
-                        yield future.result()
+                    for future in as_completed([pool.submit(scorer, candidate) for candidate in candidates]):
+                        failure = future.exception()
+                        if failure is None:
+                            yield future.result()
+                        else:  # raised when the other candidates are finished
+                            failures.append(failure)
                 finally:  # if the caller stops early or presses Ctrl-C, candidates not yet started are cancelled
                     pool.shutdown(wait=False, cancel_futures=True)
+            if failures:
+                raise failures[0]
 
     def facts(self) -> dict[str, Any]:
         return {"name": "local", "threads": self.threads}

@@ -1,8 +1,9 @@
 """Workers as Ray actors, on the CPU cores and GPUs of one machine or a cluster. The only scoring module that uses ray.
 
 Ray's own restarts and retries are switched off. The scorer, with its batch of images, is sent once, through Ray's
-object store. Without an address, a private cluster is started on this machine and stopped at the end. If the caller has
-connected to a cluster already, that connection is used and left open.
+object store. Without an address, a private cluster is started on this machine and stopped at the end
+(:mod:`nas.executors.private_cluster`). If the caller has connected to a cluster already, that connection is used and
+left open.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from nas.errors import UserError
 from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
+from nas.executors.private_cluster import Head, ended_with, keep_private, private_options
 from searchers.base import Trial
 
 #: seconds for which the list of machines is reused before it is fetched again
@@ -47,6 +48,8 @@ class RayCrew(Crew):
         self._owner = False
         self._nodes: tuple[float, list[dict[str, Any]]] = (float("-inf"), [])
         self._seen: dict[str, dict[str, Any]] = {}
+        self._head: Head | None = None
+        self._private = ExitStack()  # what is left of a private cluster when its processes have ended
 
     def open(self, scorer: CandidateScorer[Any]) -> None:
         if self._ray is None:
@@ -64,6 +67,8 @@ class RayCrew(Crew):
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns for workers without GPU
+        if self.address == "local":
+            keep_private()  # Ray reads these settings when it is imported
         import ray
 
         if ray.is_initialized():
@@ -73,15 +78,13 @@ class RayCrew(Crew):
         if self.address == "local":
             cores = os.cpu_count() or 1
             options["num_cpus"] = max(cores, -int(-(self.workers or 0) * self.cpus // 1))
-            options |= {"include_dashboard": False, "object_store_memory": object_store}
-            options["runtime_env"] = {
-                "env_vars": {"PYTHONPATH": os.pathsep.join(each or os.getcwd() for each in sys.path)}
-            }
+            options |= {"object_store_memory": object_store, **self._private.enter_context(private_options())}
         try:
             reach(self.address)
             with same_signal_handlers():
                 ray.init(address=self.address, **options)
         except (ValueError, RuntimeError, OSError) as error:
+            self._private.close()
             if self.address == "local":
                 raise UserError(f"--executor ray cannot start a private cluster: {_one_line(error)}") from None
             raise UserError(
@@ -89,20 +92,32 @@ class RayCrew(Crew):
             ) from None
         self._ray, self._owner = ray, True
         self._alive()
+        context = ray.get_runtime_context()
+        (own,) = (node for node in self._nodes[1] if node["NodeID"] == context.get_node_id())
+        self._head = Head(context.gcs_address, f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}")
         if self.address == "local" and not self._room(self._alive()):
             self.close()
             raise UserError(
                 f"this machine cannot hold a worker of {self._needs()}: it has {_resources(self._nodes[1])}"
             )
 
+    def attended(self, how_to_go_on: str) -> AbstractContextManager[None]:
+        """A context for calls into Ray; see :func:`nas.executors.private_cluster.ended_with`."""
+        return nullcontext() if self._head is None else ended_with(self._head, how_to_go_on)
+
     def capacity(self) -> int:
         nodes = self._alive()
         return self._room(nodes) if self.workers is None else self.workers
 
     def _alive(self, seconds: float = NODES_SECONDS) -> list[dict[str, Any]]:
-        """The machines of the cluster that are alive, from a list that is at most ``seconds`` old."""
+        """The machines of the cluster that are alive, from a list that is at most ``seconds`` old.
+
+        :raises MachineFailed: the cluster has ended.
+        """
+        if self._head is not None:
+            self._head.check_raylet()
         asked, nodes = self._nodes
-        if time.monotonic() - asked >= seconds:
+        if time.monotonic() - asked >= seconds and (self._head is None or self._head.answers()):
             nodes = [node for node in self._ray.nodes() if node["Alive"]]
             self._nodes = time.monotonic(), nodes
             self._seen.update((node["NodeID"], _described(node)) for node in nodes)
@@ -145,7 +160,8 @@ class RayCrew(Crew):
         try:
             result = self._ray.get(worker.pending)
         except exceptions.RayTaskError as error:
-            reason = _one_line(error.cause if getattr(error, "cause", None) else error)
+            cause = getattr(error, "cause", None) or error
+            reason = f"{type(cause).__name__}: {_one_line(cause)}"
             return Raised(worker, reason) if worker.ready else Lost(worker, reason, blame=False)
         except exceptions.ActorUnavailableError as error:
             return Lost(worker, _one_line(error), blame=False)
@@ -172,8 +188,10 @@ class RayCrew(Crew):
 
     def close(self) -> None:
         if self._ray is not None and self._owner:
-            self._ray.shutdown()
-        self._ray, self._owner = None, False
+            if self._head is None or not self._head.lost:  # otherwise it may end this process, so Python does it last
+                self._ray.shutdown()
+            self._private.close()
+        self._ray, self._owner, self._head = None, False, None
 
 
 class ScoringActor:

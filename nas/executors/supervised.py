@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from nas.errors import SearchStopped
+from nas.errors import MachineFailed
 from nas.executors.base import Executor
 from nas.executors.candidates import Candidate, CandidateScorer, candidate_seed
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
-from nas.executors.workload import ATTEMPTS_ALONE, ChunkSize, Workload
+from nas.executors.failures import told_failure
+from nas.executors.workload import ATTEMPTS, ATTEMPTS_ALONE, ChunkSize, Workload
 from searchers.base import Trial
 
 G = TypeVar("G")
@@ -29,7 +30,8 @@ POLL_SECONDS = 1.0
 
 
 class SupervisedExecutor(Executor):
-    """Scores each candidate once. A candidate that has lost two workers while scored alone becomes a failed trial.
+    """Scores each candidate once. A candidate that has lost two workers while scored alone becomes a failed trial,
+    unless the machines are at fault (:mod:`nas.executors.failures`).
 
     :param chunk_seconds: seconds of work that a worker is given at a time.
     :param candidate_timeout: seconds that a candidate may take.
@@ -46,6 +48,7 @@ class SupervisedExecutor(Executor):
         self._work: Workload[Any] = Workload([])
         self._failed_starts = 0
         self._unstaffed_since: float | None = None
+        self._failure: MachineFailed | None = None  # why candidates of the current run were set aside
 
     def open(self, scorer: CandidateScorer[Any]) -> None:
         if scorer is not self._scorer:
@@ -56,7 +59,8 @@ class SupervisedExecutor(Executor):
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
         """Trials in the order in which they are finished.
 
-        :raises SearchStopped: no worker can be started.
+        :raises MachineFailed: no worker can be started; or, when the other candidates are finished, some could not be
+            scored for reasons that are not theirs.
         """
         self.open(scorer)
         work = self._work = Workload(candidates)
@@ -70,7 +74,11 @@ class SupervisedExecutor(Executor):
                     self._lose(worker)
                     reason = f"took longer than {self.candidate_timeout:g} s"
                     yield from self._give_back(Lost(worker, reason, blame=True), scorer, work)
+            if self._failure is not None:
+                self._dismiss(*self._workers)  # whatever is tried next has the machines for itself
+                raise self._failure
         finally:
+            self._failure = None
             self.retries += work.retries
             work.retries = 0
             self._dismiss(*(each for each in self._workers if each.chunk))  # still busy: the caller stopped early
@@ -105,7 +113,7 @@ class SupervisedExecutor(Executor):
         now = time.monotonic()
         self._unstaffed_since = self._unstaffed_since or now
         if now - self._unstaffed_since > START_SECONDS:
-            raise SearchStopped(f"no worker was ready for {START_SECONDS:g} s: the machines have no room for one")
+            raise MachineFailed(f"no worker was ready for {START_SECONDS:g} s: the machines have no room for one")
 
     def _hand_out(self, work: Workload[Any]) -> None:
         for worker in self._workers:
@@ -139,14 +147,19 @@ class SupervisedExecutor(Executor):
         worker, blame = event.worker, isinstance(event, Raised) or event.blame
         chunk, worker.chunk, worker.deadline = worker.chunk, [], float("inf")
         for candidate in work.lost(chunk, blame=blame):
-            yield failed_trial(scorer, candidate, f"{event.reason}; given up after {ATTEMPTS_ALONE} attempts alone")
+            reason = f"{event.reason}; given up after {ATTEMPTS_ALONE if blame else ATTEMPTS} attempts"
+            failure = told_failure(reason) or (None if blame else MachineFailed(reason))
+            if failure is None:
+                yield failed_trial(scorer, candidate, reason)
+            else:
+                self._failure = failure
 
     def _check_start(self, event: Lost) -> None:
         if event.worker.ready:
             return
         self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS and not any(worker.ready for worker in self._workers):
-            raise SearchStopped(f"{self._failed_starts} workers in a row died as they started: {event.reason}")
+            raise MachineFailed(f"{self._failed_starts} workers in a row died as they started: {event.reason}")
 
     def _lose(self, worker: Worker) -> None:
         self.lost += 1

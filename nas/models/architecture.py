@@ -7,6 +7,7 @@ is in pixel units.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from nas.errors import UserError, as_user_error
 from nas.models.names import CLASSIC_NAMES as CLASSIC_NAMES  # re-exported
+from nas.runs.schema import COUNT, FINITE, SWITCH, TEXT, each, fields, maybe, shown
 from nas.spaces import FINGERPRINT, known_space, unknown_space
 from search_spaces import SPACES
 from search_spaces.base import NetworkSpec, SearchSpace
@@ -29,6 +31,14 @@ PIXEL_STATISTICS = {
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
 }
+
+_STORED = fields(
+    {
+        "family": TEXT, "genotype": TEXT, "channels": maybe(COUNT), "layers": maybe(COUNT), "auxiliary": SWITCH,
+        "classes": each(TEXT), "image_size": each(COUNT), "mean": each(FINITE), "std": each(FINITE),
+    },
+    {FINGERPRINT: TEXT},
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +71,13 @@ class Architecture:
             raise unknown_space("model", self.family, (*CLASSIC_NAMES, *SPACES))
         if len(self.classes) < 2:
             raise UserError(f"a classifier needs at least 2 classes, got {len(self.classes)}")
-        if len(self.mean) != len(self.std) or not all(each > 0 for each in self.std):
+        right = len(self.mean) == len(self.std) and all(0 < std < math.inf for std in self.std)
+        if not right or not all(map(math.isfinite, self.mean)):
             raise UserError(f"expected a mean and a positive std for each channel, got {self.mean} and {self.std}")
+        _ = self.spec  # raises if the size is out of bounds
         if self._space is not None:
             self._genotype(self._space)
+            as_user_error(lambda: self.cost().check())
 
     @property
     def spec(self) -> NetworkSpec:
@@ -127,23 +140,18 @@ class Architecture:
         """
         names = {field.name for field in dataclasses.fields(cls)} - {"space", FINGERPRINT}
         if not isinstance(values, dict) or set(values) - {FINGERPRINT} != names:
-            got = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
+            got = shown(sorted(map(shown, values))) if isinstance(values, dict) else type(values).__name__
             raise UserError(f"not an architecture: got {got}, expected {sorted(names)}")
-        hints: dict[str, tuple[type, ...]] = {
-            "family": (str,), "genotype": (str,), "channels": (int, type(None)), "layers": (int, type(None)),
-            "auxiliary": (bool,), FINGERPRINT: (str,),
-        }  # fmt: skip
-        lists: dict[str, tuple[type, ...]] = {
-            "classes": (str,), "image_size": (int,), "mean": (float, int), "std": (float, int),
-        }  # fmt: skip
-        for name, value in values.items():
-            each, kinds = ([value], hints[name]) if name in hints else (value, lists[name])
-            if not isinstance(each, (list, tuple)) or not all(isinstance(one, kinds) for one in each):
-                raise UserError(f"not an architecture: {name} is {value!r:.60}")
+        try:
+            _STORED(values, "")
+        except ValueError as error:
+            raise UserError(f"not an architecture: {error}") from None
         if len(values["image_size"]) != 2:
-            raise UserError(f"not an architecture: image_size is {values['image_size']!r:.60}")
-        fields: dict[str, Any] = {name: tuple(value) if name in lists else value for name, value in values.items()}
-        return cls(**fields, space=space)
+            raise UserError(f"not an architecture: image_size {shown(values['image_size'])}, expected height and width")
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**own, space=space)
 
 
 class Classifier(nn.Module):

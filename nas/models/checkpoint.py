@@ -8,8 +8,7 @@ be resumed from it).
 
 from __future__ import annotations
 
-import io
-import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,12 @@ import torch
 from torch import Tensor
 
 from nas.errors import UserError
-from nas.files import as_path, kind, read_bytes, write
+from nas.files import as_path, kind
 from nas.models.architecture import Architecture, Classifier
 from nas.models.safetensors_file import read_safetensors
+from nas.runs.schema import COUNT, FINITE, TEXT, WHOLE, by_name, each, fields, maybe, plain, shown
+from nas.torch_files import TENSOR, save
+from nas.torch_files import load as load_plain
 from search_spaces.base import SearchSpace
 
 FORMAT = 1
@@ -28,6 +30,28 @@ TRAIN = "train"  # the folder of a run directory that holds what training writes
 BEST = "best.pt"
 LAST = "last.pt"
 SAFETENSORS = ".safetensors"
+_SURPLUS = 10**7  # weights; a network that has so many more than the file is not built only to be compared
+
+#: the record of an epoch; the numbers of the epochs of a history are 1, 2, 3, ...
+EPOCH = fields(
+    {
+        "epoch": COUNT, "loss": FINITE, "train_accuracy": FINITE, "learning_rate": FINITE, "images_per_second": FINITE,
+        "seconds": FINITE,
+    },
+    {"validation_accuracy": FINITE, "validation_robust_accuracy": FINITE},
+)  # fmt: skip
+_TRAINING = {
+    "epochs": WHOLE,
+    "momenta": each(maybe(TENSOR)),
+    "average": fields({}, {"steps": WHOLE, "own": by_name(TENSOR)}),
+}
+_CONTENT = fields(
+    {
+        "weights": by_name(TENSOR),
+        "facts": fields({}, {"dataset": TEXT, "history": each(EPOCH)}),
+        "training": fields({}, _TRAINING),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +78,16 @@ class Checkpoint:
 
         :raises Unwritable: the operating system refused.
         """
-        stored = io.BytesIO()
-        torch.save(self.content(), stored)
-        write(path, stored.getvalue())
+        save(path, self.content())
 
     def classifier(self) -> Classifier:
         """The classifier in eval mode, on the CPU.
 
         :raises UserError: the weights are those of another network.
         """
+        held, needed = sum(each.numel() for each in self.weights.values()), self.architecture.cost().params
+        if needed > held + _SURPLUS:
+            raise UserError(f"the checkpoint holds {held:,} weights, expected at least {needed:,} by its architecture")
         with torch.random.fork_rng(devices=[]):
             model = self.architecture.build()
         fit_weights(model, self.weights)
@@ -74,13 +99,17 @@ def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
 
     :raises UserError: they are those of another network; the first differing tensor is named.
     """
-    own = model.state_dict()
+    check_fit(model.state_dict(), weights)
+    model.load_state_dict(weights)
+
+
+def check_fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """:raises UserError: ``weights`` have other names or shapes than a network's ``own``; the first one is named."""
     for name in [*own, *weights]:
         got = tuple(weights[name].shape) if name in weights else "no such tensor"
         expected = tuple(own[name].shape) if name in own else "no such tensor"
         if got != expected:
             raise UserError(f"the checkpoint is of another architecture: {name} is {got}, expected {expected}")
-    model.load_state_dict(weights)
 
 
 def find_checkpoint(path: Path, name: str = BEST) -> Path:
@@ -108,36 +137,22 @@ def read_checkpoint(path: Path, space: SearchSpace[Any] | None = None) -> Checkp
     :param space: the network's search space, where it is none of this program's.
     :raises UserError: it is missing, truncated, of another program, or asks for code to be run.
     """
-    content = read_safetensors(path) if path.suffix == SAFETENSORS else _read_torch_file(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
+    content = read_safetensors(path) if path.suffix == SAFETENSORS else load_plain(path, "a checkpoint")
+    stored = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
+    if type(stored) is not int or stored != FORMAT:
+        got = stored if type(stored) is str else shown(stored)
         raise UserError(f"{path} is not a checkpoint of this program: its format is {got}, expected {FORMAT}")
-    weights, facts, training = (content.get(name) for name in ("weights", "facts", "training"))
-    if (
-        not isinstance(weights, dict)
-        or not isinstance(facts, dict)
-        or not isinstance(training, dict)
-        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
-    ):
-        raise UserError(f"{path} is not a checkpoint of this program: weights, facts or training are damaged")
+    try:
+        _CONTENT(content, "")
+        plain(content["facts"], "facts")
+    except ValueError as error:
+        raise UserError(f"{path} is not a checkpoint of this program, or is damaged: {error}") from None
     try:
         architecture = Architecture.from_json(content.get("architecture"), space)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return Checkpoint(architecture=architecture, weights=weights, facts=facts, training=training)
-
-
-def _read_torch_file(path: Path) -> Any:
-    """:raises UserError: the file is missing, truncated, or asks for code to be run."""
-    stored = read_bytes(path)
-    if stored is None:
-        raise UserError(f"{path} cannot be read: there is no such file")
-    try:
-        return torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{path} is refused: it holds more than tensors and plain values, or is damaged") from None
-    except Exception:  # which error torch raises depends on the byte that is wrong
-        raise UserError(f"{path} is not a checkpoint, or is truncated") from None
+    parts = {name: content[name] for name in ("weights", "facts", "training")}
+    return Checkpoint(architecture=architecture, **parts)
 
 
 def load(path: str | Path, space: SearchSpace[Any] | None = None) -> Classifier:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from nas.cli.fields import option, path_option
+from nas.cli.fields import check_types, option, path_option
 from nas.errors import ExportFailed, UserError
-from nas.files import as_path, write
+from nas.files import as_path, check_free, read_bytes, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,7 @@ class ExportConfig:
     json: bool = option(False, "print the result as one JSON object")
 
     def __post_init__(self) -> None:
+        check_types(self)
         if (self.run is None) == (self.checkpoint is None):
             got = "neither" if self.run is None else "both"
             raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")
@@ -59,12 +60,15 @@ def export(config: ExportConfig, *, space: SearchSpace[Any] | None = None) -> di
     :raises ExportFailed: the file does not compute what the model does; it is not kept.
     """
     from nas.models.exporting import exported
+    from nas.models.safetensors_file import NAME
     from nas.models.trained import TrainedModel
 
     model = TrainedModel.read(as_path(*config.source), space)
     out = model.path.with_name(NAMES[config.format]) if config.out is None else as_path("out", config.out)
     if config.format == "safetensors" and out.suffix != ".safetensors":
         raise UserError(f"--out must end in .safetensors, by which nas.load knows the file, got {out}")
+    if NAME.encode() not in (read_bytes(out) or b""):
+        check_free(out)
     images, about = _images(config, model)
     expected = _logits(model, images, about)
     content = exported(model.checkpoint, config.format)

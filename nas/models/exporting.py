@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nas.errors import UserError
 from nas.models.architecture import Classifier
 from nas.models.checkpoint import Checkpoint
+from nas.models.safetensors_file import NAME
 from search_spaces.base import SearchSpace
 
 OPSET = 18  # of ONNX; the lowest that torch's exporter writes itself
@@ -94,7 +95,7 @@ def _batched() -> dict[str, Any]:
 def _torch_export(model: Classifier, example: Tensor) -> bytes:
     program = torch.export.export(model, (example,), dynamic_shapes=_batched())
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    torch.export.save(program, buffer, extra_files={"program": NAME})
     return buffer.getvalue()
 
 
@@ -107,6 +108,7 @@ def _onnx(model: Classifier, example: Tensor) -> bytes:
         input_names=["images"], output_names=["logits"],
     )  # fmt: skip
     assert program is not None
+    program.model.metadata_props["program"] = NAME
     content: bytes = program.model_proto.SerializeToString()
     return content
 

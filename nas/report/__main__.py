@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from nas.cli.arguments import Parser
+from nas.files import as_path
 from nas.report import write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. The exit code is 0, or 2 after one line on stderr that says what is wrong with the run."""
-    from nas.cli.options import run_command
+    from nas.cli.running import run_command
 
     return run_command(command, arguments)
 
 
 def command(argv: Sequence[str]) -> int:
     """Write the page of the run that ``argv`` names."""
-    parser = argparse.ArgumentParser(prog="python -m nas.report", description="Writes a run as one HTML page.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, with manifest.json and trials.jsonl")
-    print(write_report(parser.parse_args(argv).run))
+    parser = Parser(prog="python -m nas.report", description="Writes a run as one HTML page.")
+    parser.add_argument("run", metavar="RUN", help="run directory, with manifest.json and trials.jsonl")
+    print(write_report(as_path("run", parser.parse_args(argv).run)))
     return 0
 
 

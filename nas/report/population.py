@@ -12,16 +12,12 @@ from proxies import POPULATION_PROXIES, get_proxy
 from searchers.base import Trial
 
 
-def known_components(entry: Any) -> list[str]:
+def known_components(entry: dict[str, Any]) -> list[str]:
     """The names of the components of a manifest's proxy, if it compares candidates and is known to this program.
 
     Otherwise the list is empty.
     """
-    if not isinstance(entry, dict) or entry.get("name") not in POPULATION_PROXIES:
-        return []
-    parts = entry.get("components")
-    names = [part.get("name") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-    return [name for name in names if isinstance(name, str)]
+    return [part["name"] for part in entry.get("components", [])] if entry["name"] in POPULATION_PROXIES else []
 
 
 def with_population_scores(trials: tuple[Trial[str], ...], manifest: dict[str, Any]) -> tuple[Trial[str], ...]:
@@ -29,8 +25,7 @@ def with_population_scores(trials: tuple[Trial[str], ...], manifest: dict[str, A
 
     A trial gets such a score if its status is ok and the scores that it is computed from are all finite.
     """
-    entries = manifest.get("proxies")
-    for entry in entries if isinstance(entries, list) else []:
+    for entry in manifest.get("proxies", []):
         if not (names := known_components(entry)):
             continue
         (score,) = population_scores([get_proxy(entry["name"])])

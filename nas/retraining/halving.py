@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nas.errors import Stopped, Unwritable, UserError
+from nas.errors import Stopped, UserError
+from nas.executors.failures import machine_failure
 from nas.files import kind, make_folder, remove
 from nas.images.data import ImageSplit
 from nas.models.checkpoint import LAST, TRAIN, read_checkpoint
@@ -28,6 +29,8 @@ from search_spaces.base import SearchSpace
 #: the metric by which cells are compared: robust accuracy on images held out of training
 METRIC = "validation_robust_accuracy"
 FAILED = "failed.json"
+#: folder of Ray Tune's own files, in the directory of the retraining; it is deleted at the end
+SCRATCH = "ray"
 
 #: function that is called with the number of a cell and the record of an epoch that it has finished
 Watch = Callable[[int, Epoch], None]
@@ -51,17 +54,16 @@ class Contender:
         """Train to the end of epoch ``until``. If that fails, write the reason to disk and return False.
 
         :param watch: called with the record of every epoch, including those finished before.
-        :raises Unwritable: the operating system refused to write, a checkpoint or the reason.
+        :raises MachineFailed: the machine is at fault. :raises Unwritable: a file cannot be written.
         """
         remove(self.out / FAILED)
         try:
             self.trainer(images).run(watch, until=until)
-        except Unwritable:  # a full disk is no fault of the cell
-            raise
-        except (Stopped, UserError) as error:
-            self.fail(str(error))
-        except Exception as error:  # only this cell fails; the others are still trained
-            self.fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        except Exception as error:  # only this cell fails, unless the machine is at fault; the others are still trained
+            if machine_failure(error) is not None:
+                raise
+            named = "" if isinstance(error, Stopped | UserError) else f"{type(error).__name__}: "
+            self.fail(named + " ".join(str(error).split())[:300])
             if self.config.device.startswith("cuda"):
                 torch.cuda.empty_cache()
         else:

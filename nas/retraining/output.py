@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nas.cli.bars import Bars
+from nas.cli.printing import Terminal
 from nas.retraining.halving import METRIC
 from nas.retraining.retrainer import RetrainResult
 
@@ -51,11 +51,11 @@ def print_result(result: RetrainResult, proxies: list[str]) -> None:
         table.add_row(
             str(cell["number"]), *scores, str(cell["epochs"]), *accuracies, escape(cell["error"] or cell["status"])
         )
-    console = Console()
+    console = Terminal()
     console.print(table)
     for line in (
         f"best:   cell {result.best['number']}: {result.best['genotype']}",
         f"model:  {result.best['run']}",
         f"attack: python -m nas.attack --run {result.best['run']}",
     ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)

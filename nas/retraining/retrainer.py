@@ -16,25 +16,42 @@ from torch import Tensor
 from nas.cli.fields import differences
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
-from nas.files import as_path, kind
+from nas.files import as_path, check_free, kind
 from nas.images.data import ImageSplit, fingerprint
+from nas.models.checkpoint import EPOCH
 from nas.report.ranking import ranking
 from nas.retraining.config import RetrainConfig
-from nas.retraining.halving import METRIC, Contender, Watch, halve
+from nas.retraining.halving import METRIC, SCRATCH, Contender, Watch, halve
 from nas.runs import environment
-from nas.runs.directory import read_manifest, write_json
+from nas.runs.directory import TRIALS, read_manifest, write_json
+from nas.runs.ending import noted
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
+from nas.runs.schema import COUNT, FINITE, TEXT, WHOLE, Check, by_name, each, fields, maybe, shown
 from nas.spaces import FINGERPRINT, known_space
 from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
-from nas.training.target import architecture, resolved
+from nas.training.target import architecture, check_cell, resolved
 from nas.training.trainer import check_precision, training_images
 from search_spaces.base import SearchSpace
 
 FOLDER = "retrain"
 MANIFEST = "retrain.json"
 FORMAT = 1
+_CELL = fields(
+    {"number": COUNT, "key": TEXT, "space": TEXT, "genotype": TEXT, "scores": by_name(maybe(FINITE))},
+    {"id": WHOLE, "status": TEXT, "epochs": WHOLE, "best": maybe(EPOCH), "error": maybe(TEXT), "run": TEXT},
+)
+_OWN: dict[str, Check] = {
+    "rungs": each(COUNT),
+    "data": fields({}, {"name": TEXT, "fingerprint": TEXT}),
+    "cells": each(_CELL),
+}
+
+
+def cell_folder(number: int) -> str:
+    """The name of the folder of a cell's training."""
+    return f"cell-{number}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +87,14 @@ class Retrainer:
         ray = config.executor == "ray"
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
         check_precision(config, device)
-        try:
-            known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
-            self.contenders = [self._contender(cell, device) for cell in self.cells]
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self.path / MANIFEST} is damaged: {type(error).__name__} {error}") from None
+        searched = known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
+        for cell in self.cells:
+            check_cell(self.path / MANIFEST if resume else run / TRIALS, searched, cell["genotype"], cell["key"])
+        self.contenders = [self._contender(cell, device) for cell in self.cells]
 
     def _contender(self, cell: dict[str, Any], device: str) -> Contender:
         config = dataclasses.replace(self.config.for_cell(cell["space"], cell["genotype"]), device=device)
-        out = (self.path / f"cell-{cell['number']}").resolve()
+        out = (self.path / cell_folder(cell["number"])).resolve()
         return Contender(number=cell["number"], config=resolved(config, self.space), out=out, space=self.space)
 
     @cached_property
@@ -103,7 +119,8 @@ class Retrainer:
         :param watch: called with a cell's number and the record of each epoch that it has finished.
         :raises UserError: the directory holds another retraining, or files cannot be read or written.
         :raises Stopped: no cell could be trained to the last epoch.
-        :raises KeyboardInterrupt: the user interrupted the retraining; the message says how to resume.
+        :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
+        :raises KeyboardInterrupt: the user interrupted the retraining; likewise.
         """
         config = self.config
         watch = watch or (lambda number, epoch: None)
@@ -113,8 +130,8 @@ class Retrainer:
             (images.images.shape[2], images.images.shape[3]),
             pixel_statistics(images.images[:1].permute(0, 2, 3, 1)),
         )
-        for each in self.contenders:
-            architecture(each.config, *kind, self.space)
+        for contender in self.contenders:
+            architecture(contender.config, *kind, self.space)
         with ExitStack() as stack:
             if config.executor == "ray":
                 from nas.retraining.tune import Trials
@@ -131,7 +148,7 @@ class Retrainer:
 
     def _run(self, images: ImageSplit, compete: Callable[[], None]) -> RetrainResult:
         config = self.config
-        try:
+        with noted(lambda status: None, self._how_to_go_on):
             self._check_path()  # checked again under the lock, since another process may have written before it
             manifest = {
                 "command": "retrain",
@@ -147,12 +164,13 @@ class Retrainer:
             compete()
             outcomes = [{**cell, **self._outcome(each)} for cell, each in zip(self.cells, self.contenders, strict=True)]
             write_json(self.path / MANIFEST, {**manifest, "cells": outcomes})
-        except KeyboardInterrupt:
-            again = f"python -m nas.retrain --resume {shlex.quote(str(config.run))}"
-            raise KeyboardInterrupt(f"interrupted; finished epochs are kept, to go on: {again}") from None
         if not any(each["status"] == "finished" for each in outcomes):
             raise Stopped(f"no cell was trained to the end; the first failed with: {outcomes[0]['error']}")
         return RetrainResult(path=self.path, cells=sorted(outcomes, key=_merit, reverse=True))
+
+    def _how_to_go_on(self) -> str:
+        again = f"python -m nas.retrain --resume {shlex.quote(str(self.config.run))}"
+        return f"with all finished epochs kept; to go on: {again}"
 
     def _outcome(self, contender: Contender) -> dict[str, Any]:
         history = contender.history()
@@ -170,6 +188,7 @@ class Retrainer:
                 raise UserError(
                     f"{self.path} already holds a retraining; pass --resume to go on with it, or move it away"
                 )
+            check_free(self.path / SCRATCH, *(self.path / cell_folder(n) for n in range(1, self.config.top + 1)))
             return
         differing = differences(self._stored()["configuration"], self.config)
         if differing:
@@ -177,8 +196,9 @@ class Retrainer:
 
     def _stored(self) -> dict[str, Any]:
         manifest = read_retraining(self.path.parent)
-        if not isinstance(manifest.get("cells"), list) or not manifest["cells"]:
-            raise UserError(f"{self.path / MANIFEST} is damaged: it names no cells")
+        numbers = [cell["number"] for cell in manifest.get("cells", [])]
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise UserError(f"{self.path / MANIFEST} is damaged: the numbers of its cells are {shown(numbers)}")
         return manifest
 
 
@@ -189,7 +209,7 @@ def read_retraining(run: Path) -> dict[str, Any]:
     """
     if kind(run / FOLDER / MANIFEST) is None:
         raise UserError(f"{run} holds no retraining to go on with: expected {run / FOLDER / MANIFEST}")
-    return read_manifest(run / FOLDER, MANIFEST)
+    return read_manifest(run / FOLDER, MANIFEST, command="retrain", own=_OWN)
 
 
 def best_cells(run: Path, top: int) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,14 +24,13 @@ from ray.tune.schedulers import ASHAScheduler
 
 from nas.device import worker_gpus
 from nas.errors import UserError
+from nas.executors.failures import machine_failure
 from nas.executors.ray import RayCrew
 from nas.images.data import ImageSplit
 from nas.retraining.config import RetrainConfig
-from nas.retraining.halving import METRIC, Contender, Watch
+from nas.retraining.halving import METRIC, SCRATCH, Contender, Watch
 from nas.training.course import Epoch
 
-#: folder of Tune's own files, in the directory of the retraining
-SCRATCH = "ray"
 #: file in the directory of a cell which marks that the cell was cut
 CUT = "cut"
 #: number of times that a trial is started again after its worker has died
@@ -68,7 +68,10 @@ class Trials:
         self._crew.close()
 
     def run(self) -> None:
-        """Train in parallel all cells that have not been trained to the last epoch and have not been cut."""
+        """Train in parallel all cells that have not been trained to the last epoch and have not been cut.
+
+        :raises MachineFailed: cells could not be trained, which is not their fault.
+        """
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         logging.getLogger("ray.tune.execution.insufficient_resources_manager").setLevel(logging.WARNING)
         histories = {number: each.history() for number, each in self.contenders.items()}
@@ -85,12 +88,18 @@ class Trials:
         _Told.trials = self
         shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
         try:
-            results = self._tuner([number for number in histories if number not in ended], ended).fit()
+            with self._crew.attended(f"python -m nas.retrain --resume {shlex.quote(str(self.config.run))}"):
+                results = self._tuner([number for number in histories if number not in ended], ended).fit()
         finally:
             shutil.rmtree(self.path / SCRATCH, ignore_errors=True)
+        failures = []
         for result in (results[index] for index in range(len(results))):
-            if result.error is not None:  # the worker died, and again in each retry
+            if result.error is not None and (failure := machine_failure(result.error)):
+                failures.append(failure)
+            elif result.error is not None:  # the worker died, and again in each retry
                 self.contenders[(result.config or {})["number"]].fail(" ".join(str(result.error).split())[-300:])
+        if failures:
+            raise failures[0]
 
     def _tuner(self, numbers: list[int], ended: dict[int, list[Epoch]]) -> tune.Tuner:
         config = self.config

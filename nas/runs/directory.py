@@ -9,14 +9,19 @@ process at a time may write to it. Its lock is released in whatever way that pro
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from nas.errors import UserError
-from nas.files import kind, read_text, write
-from nas.runs.json_lines import JsonLines, locked
-from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_to_json
+from nas.files import check_free, kind, make_folder, read_text, write, writing
+from nas.runs.json_lines import locked
+from nas.runs.manifest import SEARCH, SHARED
+from nas.runs.schema import Check, fields, plain, shown
+from nas.runs.trials import read_trials, stored_trial, trial_from_json, trial_lines, trial_to_json
 from search_spaces.base import SearchSpace
 from searchers.base import Trial
 
@@ -43,7 +48,7 @@ class RunDirectory(Generic[G]):
         self.path = path
         self.space = space
         self._lock = locked(path / ".lock", f"run directory {path}")
-        self._trials = JsonLines(path / TRIALS, "not a trial")
+        self._trials = trial_lines(path / TRIALS)
 
     def __enter__(self) -> RunDirectory[G]:
         return self
@@ -60,14 +65,14 @@ class RunDirectory(Generic[G]):
         """Replace ``best.json`` atomically."""
         write_json(self.path / BEST, best)
 
-    def write_state(self, state: dict[str, Any], trials: int) -> None:
+    def write_state(self, state: dict[str, Any], trials: int, covers: str) -> None:
         """Replace the searcher's state atomically; see :func:`nas.runs.searcher_state.write_state`."""
         from nas.runs.searcher_state import write_state
 
-        write_state(self.path / STATE, state, trials)
+        write_state(self.path / STATE, state, trials, covers)
 
-    def read_state(self) -> tuple[dict[str, Any], int] | None:
-        """The searcher's state and the number of trials that it covers; None if no state is stored."""
+    def read_state(self) -> tuple[dict[str, Any], int, str] | None:
+        """The searcher's state, the number of trials that it covers, and their hash; None if no state is stored."""
         if kind(self.path / STATE) is None:
             return None
         from nas.runs.searcher_state import read_state
@@ -83,14 +88,15 @@ class RunDirectory(Generic[G]):
         return self._trials.count()
 
     def read_trials(self) -> list[Trial[G]]:
-        """All stored trials in id order. A last line that a killed process left incomplete is removed from the file.
+        """All stored trials in id order. A last line that a killed process left incomplete is skipped; :meth:`append`
+        removes it.
 
         If there are more than ``EAGER_TRIALS`` trials, each genotype is parsed when it is first accessed.
 
         :raises UserError: another line is not a trial; the message gives the number of the line.
         """
         parse = partial(trial_from_json, space=self.space, defer=self.count_trials() > EAGER_TRIALS)
-        return read_trials(self._trials, parse, repair=True)
+        return read_trials(self._trials, parse)
 
 
 def holds_run(path: Path) -> bool:
@@ -98,11 +104,15 @@ def holds_run(path: Path) -> bool:
     return any(kind(path / name) is not None for name in (MANIFEST, TRIALS))
 
 
-def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
-    """The manifest of the run in ``path``.
+def read_manifest(
+    path: Path, name: str = MANIFEST, *, command: str = "search", own: Mapping[str, Check] = SEARCH
+) -> dict[str, Any]:
+    """The manifest of the run in ``path``. Its fields may be missing, but hold what they should.
 
     :param name: the name of the manifest's file.
-    :raises UserError: there is no such file, or it cannot be read.
+    :param command: the command that has written the manifest.
+    :param own: the fields that only this command writes.
+    :raises UserError: there is no such file, it cannot be read, or it is another command's.
     """
     manifest, value = path / name, read_json(path / name)
     if value is None:
@@ -110,8 +120,19 @@ def read_manifest(path: Path, name: str = MANIFEST) -> dict[str, Any]:
     if not isinstance(value.get("configuration"), dict):
         raise UserError(f"{manifest} is not a run's manifest: it holds no configuration")
     if value.get("format") != FORMAT:
-        raise UserError(f"{manifest} has format {value.get('format')}, expected {FORMAT}")
+        raise UserError(f"{manifest} has format {shown(value.get('format'))}, expected {FORMAT}")
+    if (got := value.get("command", command)) != command:
+        raise UserError(f"{path} holds no {command}, but {shown(got)}")
+    checked(manifest, fields({}, {**SHARED, **own}), value)
     return value
+
+
+def checked(path: Path, check: Check, value: Any) -> None:
+    """:raises UserError: ``value``, which was read from the file ``path``, is not what ``check`` expects."""
+    try:
+        check(value, "")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def read_best(run: Path) -> Trial[str] | None:
@@ -139,8 +160,23 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds {value!r:.40}, expected an object")
+        raise UserError(f"{path} holds {shown(value)}, expected an object")
+    checked(path, plain, value)
     return value
+
+
+def check_result(path: Path, *names: str) -> None:
+    """For a result that a command may replace if an earlier call of the same command has written it.
+
+    :param names: fields by which it is known, besides ``format``.
+    :raises UserError: the file is something else.
+    """
+    try:
+        value = read_json(path)
+    except UserError:
+        value = {}
+    if value is not None and not (value.get("format") == FORMAT and all(name in value for name in names)):
+        check_free(path)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -152,9 +188,16 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def new_run_path(parent: Path, name: str) -> Path:
-    """``parent/name``, or the first of ``parent/name-2``, ``-3``, ... that does not exist."""
-    path, number = parent / name, 1
-    while kind(path) is not None:
-        number += 1
-        path = parent / f"{name}-{number}"
-    return path
+    """Create ``parent/name``, or the first of ``parent/name-2``, ``-3``, ... that does not exist, and return it.
+
+    Processes that start at the same time therefore get different folders.
+
+    :raises Unwritable: the operating system refused.
+    """
+    make_folder(parent)
+    for number in count(1):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        with writing(path), suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError

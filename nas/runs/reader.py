@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from nas.errors import UserError
 from nas.report.population import known_components, with_population_scores
-from nas.runs.directory import MANIFEST, TRIALS, read_best, read_manifest
-from nas.runs.json_lines import JsonLines
-from nas.runs.trials import read_trials, stored_trial
+from nas.runs.directory import TRIALS, read_best, read_manifest
+from nas.runs.trials import read_trials, stored_trial, trial_lines
 from searchers.base import Trial
 from searchers.objectives import Direction
 
@@ -52,8 +50,7 @@ class RunRecord:
 
     def section(self, name: str) -> dict[str, Any]:
         """The mapping ``name`` in the manifest; empty if the manifest has no such mapping."""
-        value = self.manifest.get(name)
-        return value if isinstance(value, dict) else {}
+        return self.manifest.get(name) or {}
 
 
 def read_run(run: Path) -> RunRecord:
@@ -62,52 +59,42 @@ def read_run(run: Path) -> RunRecord:
     :raises nas.errors.UserError: there is no such run, or one of its files is damaged.
     """
     manifest = read_manifest(run)
-    lines = JsonLines(run / TRIALS, "not a trial")
-    trials = with_population_scores(tuple(read_trials(lines, stored_trial, repair=False)), manifest)
+    lines = trial_lines(run / TRIALS)
+    trials = with_population_scores(tuple(read_trials(lines, stored_trial)), manifest)
     return RunRecord(
         name=run.resolve().name,
         manifest=manifest,
-        proxies=_proxies(run / MANIFEST, manifest, trials),
+        proxies=_proxies(manifest, trials),
         trials=trials,
         best=read_best(run),
         torn=lines.torn,
     )
 
 
-def _proxies(path: Path, manifest: dict[str, Any], trials: tuple[Trial[str], ...]) -> tuple[ScoredBy, ...]:
+def _proxies(manifest: dict[str, Any], trials: tuple[Trial[str], ...]) -> tuple[ScoredBy, ...]:
     """The proxies that the manifest names. If it names none: one for each score of the trials, with ``recorded`` False
     and higher taken as better.
     """
     entries = manifest.get("proxies")
-    table = manifest.get("table")
-    if isinstance(table, dict) and "metric" in table:
+    table = manifest.get("table", {})
+    if "metric" in table:
         entries = [{**table, "name": table["metric"]}]
     if not entries:
         names = dict.fromkeys(name for trial in trials for name in trial.scores)
         return tuple(ScoredBy(name, "maximize", recorded=False) for name in names)
-    proxies = []
-    for entry in _expanded(entries if isinstance(entries, list) else [entries]):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
-            raise UserError(f"{path}: proxy {entry!r:.60}, expected an object with a name and a direction")
-        direction: Direction = entry.get("direction", "maximize")
-        if direction not in get_args(Direction):
-            raise UserError(
-                f"{path}: proxy '{entry['name']}' has direction {direction!r:.40}, expected maximize or minimize"
-            )
-        unit = str(entry.get("unit", ""))
-        relative = bool(known_components(entry))
-        proxies.append(ScoredBy(entry["name"], direction, "direction" in entry, unit, relative))
-    return tuple(proxies)
+    return tuple(
+        ScoredBy(
+            entry["name"], entry.get("direction", "maximize"), "direction" in entry, entry.get("unit", ""),
+            relative=bool(known_components(entry)),
+        )
+        for entry in _expanded(entries)
+    )  # fmt: skip
 
 
-def _expanded(entries: list[Any]) -> list[Any]:
+def _expanded(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries, where each unknown proxy that compares candidates is replaced by its components."""
     return [
         part
         for entry in entries
-        for part in (
-            entry["components"]
-            if isinstance(entry, dict) and isinstance(entry.get("components"), list) and not known_components(entry)
-            else [entry]
-        )
+        for part in (entry["components"] if "components" in entry and not known_components(entry) else [entry])
     ]

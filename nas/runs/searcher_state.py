@@ -1,54 +1,69 @@
-"""``searcher.pt``: the state of a searcher, and the number of trials that the state covers.
+"""``searcher.pt``: the state of a searcher, and the trials that the state covers.
 
-The state is what the searcher has learned beyond the trials of the run. The file is written by ``torch.save``, contains
-only tensors and plain values, and loads with ``weights_only=True``.
+The state is what the searcher has learned beyond the trials of the run. The file contains only tensors and plain
+values. It names the search and the trials that the state belongs to by a hash, so that no other search takes it up.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import zipfile
-from contextlib import suppress
+import hashlib
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nas.errors import UserError
-from nas.files import read_bytes, write
+from nas.runs.schema import OBJECT, TEXT, WHOLE, fields
+from nas.torch_files import load, save
 
-FORMAT = 1
+FORMAT = 2
+_CONTENT = fields({"trials": WHOLE, "covers": TEXT, "state": OBJECT})
 
 
-def write_state(path: Path, state: dict[str, Any], trials: int) -> None:
+class Covered:
+    """A hash over the configuration of a search and the keys of its first trials, which are added in id order."""
+
+    def __init__(self, configuration: dict[str, Any]):
+        self._digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
+        self._count = 0
+
+    def first(self, keys: Iterable[str]) -> str:
+        """The hash after the trials with ``keys`` were added: 64 hexadecimal digits."""
+        for key in keys:
+            self._digest.update(b"\0" + key.encode("utf-8", "surrogatepass"))
+            self._count += 1
+        return self._digest.hexdigest()
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def write_state(path: Path, state: dict[str, Any], trials: int, covers: str) -> None:
     """Replace the file atomically.
 
+    :param covers: the hash of the search and of the ``trials`` that the state covers.
     :raises TypeError: the state holds something other than tensors and plain values.
     :raises Unwritable: the operating system refused.
     """
     check_plain(state, "the searcher's state")
-    stored = io.BytesIO()
-    torch.save({"format": FORMAT, "trials": trials, "state": state}, stored)
-    write(path, stored.getvalue())
+    save(path, {"format": FORMAT, "trials": trials, "covers": covers, "state": state})
 
 
-def read_state(path: Path) -> tuple[dict[str, Any], int]:
-    """The state, with its tensors on the CPU, and the number of trials that it covers.
+def read_state(path: Path) -> tuple[dict[str, Any], int, str]:
+    """The state, with its tensors on the CPU, the number of trials that it covers, and their hash.
 
     :raises UserError: the file cannot be read, or does not hold a searcher's state.
     """
-    content, stored = None, io.BytesIO(read_bytes(path) or b"")
-    if zipfile.is_zipfile(stored):  # torch.save writes a zip file
-        stored.seek(0)
-        with suppress(RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-            content = torch.load(stored, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} holds no searcher's state of format {FORMAT}")
-    state, trials = content.get("state"), content.get("trials")
-    if not isinstance(state, dict) or type(trials) is not int or trials < 0:
-        raise UserError(f"{path} holds no searcher's state of format {FORMAT}")
-    return state, trials
+    content = load(path, "a searcher's state")
+    try:
+        if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] != FORMAT:
+            raise ValueError("another format")
+        _CONTENT(content, "")
+    except ValueError as error:
+        raise UserError(f"{path} holds no searcher's state of format {FORMAT}: {error}") from None
+    return content["state"], content["trials"], content["covers"]
 
 
 def check_plain(value: Any, name: str) -> None:

@@ -7,31 +7,36 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from nas.errors import UserError
 from nas.runs.json_lines import JsonLines
+from nas.runs.schema import OBJECT, POSITIVE, TEXT, WHOLE, Check, is_number, maybe, one_of, shown
 from search_spaces.base import SearchSpace
 from searchers.base import Status, Trial
 
 G = TypeVar("G")
 
-_COUNT = ((int,), "a whole number from 0", 0)
-_TEXT = ((str,), "a text", "")
-#: field -> its types, their description for error messages, and the value of a missing field
-_FIELDS: dict[str, tuple[tuple[type, ...], str, Any]] = {
-    "id": _COUNT,
-    "key": _TEXT,
-    "genotype": _TEXT,
-    "seed": _COUNT,
-    "status": ((str,), f"one of {', '.join(get_args(Status))}", ""),
-    "scores": ((dict,), "an object", {}),
-    "params": _COUNT,
-    "macs": _COUNT,
-    "seconds": ((float, int), "a number from 0", 0.0),
-    "error": ((str, type(None)), "a text or null", None),
+#: field -> the check of its value, and the value of a missing field
+_FIELDS: dict[str, tuple[Check, Any]] = {
+    "id": (WHOLE, 0),
+    "key": (TEXT, ""),
+    "genotype": (TEXT, ""),
+    "seed": (WHOLE, 0),
+    "status": (one_of(*get_args(Status)), ""),
+    "scores": (OBJECT, {}),
+    "params": (WHOLE, 0),
+    "macs": (WHOLE, 0),
+    "seconds": (POSITIVE, 0.0),
+    "error": (maybe(TEXT), None),
 }
 _ALWAYS = ("id", "status")
+
+
+def trial_lines(path: Path) -> JsonLines:
+    """The file with one trial a line."""
+    return JsonLines(path, "not a trial", first="id")
 
 
 def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
@@ -77,18 +82,15 @@ def stored_trial(value: Any) -> Trial[str]:
 
 def _checked(value: Any, *, complete: bool) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"got {value!r:.40}, expected an object")
+        raise ValueError(f"got {shown(value)}, expected an object")
     fields: dict[str, Any] = {}
-    for name, (types, expected, default) in _FIELDS.items():
+    for name, (check, default) in _FIELDS.items():
         got = value.get(name)
         if got is None and not complete and name not in _ALWAYS:
             got = default
         elif name not in value:
             raise ValueError(f"{name} is missing")
-        if type(got) not in types or (name == "status" and got not in get_args(Status)):
-            raise ValueError(f"{name} {got!r:.40}, expected {expected}")
-        if isinstance(got, int | float) and not 0 <= got < math.inf:
-            raise ValueError(f"{name} {got!r:.40}, expected {expected}")
+        check(got, name)
         fields[name] = got
     fields["scores"] = {name: _score(name, score, complete) for name, score in fields["scores"].items()}
     fields["seconds"] = float(fields["seconds"])
@@ -98,8 +100,8 @@ def _checked(value: Any, *, complete: bool) -> dict[str, Any]:
 def _score(name: str, got: Any, complete: bool) -> float:
     if got is None and not complete:
         return math.nan
-    if type(got) not in (int, float) or (complete and not math.isfinite(got)):
-        raise ValueError(f"score {name!r:.40} is {got!r:.40}, expected a {'finite ' if complete else ''}number")
+    if not is_number(got) or (complete and not math.isfinite(got)):
+        raise ValueError(f"score {shown(name)} is {shown(got)}, expected a {'finite ' if complete else ''}number")
     return float(got)
 
 
@@ -110,16 +112,15 @@ def _genotype(text: str, key: str, space: SearchSpace[G]) -> G:
     return genotype
 
 
-def read_trials(lines: JsonLines, parse: Callable[[Any], Trial[G]], *, repair: bool) -> list[Trial[G]]:
+def read_trials(lines: JsonLines, parse: Callable[[Any], Trial[G]]) -> list[Trial[G]]:
     """All trials of a file in id order.
 
     :param parse: makes a trial from the JSON object of a line.
-    :param repair: whether to remove an incomplete last line from the file.
     :raises UserError: a line is not a trial, or repeats an id; the message gives the number of the line.
     """
     trials: dict[int, Trial[G]] = {}
     with _without_collector():
-        for number, trial in lines.read(parse, repair=repair):
+        for number, trial in lines.read(parse):
             if trial.id in trials:
                 raise UserError(f"{lines.path} line {number}: trial {trial.id} stands there twice")
             trials[trial.id] = trial

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
-from nas.cli.fields import option, options_of, path_option
+from nas.cli.fields import check_types, option, options_of, path_option, plain
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
 from nas.searching.searcher_options import all_options, make_options
@@ -35,11 +35,12 @@ _OPTIONAL = (
 class SearchConfig:
     """All options of a search. The history of a search depends on them and on the version of the program only.
 
-    Fields marked ``free`` do not affect the history, so a resumed search may change them. Fields marked ``untrained``
-    say how untrained networks are scored; a search on a table refuses them. Fields marked ``only_with`` have an effect
-    only when another option has a certain value. Where the space or the proxies are None, a default is chosen from the
-    other options. ``searcher_options`` holds the options of the chosen searcher; :meth:`of` makes it from options by
-    name.
+    Fields marked ``free`` do not affect the history, so a resumed search may change them; ``skip_oversized`` is the
+    exception, by which the user decides that a search goes on although its machine is too small. Fields marked
+    ``untrained`` say how untrained networks are scored; a search on a table refuses them. Fields marked ``only_with``
+    have an effect only when another option has a certain value. Where the space or the proxies are None, a default is
+    chosen from the other options. ``searcher_options`` holds the options of the chosen searcher; :meth:`of` makes it
+    from options by name.
     """
 
     space: str = option(None, "search space, or module:Class of your own (default: darts, or that of --table)")
@@ -70,6 +71,10 @@ class SearchConfig:
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
+    skip_oversized: bool = option(
+        False, "a cell for which memory does not suffice, even scored alone, fails: it would stop the search otherwise",
+        free=True, untrained=True,
+    )  # fmt: skip
     executor: str = option(
         "local", "where candidates are scored: local (this process) or ray (Ray actors)", free=True, untrained=True
     )
@@ -117,6 +122,7 @@ class SearchConfig:
         return cls(space=found.name, searcher_options=own_options, **options)
 
     def __post_init__(self) -> None:
+        check_types(self)
         self._fill_in()
         for name in ("proxy", "require"):
             object.__setattr__(self, name, bounds.texts(getattr(self, name)))
@@ -174,7 +180,7 @@ class SearchConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values by option name, as the manifest stores them and ``--config`` reads them."""
         values = {field.name: getattr(self, field.name) for field in options_of(self)}
-        values.update(dataclasses.asdict(self.searcher_options))
+        values.update({name: plain(value) for name, value in dataclasses.asdict(self.searcher_options).items()})
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -185,6 +191,8 @@ def default_space(table: str | None) -> str:
     """
     if table is None:
         return "darts"
+    if not isinstance(table, str):
+        raise UserError(f"--table must be a name, got {table!r:.60}")
     from nas.tabular import find_benchmark
 
     return find_benchmark(table).space

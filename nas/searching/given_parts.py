@@ -1,4 +1,4 @@
-"""Parts of a search that are given as objects in place of names."""
+"""Arguments of a search that are no options: parts given as objects in place of names, and switches."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from nas.errors import UserError
 
 
-def check_parts(proxies: Any, executor: Any) -> None:
-    """:raises UserError: they are neither names nor objects of the right kinds, but a class, say."""
+def check_parts(proxies: Any, executor: Any, **switches: Any) -> None:
+    """:raises UserError: they are neither names nor objects of the right kinds, or the switches no booleans."""
     from nas.executors.base import Executor
     from proxies.base import Proxy
     from proxies.population import PopulationProxy
@@ -20,3 +20,6 @@ def check_parts(proxies: Any, executor: Any) -> None:
             raise UserError(f"a proxy must be a name or a Proxy object with a name, got {each!r:.60}")
     if not isinstance(executor, str | Executor):
         raise UserError(f"executor must be a name or an Executor object, got {executor!r:.60}")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{name} must be true or false, got {value!r:.60}")

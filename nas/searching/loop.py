@@ -2,20 +2,23 @@
 
 The history is a function of the configuration alone. Candidates are numbered in the order of proposal, and the searcher
 is told the trials of a step all at once, in that order. When a run is resumed within a step, the searcher proposes the
-same candidates again, and only those without a stored trial are scored. The state of a searcher that has one is stored
+same candidates again, and only those without a stored trial are scored. What the machine lacks, such as memory, makes
+no trial: the candidate is scored again, alone or in a resumed run. The state of a searcher that has one is stored
 after each step (see :class:`~searchers.base.Searcher`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from nas.errors import SearchStopped, UserError
+from nas.errors import MachineFailed, OutOfMemory, SearchStopped, UserError
 from nas.executors.base import Executor
 from nas.executors.candidates import Candidate, CandidateScorer, candidate_seed
-from searchers.base import NoFeasibleCandidate, Searcher, Trial
+from nas.executors.failures import machine_failure, told_failure
+from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
 
 G = TypeVar("G")
 
@@ -30,6 +33,7 @@ class Loop(Generic[G]):
     :param violation: returns the reason why a candidate may not be scored, or None if it may.
     :param record: called with each newly finished trial, to store it.
     :param keep: stores the state of a searcher that has one, with the number of trials that the state covers.
+    :param skip_oversized: a candidate for which memory does not suffice, even alone, becomes a failed trial.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Loop(Generic[G]):
         violation: Callable[[G], str | None],
         record: Callable[[Trial[G]], None],
         keep: Callable[[dict[str, Any], int], None],
+        skip_oversized: bool = False,
     ):
         self.searcher = searcher
         self.scorer = scorer
@@ -52,6 +57,7 @@ class Loop(Generic[G]):
         self.violation = violation
         self.record = record
         self.keep = keep
+        self.skip_oversized = skip_oversized
         self.trials: list[Trial[G]] = []  # the trials that the searcher was told, in id order
         self.reused = 0
         self._by_key: dict[str, Trial[G]] = {}
@@ -60,6 +66,7 @@ class Loop(Generic[G]):
         """All ``budget`` trials in id order, including the ``stored`` trials of an interrupted run.
 
         :raises SearchStopped: more than half of 20 consecutive trials failed.
+        :raises MachineFailed: the machine does not let a candidate be scored; the run can be resumed.
         :raises UserError: no candidate meets the constraints, or ``stored`` belongs to another history.
         """
         finished = {trial.id: trial for trial in stored}
@@ -101,7 +108,7 @@ class Loop(Generic[G]):
             if reason is None:
                 to_score.append(candidate)
             else:
-                self._keep(self._infeasible(candidate, reason), finished)
+                self._keep(self._unscored(candidate, "infeasible", reason), finished)
         if to_score:
             self._score(to_score, finished)
         for candidate in candidates:
@@ -112,19 +119,57 @@ class Loop(Generic[G]):
                 )
 
     def _score(self, candidates: list[Candidate[G]], finished: dict[int, Trial[G]]) -> None:
+        """Have the candidates scored; those for which memory runs out are scored again, one at a time.
+
+        :raises MachineFailed: the machine does not let a candidate be scored, not even alone.
+        """
+        try:
+            self._run(candidates, finished)
+        except OutOfMemory:
+            pass
+        for candidate in candidates:
+            if candidate.id not in finished:
+                gc.collect()
+                try:
+                    self._run([candidate], finished)
+                except OutOfMemory as error:
+                    reason = f"memory does not suffice for candidate {candidate.id} alone: {error}"
+                    if not self.skip_oversized:
+                        raise OutOfMemory(reason) from None
+                    self._keep(self._unscored(candidate, "failed", reason), finished)
+
+    def _run(self, candidates: list[Candidate[G]], finished: dict[int, Trial[G]]) -> None:
         """Run the executor.
 
-        :raises RuntimeError: it did not return exactly one trial for each candidate.
+        :raises MachineFailed: candidates without a trial are not at fault for that.
+        :raises RuntimeError: the executor did not return exactly one trial for each candidate.
         """
         missing = {candidate.id for candidate in candidates}
         name = type(self.executor).__name__
-        for trial in self.executor.run(self.scorer, candidates):
+        failure: MachineFailed | None = None
+        for trial in self._trials(candidates):
             if trial.id not in missing:
                 raise RuntimeError(f"{name} returned trial {trial.id}, expected each candidate's exactly once")
             missing.remove(trial.id)
-            self._keep(trial, finished)
+            told = told_failure(trial.error) if trial.status == "failed" else None
+            failure = told or failure
+            if told is None:
+                self._keep(trial, finished)
+        if failure is not None:
+            raise failure
         if missing:
             raise RuntimeError(f"{name} returned no trial for candidate {min(missing)}, expected one for each")
+
+    def _trials(self, candidates: list[Candidate[G]]) -> Iterator[Trial[G]]:
+        """What the executor returns; an exception that is no fault of a candidate is raised as ``MachineFailed``."""
+        try:
+            yield from self.executor.run(self.scorer, candidates)
+            return
+        except Exception as error:
+            failure = machine_failure(error)
+            if failure is None:
+                raise
+        raise failure
 
     def check(self, stored: Sequence[Trial[G]]) -> None:
         """:raises UserError: a stored trial that this search cannot have written."""
@@ -135,6 +180,11 @@ class Loop(Generic[G]):
             if trial.status == "ok" and set(trial.scores) != names:
                 got, expected = (", ".join(sorted(each)) or "none" for each in (trial.scores, names))
                 raise UserError(f"trial {trial.id} of the run has the scores {got}, expected {expected}")
+            if trial.seed != (seed := candidate_seed(self.scorer.seed, trial.key)):
+                raise UserError(
+                    f"trial {trial.id} of the run has the seed {trial.seed}, expected {seed}:"
+                    " it was written by another version or configuration"
+                )
         covered = self.searcher.restored
         held = len({trial.id for trial in stored} & set(range(covered)))
         if held < covered:
@@ -144,11 +194,11 @@ class Loop(Generic[G]):
         self.record(trial)
         finished[trial.id] = trial
 
-    def _infeasible(self, candidate: Candidate[G], reason: str) -> Trial[G]:
+    def _unscored(self, candidate: Candidate[G], status: Status, reason: str) -> Trial[G]:
         seed = candidate_seed(self.scorer.seed, candidate.key)
         cost = self.scorer.space.cost(candidate.genotype, self.scorer.spec)
         return Trial(
-            id=candidate.id, key=candidate.key, genotype=candidate.genotype, seed=seed, status="infeasible",
+            id=candidate.id, key=candidate.key, genotype=candidate.genotype, seed=seed, status=status,
             params=cost.params, macs=cost.macs, error=reason,
         )  # fmt: skip
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.cli.bars import Bars
+from nas.cli.printing import Terminal
 from nas.searching.config import SearchConfig
 from search_spaces import SPACES
 from searchers.base import Objectives, Trial
@@ -114,7 +114,7 @@ def format_score(score: float) -> str:
 
 def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig) -> None:
     """Print the best cells as a table, then the counts of the search and the paths of the run and its report."""
-    console = Console()
+    console = Terminal()
     columns = {name: [format_score(trial.scores[name]) for trial in result.top] for name in source.shown}
     columns["params"] = [f"{trial.params:,}" for trial in result.top]  # replaces a score of this name
     columns["MACs"] = [f"{trial.macs / 1e6:.1f} M" for trial in result.top]
@@ -132,7 +132,7 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
     about += ["rows:   by the mean rank of the scores, each in its own direction"] if len(source.shown) > 1 else []
     about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
     for line in [*best, *about, *_notes(result, config, source.space)]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
 
 
 def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) -> list[str]:

@@ -12,7 +12,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nas.errors import MachineFailed
 from nas.executors.candidates import Candidate, candidate_seed
+from nas.executors.failures import machine_failure
 from proxies.base import Probe, Proxy
 from search_spaces.base import NetworkSpec, SearchSpace
 from searchers.base import Trial
@@ -69,22 +71,15 @@ class Scorer(Generic[G]):
         return self.device.type == "cpu"
 
     def __call__(self, candidate: Candidate[G]) -> Trial[G]:
-        """The finished trial. Its status is failed if the network raises, runs out of memory or has no finite score."""
+        """The finished trial. Its status is failed if the network raises or has no finite score.
+
+        :raises MachineFailed: the machine lacked memory or something else, so that nothing is known of the candidate.
+        """
         started = time.perf_counter()
         seed = candidate_seed(self.seed, candidate.key)
-        result: dict[str, Any] = {}
-        try:
-            representative = self.space.parse(candidate.key)
-            cost = self.space.cost(representative, self.spec)
-            result = {"params": cost.params, "macs": cost.macs}
-            probe = Probe(lambda: self._build(representative, seed), *self._batch, counted=result)
-            probe.plan(self.proxies)
-            result = {**result, "scores": {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}}
-            result["status"] = "ok"
-        except Exception as error:  # a failed candidate must not end the search; the trial keeps the reason
-            result = {**result, "status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+        result = self._result(candidate.key, seed)
+        if isinstance(result, MachineFailed):  # raised here, where no frame keeps the network's memory
+            raise result
         return Trial(
             id=candidate.id,
             key=candidate.key,
@@ -93,6 +88,25 @@ class Scorer(Generic[G]):
             seconds=time.perf_counter() - started,
             **result,
         )
+
+    def _result(self, key: str, seed: int) -> dict[str, Any] | MachineFailed:
+        """The fields of the trial that scoring finds, or how the machine failed."""
+        result: dict[str, Any] = {}
+        try:
+            representative = self.space.parse(key)
+            cost = self.space.cost(representative, self.spec)
+            result = {"params": cost.params, "macs": cost.macs}
+            cost.check()
+            probe = Probe(lambda: self._build(representative, seed), *self._batch, counted=result)
+            probe.plan(self.proxies)
+            scores = {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}
+            return {**result, "status": "ok", "scores": scores}
+        except Exception as error:  # a failed candidate must not end the search; the trial keeps the reason
+            failure = machine_failure(error)
+            result = {**result, "status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return failure or result
 
     def _build(self, genotype: G, seed: int) -> nn.Module:
         with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):

@@ -11,6 +11,7 @@ From Python::
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import differences
-from nas.errors import SearchStopped, UserError, as_user_error
-from nas.files import as_path
+from nas.cli.printing import complain
+from nas.errors import SearchStopped, Unwritable, UserError
+from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
+from nas.searching.summary import best_to_json, oversight, summarise
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 
 if TYPE_CHECKING:
@@ -85,7 +88,7 @@ class Search:
         report: bool = True,
         **options: Any,
     ):
-        check_parts(proxies, executor)
+        check_parts(proxies, executor, resume=resume, report=report)
         self._given_executor = None if isinstance(executor, str) else executor
         if isinstance(executor, str):
             options["executor"] = executor
@@ -107,20 +110,22 @@ class Search:
 
         :param watch: called with each finished trial, including the stored trials of a resumed run.
         :raises SearchStopped: most candidates fail, or none has a score.
-        :raises KeyboardInterrupt: with a message that says how to resume.
+        :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
+        :raises Unwritable: a file cannot be written, or was removed meanwhile; likewise.
+        :raises KeyboardInterrupt: likewise.
         """
         from nas.runs.directory import RunDirectory, new_run_path
 
         config, source = self.config, self.source
-        path = self.out or new_run_path(
-            Path("runs"), f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
-        )
-        self._check_path(path)
+        if self.out is not None:
+            self._check_path(self.out)
         make_searcher(config, source)  # checks its options before images are read
         source.prepare()
         searcher, violation = make_searcher(config, source)
         if not self.resume:  # refuse constraints that nothing meets before a run directory is made
             check_reachable(config, make_searcher(config, source)[0])  # a separate one: ask() may change its state
+        name = f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
+        path = self.out or new_run_path(Path("runs"), name)
         with RunDirectory(path, self.space) as run, self.executor:
             self._check_path(path)  # again, now that no other process can write to it
             return self._run_in(run, searcher, violation, watch)
@@ -130,12 +135,16 @@ class Search:
     ) -> SearchResult:
         """Begin or resume the run in the locked directory, and finish it."""
         from nas.searching.loop import Loop
+        from nas.searching.state import KeptState
 
         config, path = self.config, run.path
         manifest = self._manifest(path)
         stored = run.read_trials() if self.resume else []
-        if self.resume and (kept := run.read_state()):
-            as_user_error(partial(searcher.restore, *kept))
+        if not config.skip_oversized and (warning := oversight(stored)):
+            complain(f"warning: {warning}")
+        kept = KeptState(run, config)
+        if self.resume:
+            kept.restore(searcher, stored)
         if len(stored) >= config.budget and self.resume:  # nothing will be scored
             manifest["resumed"].pop()
 
@@ -146,7 +155,8 @@ class Search:
 
         loop = Loop(
             searcher, self.source.scorer(), self.executor, budget=config.budget, step=config.candidates_per_step,
-            violation=violation, record=record, keep=run.write_state,
+            violation=violation, record=record, skip_oversized=config.skip_oversized,
+            keep=lambda state, count: kept.write(state, loop.trials, count),
         )  # fmt: skip
         loop.check(stored)
         if len(stored) < config.budget:
@@ -157,52 +167,55 @@ class Search:
             if watch is not None:
                 watch(trial)
         run.write_manifest(manifest)
-        try:
-            return self._finish(run, loop, manifest, stored)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted after {run.count_trials()} of {config.budget} candidates; to go on:"
-                f" python -m nas.search --resume {shlex.quote(str(path))}"
-            ) from None
+        return self._finish(run, loop, manifest, stored)
+
+    def _how_to_go_on(self, run: RunDirectory[Any]) -> str:
+        again = f"to go on: python -m nas.search --resume {shlex.quote(str(run.path))}"
+        return f"after {run.count_trials()} of {self.config.budget} candidates; {again}"
 
     def _finish(
         self, run: RunDirectory[Any], loop: Loop[Any], manifest: dict[str, Any], stored: list[Trial[Any]]
     ) -> SearchResult:
+        from nas.runs.ending import noted
         from nas.searching.objectives import with_scores
         from searchers.objectives import rank
 
-        started, before, status = time.perf_counter(), manifest["seconds"], "failed"
-        try:
-            trials = loop.run(stored)
-            top = rank(with_scores(trials, self.source.relative), self.source.objectives, TOP)
-            if not top:
-                raise SearchStopped(
-                    f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
-                )
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:
+        started, before = time.perf_counter(), manifest["seconds"]
+
+        def note(status: str) -> None:
             scored = run.count_trials() > len(stored)
-            manifest = {
+            run.write_manifest({
                 **manifest,
                 "status": status,
                 "ended": _now() if scored else manifest["ended"] or _now(),
                 "seconds": round(before + time.perf_counter() - started, 3),
                 "summary": summarise(loop),
                 "executor": self.executor.facts() if scored else manifest["executor"],
-            }
-            run.write_manifest(manifest)
-        run.write_best(best_to_json(top[0], run.space))
-        report = None
-        if self.report:
-            from nas.report import write_report
+            })  # fmt: skip
 
-            report = write_report(run.path)
+        with noted(note, partial(self._how_to_go_on, run)):
+            trials = loop.run(stored)
+            top = rank(with_scores(trials, self.source.relative), self.source.objectives, TOP)
+            if not top:
+                raise SearchStopped(
+                    f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
+                )
+            run.write_best(best_to_json(top[0], run.space))
+            note("finished")
+        report = self._written_report(run.path) if self.report else None
         return SearchResult(
-            best=top[0], top=top, trials=trials, path=run.path, summary=manifest["summary"], report=report
+            best=top[0], top=top, trials=trials, path=run.path, summary=summarise(loop), report=report
         )
+
+    def _written_report(self, path: Path) -> Path | None:
+        """The path of ``report.html``; None if it cannot be written, which is told on the error stream."""
+        from nas.report import write_report
+
+        try:
+            return write_report(path)
+        except Unwritable as error:
+            print(f"warning: {error}", file=sys.stderr)
+            return None
 
     @cached_property
     def source(self) -> ScoreSource:
@@ -225,11 +238,13 @@ class Search:
 
     def _check_path(self, path: Path) -> None:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
-        from nas.runs.directory import holds_run, read_manifest
+        from nas.report import PAGE_NAME
+        from nas.runs.directory import BEST, STATE, holds_run, read_manifest
 
         if not self.resume:
             if holds_run(path):
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
+            check_free(*(path / name for name in (BEST, STATE, PAGE_NAME)))
             return
         differing = differences(read_manifest(path)["configuration"], self.config)
         if differing:
@@ -262,9 +277,8 @@ class Search:
         known_space(self.space.name, self.space, stored.get(FINGERPRINT))
         try:
             now, then = self.source.identity(manifest), self.source.identity(stored)
-            times = {"started": str(stored["started"]), "seconds": float(stored["seconds"])}
-            earlier = list(stored.get("resumed", []))
-        except (KeyError, TypeError, ValueError) as error:
+            times = {"started": stored["started"], "seconds": float(stored["seconds"])}
+        except (KeyError, TypeError) as error:
             raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
         for name in now:
             if now[name] != then[name]:
@@ -272,29 +286,8 @@ class Search:
         # Keep the versions that scored the stored trials; those of this program are added under "resumed".
         program = {name: manifest[name] for name in ("versions", "git_commit")}
         kept = {name: stored[name] for name in (*program, "executor") if name in stored}
-        resumed = [*earlier, {"at": _now(), **program}]
+        resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
         return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
-
-
-def summarise(loop: Loop[Any]) -> dict[str, int]:
-    """Counts of a search: trials by status, trials that reused an earlier score, draws that violated a constraint."""
-    counts = {status: sum(t.status == status for t in loop.trials) for status in ("ok", "failed", "infeasible")}
-    return {"trials": len(loop.trials), **counts, "reused": loop.reused, "rejected": loop.searcher.rejected}
-
-
-def best_to_json(trial: Trial[Any], space: SearchSpace[Any]) -> dict[str, Any]:
-    """The content of ``best.json``."""
-    to_json = getattr(trial.genotype, "to_json", None)
-    return {
-        "id": trial.id,
-        "key": trial.key,
-        "genotype": space.format(trial.genotype),
-        "genotype_json": to_json() if to_json else None,
-        "seed": trial.seed,
-        "scores": trial.scores,
-        "params": trial.params,
-        "macs": trial.macs,
-    }
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from nas.cli.bounds import flag
-from nas.cli.fields import option, options_of
+from nas.cli.fields import option, options_of, plain
 from nas.errors import UserError, as_user_error
 from searchers import SEARCHERS, get_searcher
 from searchers.base import Searcher
@@ -44,7 +44,7 @@ def make_options(searcher: str, given: dict[str, Any]) -> Searcher.Options:
     """
     made = as_user_error(lambda: get_searcher(searcher)).Options
     own = [field.name for field in options_of(made)]
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: plain(value) for name, value in given.items() if value is not None}
     for name, value in given.items():
         if name not in own:
             needed = " or ".join(all_options()[name])

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+
 from nas.cli.bounds import flag
 from nas.device import torch_device, worker_device
 from nas.errors import UserError, as_user_error
@@ -123,10 +125,11 @@ class UntrainedNetworks(ScoreSource):
 def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
     """The size of the networks, with the channels and layers of the configuration.
 
-    :raises ValueError: the space has no networks of that size.
+    :raises ValueError: the space has no networks of that size, or they are too large.
     """
     spec = NetworkSpec(channels=config.channels, layers=config.layers)
     space.check_spec(spec)
+    space.cost(space.sample(np.random.default_rng(config.seed)), spec).check()
     return spec
 
 

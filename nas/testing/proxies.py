@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nas.testing.expectations import during, expect, expect_close, expect_equal
 from nas.testing.networks import (
+    EQUAL,
     IMAGES,
     NETWORKS,
     UNUSUAL,
+    WRITTEN_TWICE,
     batch,
-    hooked_network,
     layers,
     mixed,
     plain_cnn,
 )
+from nas.testing.traces import unchanged
 from proxies import get_network_proxy
 from proxies.base import Cost, Direction, Probe, Proxy, ProxyError
 
@@ -29,7 +29,6 @@ Make = Callable[[], Proxy]
 Build = Callable[[], nn.Module]
 
 OTHERS = ("robust", "snip", "synflow", "zen")  # registered proxies that treat the network in very different ways
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def check_proxy(make: Make, networks: Mapping[str, Build] = NETWORKS) -> None:
@@ -45,15 +44,20 @@ def check_proxy(make: Make, networks: Mapping[str, Build] = NETWORKS) -> None:
         for name, build in networks.items():
             with during(check, f"network '{name}'"):
                 check(make, build)
-    for name, build in UNUSUAL.items():
-        with during(check_leaves_no_trace, f"network '{name}'"):
-            check_leaves_no_trace(make, build)
-    with during(check_hooks_do_not_matter, "network 'hooked'"):
-        check_hooks_do_not_matter(make)
+    for check in TRACE_CHECKS:
+        for name, build in UNUSUAL.items():
+            with during(check, f"network '{name}'"):
+                check(make, build)
+    for name, build in EQUAL.items():
+        with during(check_same_as_plain, f"network '{name}'"):
+            check_same_as_plain(make, build)
     makes = {"the proxy itself": make, **{name: _by_name(name) for name in OTHERS}}
     for name, build in networks.items():
         with during(check_order_does_not_matter, f"network '{name}'"):
             check_order_does_not_matter(makes, build)
+    for name, ways in WRITTEN_TWICE.items():
+        with during(check_writing_does_not_matter, f"network '{name}'"):
+            check_writing_does_not_matter(make, *ways)
 
 
 def check_description(make: Make) -> None:
@@ -132,15 +136,15 @@ def check_an_error_leaves_no_trace(make: Make, build: Build) -> None:
     """If a network raises at the end of its forward pass, it is left unchanged and its error is passed on."""
     network, proxy = Broken(build()), make()
     images, labels = _batch_of(proxy)
-    before = trace(network, images, labels)
-    try:
-        proxy.score(Probe(network, images, labels))
-    except Exception as error:
-        own = isinstance(error, RuntimeError) and "out of order" in str(error)
-        expect(own, f"the network's own error is hidden by: {error}")
-    else:
-        expect(proxy.cost == "count", "the network raised an error, but the proxy gave a score")
-    check_same(before, trace(network, images, labels))
+    probe = Probe(network, images, labels)
+    with unchanged(network, probe, images, labels):
+        try:
+            proxy.score(probe)
+        except Exception as error:
+            own = isinstance(error, RuntimeError) and "out of order" in str(error)
+            expect(own, f"the network's own error is hidden by: {error}")
+        else:
+            expect(proxy.cost == "count", "the network raised an error, but the proxy gave a score")
 
 
 def check_images_needed(make: Make, build: Build) -> None:
@@ -170,11 +174,28 @@ def check_order_does_not_matter(makes: Mapping[str, Make], build: Build) -> None
         expect_close(_score(proxies[name], planned), forwards[name], f"the score of {name} with planned passes", 1e-6)
 
 
-def check_hooks_do_not_matter(make: Make) -> None:
-    """Hooks that do not change any value do not change the score of a network."""
-    plain, hooked = outcome_of(make(), plain_cnn()), outcome_of(make(), hooked_network())
-    if isinstance(plain, float) and isinstance(hooked, float):
-        expect_close(hooked, plain, "the score of a network with hooks", 1e-6)
+def check_same_as_plain(make: Make, build: Build) -> None:
+    """Hooks that do not change any value, and weights that are computed, do not change the score of a network.
+
+    :param build: builds a network that computes what :func:`nas.testing.networks.plain_cnn` computes.
+    """
+    plain, other = outcome_of(make(), plain_cnn()), outcome_of(make(), build())
+    if isinstance(plain, float):
+        expect(isinstance(other, float), f"got {other}, expected a score as the plain network has it")
+        expect_close(float(other), plain, "the score", 1e-6)  # type: ignore[arg-type]  # a float by the line above
+
+
+def check_writing_does_not_matter(make: Make, build: Build, otherwise: Build) -> None:
+    """One function has one score, or none, however a network is written that computes it.
+
+    A network may compute a ReLU once for several operations (the attribute ``readers`` of the module says how many) or
+    once for each, and call one module at several places or one for each; it may change tensors in place.
+    """
+    one, other = outcome_of(make(), build()), outcome_of(make(), otherwise())
+    if isinstance(one, float) and isinstance(other, float):
+        expect_close(other, one, "the score of the same function, written in another way", 1e-6)
+    else:
+        expect_equal(type(other), type(one), "the outcome for the same function, written in another way")
 
 
 #: Each check takes a function that makes the proxy and a function that builds a network.
@@ -189,58 +210,23 @@ NETWORK_CHECKS: tuple[Callable[[Make, Build], None], ...] = (
     check_images_needed,
 )
 
+#: Checks of networks that a proxy need not have a score for.
+TRACE_CHECKS = (check_leaves_no_trace, check_everything_frozen, check_an_error_leaves_no_trace)
+
 
 def outcome_of(proxy: Proxy, network: nn.Module, images: int | None = None) -> float | ProxyError:
     """The finite score of the network, or the ProxyError that was raised instead.
 
-    :raises AssertionError: the score is not finite, or computing it has changed something (see :func:`trace`).
+    :raises AssertionError: the score is not finite, or computing it has changed something (:mod:`nas.testing.traces`).
     """
     x, labels = _batch_of(proxy) if images is None else batch(images)
-    before = trace(network, x, labels)
-    outcome: float | ProxyError
-    try:
-        outcome = _score(proxy, Probe(network, x, labels))
-    except ProxyError as error:
-        expect(bool(str(error)), "a ProxyError must say why there is no score")
-        outcome = error
-    check_same(before, trace(network, x, labels))
-    return outcome
-
-
-def trace(network: nn.Module, *tensors: Tensor) -> dict[str, Any]:
-    """A record of everything that a proxy could leave changed, each part by its name for messages."""
-    modules = dict(network.named_modules(remove_duplicate=False))
-    held = dict(network.named_parameters(remove_duplicate=False)) | dict(network.named_buffers(remove_duplicate=False))
-    numpy = np.random.get_state(legacy=False)
-    return {
-        "the modules": {name: id(module) for name, module in modules.items()},
-        "the mode of the modules": {name: module.training for name, module in modules.items()},
-        "the forward of the modules": {name: module.__dict__.get("forward") for name, module in modules.items()},
-        **{
-            f"the{kind.replace('_', ' ')}": {name: list(vars(module)[kind]) for name, module in modules.items()}
-            for kind in HOOKS
-        },
-        "the attributes of the modules": {name: _attributes(module) for name, module in modules.items()},
-        "the tensors": {name: id(tensor) for name, tensor in held.items()},
-        "the values of the tensors": {name: _contents(tensor) for name, tensor in held.items()},
-        "the state_dict": {name: _contents(each) for name, each in network.state_dict().items()},
-        "requires_grad": {name: tensor.requires_grad for name, tensor in held.items()},
-        "grad": {name: _contents(tensor.grad) for name, tensor in held.items()},
-        "the hooks of the tensors": {name: list(tensor._backward_hooks or ()) for name, tensor in held.items()},
-        "images and labels": [(_contents(each), each.requires_grad, _contents(each.grad)) for each in tensors],
-        "the random states": (random.getstate(), repr(numpy), _contents(torch.get_rng_state())),
-        "the global flags": (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()),
-    }
-
-
-def check_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """:raises AssertionError: two traces differ; the message says what differs, and in which modules or tensors."""
-    for what, value in before.items():
-        changed = after[what]
-        if isinstance(value, dict) and changed != value:
-            names = [name for name in {**value, **changed} if value.get(name) != changed.get(name)]
-            raise AssertionError(f"the score has changed {what}, of {', '.join(map(repr, names[:5]))}")
-        expect(changed == value, f"the score has changed {what}")
+    probe = Probe(network, x, labels)
+    with unchanged(network, probe, x, labels):
+        try:
+            return _score(proxy, probe)
+        except ProxyError as error:
+            expect(bool(str(error)), "a ProxyError must say why there is no score")
+            return error
 
 
 class Broken(nn.Module):
@@ -253,17 +239,6 @@ class Broken(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.network(images)
         raise RuntimeError("out of order")
-
-
-def _attributes(module: nn.Module) -> list[str]:
-    return sorted(name for name, value in vars(module).items() if value is not None)
-
-
-def _contents(tensor: Tensor | None) -> tuple[torch.dtype, torch.Size, bytes] | None:
-    if tensor is None:
-        return None
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return tensor.dtype, tensor.shape, flat.view(torch.uint8).numpy().tobytes()
 
 
 def _score(proxy: Proxy, probe: Probe) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from nas.errors import TrainingStopped
 from nas.executors.allocator import keep_freed_memory
 from nas.models.checkpoint import BEST, LAST, Checkpoint
+from nas.runs.ending import noted
 from nas.training.adversary import PGD
 from nas.training.config import TrainConfig
 from nas.training.directory import TrainDirectory
@@ -74,40 +75,47 @@ class Course:
         watch_step: Callable[[float], None] | None,
     ) -> TrainResult:
         """Train to the end of epoch ``until``; arguments and errors as in :meth:`nas.training.trainer.Trainer.run`."""
-        self._started, status = time.perf_counter() - self.manifest["seconds"], "paused"
+        self._started = time.perf_counter() - self.manifest["seconds"]
         events = Events(self.directory.path, len(self.history))
         self.manifest["tensorboard"] = events.available
         if self.learner.device.type == "cpu":
             keep_freed_memory()
         try:
-            while len(self.history) < min(until, self.config.epochs):
-                epoch = self._epoch(data, held, watch_step)
-                self._store(epoch)
-                self._note("finished" if len(self.history) == self.config.epochs else "running")
-                events.add(epoch)
-                if watch is not None:
-                    watch(epoch)
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise KeyboardInterrupt(
-                f"interrupted after {len(self.history)} of {self.config.epochs} epochs; to go on:"
-                f" python -m nas.train --resume {shlex.quote(str(self.path))}"
-            ) from None
-        except TrainingStopped as error:
-            status = "failed"
-            raise TrainingStopped(f"{error}; {self._last_good()}") from None
-        except Exception:
-            status = "failed"
-            raise
+            with noted(self._note, self._how_to_go_on):
+                try:
+                    self._epochs(data, held, until, events, watch, watch_step)
+                except TrainingStopped as error:
+                    raise TrainingStopped(f"{error}; {self._last_good()}") from None
+                self._note("finished" if len(self.history) == self.config.epochs else "paused")
         finally:
             events.close()
-            self._note("finished" if len(self.history) == self.config.epochs else status)
         best = self._best()
         assert best is not None
         return TrainResult(
             path=self.path, checkpoint=self.directory.path / BEST, train_images=len(data), validation_images=len(held),
             best=best, history=list(self.history),
         )  # fmt: skip
+
+    def _epochs(
+        self,
+        data: TrainingImages,
+        held: TrainingImages,
+        until: int,
+        events: Events,
+        watch: Callable[[Epoch], None] | None,
+        watch_step: Callable[[float], None] | None,
+    ) -> None:
+        while len(self.history) < min(until, self.config.epochs):
+            epoch = self._epoch(data, held, watch_step)
+            self._store(epoch)
+            self._note("finished" if len(self.history) == self.config.epochs else "running")
+            events.add(epoch)
+            if watch is not None:
+                watch(epoch)
+
+    def _how_to_go_on(self) -> str:
+        again = f"to go on: python -m nas.train --resume {shlex.quote(str(self.path))}"
+        return f"after {len(self.history)} of {self.config.epochs} epochs; {again}"
 
     def _note(self, status: str) -> None:
         """Write the manifest with this ``status`` and the current time, epochs and best epoch."""
@@ -145,7 +153,7 @@ class Course:
         If the process ends in between, a resumed training repeats this epoch from the checkpoint of the epoch before,
         with the same result.
         """
-        self.history.append(epoch)
+        history = [*self.history, epoch]
         self.directory.append_metrics(epoch)
         facts = {
             **{name: epoch[name] for name in epoch if name not in ("images_per_second", "seconds")},
@@ -156,11 +164,12 @@ class Course:
             "git_commit": self.manifest["git_commit"],
         }
         checkpoint = Checkpoint(architecture=self.architecture, weights=self.learner.weights(), facts=facts)
-        if self._best() is epoch:
+        if best_epoch(history, self.config) is epoch:
             checkpoint.save(self.directory.path / BEST)
         state = self.learner.state()
-        last = dataclasses.replace(checkpoint, facts={**facts, "history": self.history}, training=state)
+        last = dataclasses.replace(checkpoint, facts={**facts, "history": history}, training=state)
         last.save(self.directory.path / LAST)
+        self.history.append(epoch)
 
     def _best(self) -> Epoch | None:
         return best_epoch(self.history, self.config)

@@ -13,13 +13,26 @@ from typing import Any
 
 from nas.errors import UserError
 from nas.files import kind, write
-from nas.models.checkpoint import TRAIN
+from nas.models.checkpoint import EPOCH, TRAIN
 from nas.runs.directory import read_manifest, write_json
 from nas.runs.json_lines import JsonLines, locked
+from nas.runs.schema import COUNT, OBJECT, SWITCH, TEXT, WHOLE, Check, each, fields, maybe
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 FORMAT = 1
+_OWN: dict[str, Check] = {
+    "configuration": fields({}, {"space": maybe(TEXT), "channels": maybe(COUNT), "layers": maybe(COUNT)}),
+    "architecture": OBJECT,
+    "params": WHOLE,
+    "macs": WHOLE,
+    "data": fields(
+        {"classes": each(TEXT), "image_size": each(COUNT)},
+        {"name": TEXT, "fingerprint": TEXT, "train_images": WHOLE, "validation_images": WHOLE},
+    ),
+    "summary": fields({}, {"epochs": WHOLE, "best": maybe(EPOCH)}),
+    "tensorboard": SWITCH,
+}
 
 
 class TrainDirectory:
@@ -31,7 +44,7 @@ class TrainDirectory:
     def __init__(self, run: Path):
         self.path = run / TRAIN
         self._lock = locked(self.path / ".lock", str(self.path))
-        self._metrics = JsonLines(self.path / METRICS, "no epoch")
+        self._metrics = JsonLines(self.path / METRICS, "no epoch", "epoch")
 
     def __enter__(self) -> TrainDirectory:
         return self
@@ -65,4 +78,4 @@ def read_training(run: Path) -> dict[str, Any]:
     """
     if not holds_training(run):
         raise UserError(f"{run} holds no training to go on with: expected {run / TRAIN / CONFIG}")
-    return read_manifest(run / TRAIN, CONFIG)
+    return read_manifest(run / TRAIN, CONFIG, command="train", own=_OWN)

@@ -1,7 +1,15 @@
-"""Training curves as TensorBoard events. Only this module imports tensorboardX, and only when a training starts."""
+"""Training curves as TensorBoard events. Only this module imports tensorboardX, and only when a training starts.
+
+Events are written in the calling thread, so that a full disk is noticed here. The curves are optional: if they cannot
+be written, the user is warned once and the training goes on without them.
+"""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +23,48 @@ class Events:
     """
 
     def __init__(self, folder: Path, done: int):
+        self.folder = folder
+        self.available = True  # whether tensorboardX is installed
+        self._writer: Any = None
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import event_file_writer
         except ImportError:
-            self._writer = None
-        else:
-            self._writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
-
-    @property
-    def available(self) -> bool:
-        """Whether events are written, that is, tensorboardX is installed."""
-        return self._writer is not None
+            self.available = False
+            return
+        with self._optional():
+            self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+            if done:  # TensorBoard drops the points of an earlier process from this step on
+                self._write(step=done + 1, file_version="brain.Event:2")
+                self._write(step=done + 1, session_log={"status": "START"})
 
     def add(self, epoch: dict[str, Any]) -> None:
         """Write one point of each curve, for one epoch."""
-        if self._writer is not None:
+        if self._writer is None:
+            return
+        from tensorboardX.summary import scalar
+
+        with self._optional():
             for name in CURVES:
                 if name in epoch:
-                    self._writer.add_scalar(name, epoch[name], epoch["epoch"])
+                    self._write(step=epoch["epoch"], summary=scalar(name, epoch[name]))
             self._writer.flush()
 
     def close(self) -> None:
         """Close the file; everything added is then on disk."""
         if self._writer is not None:
-            self._writer.close()
+            with self._optional():
+                self._writer.close()
+
+    def _write(self, **fields: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(wall_time=time.time(), **fields))
+
+    @contextmanager
+    def _optional(self) -> Iterator[None]:
+        """A context in which an error of the operating system ends the curves, with a warning, and nothing else."""
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            print(f"warning: no more TensorBoard events in {self.folder}: {error.strerror or error}", file=sys.stderr)

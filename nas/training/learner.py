@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nas.errors import TrainingStopped, UserError
 from nas.images.augmentation import Augmentation
 from nas.models.architecture import Architecture, Classifier
-from nas.models.checkpoint import fit_weights
+from nas.models.checkpoint import check_fit, fit_weights
 from nas.training.adversary import PGD
 from nas.training.averaging import WeightAverage
 from nas.training.config import TrainConfig
@@ -162,9 +162,12 @@ class Learner:
             average, momenta, epochs = state["average"], state["momenta"], int(state["epochs"])
             fit_weights(self.model, average["own"] if self.average is not None else weights)
             if self.average is not None:
+                check_fit(self.average.weights, weights)
                 self.average.load(weights, int(average["steps"]))
             for parameter, momentum in zip(self.model.parameters(), momenta, strict=True):
                 if momentum is not None:
+                    if momentum.shape != parameter.shape:
+                        raise ValueError(f"a momentum is {tuple(momentum.shape)}, expected {tuple(parameter.shape)}")
                     self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         except UserError:
             raise

@@ -132,7 +132,9 @@ class Trades(Method):
     """TRADES (Zhang et al., ICML 2019, https://arxiv.org/abs/1901.08573, Eq. 5).
 
     ``CE(f(x), y) + beta KL(f(x) || f(x'))``, where x' maximises the KL term from a Gaussian start, as in their code.
-    Departure from their code: for L2, x' is computed by normalised gradient steps, not by an optimiser.
+    Departures from their code: for L2, x' is computed by normalised gradient steps, not by an optimiser. Their code
+    passes the clean images through the network twice in train mode, here it is once: there the running statistics of
+    the batch norms take in one more batch for each step. The loss is equal.
     """
 
     beta: float = 6.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from nas.cli.bars import Bars
+from nas.cli.printing import Terminal
 
 if TYPE_CHECKING:
     from nas.training.config import TrainConfig
@@ -76,4 +76,4 @@ def print_result(result: TrainResult, *, tensorboard: bool) -> None:
     if not tensorboard:
         lines.append("no TensorBoard events: tensorboardX is not installed")
     for each in lines:
-        Console().print(each, highlight=False, markup=False, soft_wrap=True)
+        Terminal().say(each)

@@ -9,6 +9,7 @@ from typing import Any
 from nas.errors import UserError, as_user_error
 from nas.files import as_path
 from nas.models.architecture import Architecture
+from nas.runs.cells import best_cell
 from nas.runs.directory import BEST, read_best, read_manifest
 from nas.searching.config import network_size
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
@@ -46,11 +47,21 @@ def _space(config: TrainConfig, given: SearchSpace[Any] | None) -> SearchSpace[A
     if config.run is None:
         assert config.space is not None
         return known_space(config.space, given)
-    manifest = read_manifest(as_path("run", config.run))
-    name = best_cell(as_path("run", config.run))[0]
+    run = as_path("run", config.run)
+    name = best_cell(run)[0]
     if config.space not in (None, name):
         raise UserError(f"--space must be {name}, the space of --run {config.run}, got {config.space}")
-    return known_space(name, given, manifest.get(FINGERPRINT))
+    found, best = known_space(name, given, read_manifest(run).get(FINGERPRINT)), read_best(run)
+    assert best is not None  # or there would be no best cell
+    check_cell(run / BEST, found, best.genotype, best.key)
+    return found
+
+
+def check_cell(path: Path, space: SearchSpace[Any], genotype: str, key: str) -> None:
+    """:raises UserError: the genotype that the file ``path`` holds cannot be parsed, or ``key`` is another cell's."""
+    expected = as_user_error(lambda: space.canonical(space.parse(genotype)))
+    if key != expected:
+        raise UserError(f"{path}: key and genotype are of different cells: {key:.60} and {expected:.60}")
 
 
 def as_begun(config: TrainConfig, path: Path) -> TrainConfig:
@@ -89,19 +100,6 @@ def architecture(
         family=found.name, genotype=genotype, channels=config.channels, layers=config.layers,
         auxiliary=config.auxiliary > 0, space=space, space_fingerprint=own_fingerprint(found), **images,
     )  # fmt: skip
-
-
-def best_cell(run: Path) -> tuple[str, str]:
-    """Search space and genotype of the best cell that the search in ``run`` found.
-
-    :raises UserError: the search is not finished, or its best cell cannot be read.
-    """
-    space, best = read_manifest(run)["configuration"].get("space"), read_best(run)
-    if best is None:
-        raise UserError(f"{run} holds no {BEST}: the search in it is not finished; --resume goes on with it")
-    if not best.genotype or not isinstance(space, str):
-        raise UserError(f"{run / BEST} is not the best cell of a search: it holds no genotype")
-    return space, best.genotype
 
 
 def _depth(space: SearchSpace[Any], config: TrainConfig) -> int:

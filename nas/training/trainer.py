@@ -12,15 +12,15 @@ from torch import Tensor
 from nas.cli.fields import differences
 from nas.device import torch_device, torch_threads
 from nas.errors import UserError
-from nas.files import as_path, kind
+from nas.files import as_path, check_free, kind
 from nas.images.data import ImageSplit, fingerprint, load_data
 from nas.models.architecture import PIXEL_STATISTICS, Architecture
-from nas.models.checkpoint import LAST, read_checkpoint
+from nas.models.checkpoint import BEST, LAST, TRAIN, read_checkpoint
 from nas.runs import environment
 from nas.runs.directory import new_run_path
 from nas.training.config import TrainConfig
 from nas.training.course import Course, Epoch, TrainResult, now
-from nas.training.directory import TrainDirectory, holds_training, read_training
+from nas.training.directory import METRICS, TrainDirectory, holds_training, read_training
 from nas.training.images import TrainingImages, held_out, pixel_statistics
 from nas.training.learner import Learner
 from nas.training.target import architecture, as_begun, resolved
@@ -73,16 +73,18 @@ class Trainer:
         :param watch_step: called at intervals with the share of the current epoch, in [0, 1], that is finished.
         :raises UserError: the directory holds another training, or files cannot be read or written.
         :raises TrainingStopped: a loss is not finite.
-        :raises KeyboardInterrupt: the user interrupted the training; the message says how to resume.
+        :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
+        :raises KeyboardInterrupt: the user interrupted the training; likewise.
         """
         config = self.config
-        name = config.model or f"{config.space}-cell"
-        path = self.out or new_run_path(Path("runs"), f"train-{name}-{config.method}-seed{config.seed}")
-        self._check_path(path)
+        if self.out is not None:
+            self._check_path(self.out)
         split, trained, validation = self.chosen
         data = TrainingImages.chosen(split, trained, self.device)
         held = TrainingImages.chosen(split, validation, self.device)
-        manifest = self._manifest(path, split, data, held)
+        manifest = self._manifest(split, data, held)
+        name = f"train-{config.model or f'{config.space}-cell'}-{config.method}-seed{config.seed}"
+        path = self.out or new_run_path(Path("runs"), name)
         with torch_threads(config.threads), TrainDirectory(path) as directory:
             self._check_path(path)  # checked again under the lock, since another process may have written before it
             learner = Learner(config, Architecture.from_json(manifest["architecture"], self.space), self.device)
@@ -112,6 +114,7 @@ class Trainer:
         if not self.resume:
             if holds_training(path):
                 raise UserError(f"{path} already holds a training; pass --resume to go on with it, or another --out")
+            check_free(*(path / TRAIN / name for name in (BEST, LAST, METRICS)))
             return
         differing = differences(read_training(path)["configuration"], self.config)
         if differing:
@@ -127,12 +130,13 @@ class Trainer:
             learner.load(checkpoint.weights, checkpoint.training)
         except UserError as error:
             raise UserError(f"{last}: {error}") from None
-        history = checkpoint.facts.get("history")
-        if not isinstance(history, list) or len(history) != learner.epochs_done:
+        history = list(checkpoint.facts.get("history", []))
+        in_order = all(epoch["epoch"] == number for number, epoch in enumerate(history, start=1))
+        if len(history) != learner.epochs_done or not in_order or any(set(each) != set(history[0]) for each in history):
             raise UserError(f"{last}: the checkpoint to go on from is damaged: it holds no record of its epochs")
         return history
 
-    def _manifest(self, path: Path, split: ImageSplit, data: TrainingImages, held: TrainingImages) -> dict[str, Any]:
+    def _manifest(self, split: ImageSplit, data: TrainingImages, held: TrainingImages) -> dict[str, Any]:
         """A new manifest, or that of the resumed training with this process added to its entry ``resumed``."""
         height, width = split.images.shape[2:]
         facts = {
@@ -149,6 +153,8 @@ class Trainer:
             "git_commit": environment.git_commit(),
         }
         if self.resume:
+            path = self.out
+            assert path is not None
             stored = read_training(path)
             try:
                 for name, value in facts.items():

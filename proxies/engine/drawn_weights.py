@@ -40,7 +40,7 @@ def drawn_parameters(network: nn.Module, deviation: Deviation, generator: torch.
             drawn[name] = made[parameter]
 
     def normal(weight: Tensor) -> Tensor:
-        values = torch.randn(weight.shape, dtype=weight.dtype, generator=generator) * deviation(weight)
+        values = torch.randn(weight.shape, dtype=weight.dtype, device="cpu", generator=generator) * deviation(weight)
         return values.to(weight.device)
 
     for path, module in network.named_modules():
@@ -83,5 +83,5 @@ def called_with(network: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Te
 
 def drawn_images(like: Tensor, images: int, generator: torch.Generator) -> Tensor:
     """``(images, C, H, W)`` of N(0, 1), of the shape and device of the batch ``like``."""
-    drawn = torch.randn((images, *like.shape[1:]), dtype=like.dtype, generator=generator)
+    drawn = torch.randn((images, *like.shape[1:]), dtype=like.dtype, device="cpu", generator=generator)
     return drawn.to(like.device)

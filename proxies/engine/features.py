@@ -114,14 +114,17 @@ def _can_be_taken_apart(module: nn.Module) -> bool:
 def outputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """Inside, a list to which each call of the network appends the outputs of ``modules``, in the order of their calls.
 
+    What follows computes with a copy of each output, since it may change it in place.
+
     :raises ProxyError: an output is no tensor.
     """
     heard: list[Tensor] = []
 
-    def hear(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def hear(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
         if not isinstance(output, Tensor):
             raise ProxyError(f"the features of a {type(module).__name__} are no tensor")
         heard.append(output)
+        return output.clone()
 
     handles = [module.register_forward_hook(hear) for module in modules]
     try:
@@ -141,10 +144,10 @@ def features_of_layers(network: nn.Module) -> Iterator[dict[str, Tensor]]:
     heard: dict[str, Tensor] = {}
 
     def hear_output(names: list[str], module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        heard.update(dict.fromkeys(names, output.detach()))
+        heard.update(dict.fromkeys(names, output.detach().clone()))  # what follows may change it in place
 
     def hear_input(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        heard[name] = inputs[0].detach()
+        heard[name] = inputs[0].detach().clone()
 
     layers = {
         module: f"{name}.weight" if name else "weight"

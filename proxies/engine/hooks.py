@@ -52,14 +52,26 @@ class Observer(ABC):
         """The quantity for the images ``start`` to ``stop``, or the ProxyError that says why it does not exist."""
 
 
+def readers_of(relu: nn.Module) -> int:
+    """How many operations read the output of a ReLU: its attribute ``readers`` where it has one, otherwise 1.
+
+    A network that computes a ReLU once for several operations sets it. By this number its ReLU units are as many as
+    those of a network in which each operation has a ReLU of its own.
+    """
+    readers: int = getattr(relu, "readers", 1)
+    return readers
+
+
 class AgreementObserver(Observer):
     """The number of ReLU units at which two images agree, ``(N, N)``: the input is positive for both, or for neither.
 
-    The ReLU code of an image has a 1 for each unit with a positive input. Agreements are counted during the pass. Codes
-    are kept only if images of a later pass have to be compared with them.
+    The ReLU code of an image has a 1 for each unit with a positive input. A unit counts once for each operation that
+    reads it. Agreements are counted during the pass. Codes are kept only if images of a later pass have to be compared
+    with them.
     """
 
     kinds = (nn.ReLU, nn.ReLU6)
+    once: ClassVar[bool] = False  # whether a unit counts once, however many operations read it
 
     def __init__(self, network: nn.Module):
         super().__init__(network)
@@ -72,7 +84,7 @@ class AgreementObserver(Observer):
         if self.listening:
             on = output.detach().clone().gt_(0)  # ones and zeros, in the output's dtype
             units_last = on.permute(0, 2, 3, 1) if on.ndim == 4 else on  # no copy in channels_last
-            self._passes[-1].add(units_last.flatten(1))
+            self._passes[-1].add(units_last.flatten(1), 1 if self.once else readers_of(module))
 
     def value(self, start: int, stop: int) -> Tensor | ProxyError:
         of_these = [each for each in self._passes if start <= each.start < stop]
@@ -86,6 +98,12 @@ class AgreementObserver(Observer):
             times = " or ".join(map(str, sorted(calls)))
             return ProxyError(f"the network calls its ReLUs {times} times, by the images")
         return torch.cat([torch.cat([_between(row, column) for column in of_these], 1) for row in of_these])
+
+
+class AgreementOnceObserver(AgreementObserver):
+    """As :class:`AgreementObserver`, but every unit counts once."""
+
+    once = True
 
 
 class _Codes:
@@ -105,22 +123,22 @@ class _Codes:
         self._keep = keep
         self._before = before
 
-    def add(self, on: Tensor) -> None:
-        """Add the codes ``(images, units)``, zeros and ones, of the next call of a ReLU."""
+    def add(self, on: Tensor, times: int) -> None:
+        """Add the codes ``(images, units)``, zeros and ones, of the next call of a ReLU, each counted ``times``."""
         if len(on) != self._images:
             self.error = ProxyError(f"a ReLU is given {len(on)} rows, expected one for each of {self._images} images")
         if self.error is not None:
             return
         if self._keep:
             self.kept.append(on.to(torch.int8))
-        self._count(self.start, on, on)
+        self._count(self.start, on, on, times)
         for other in self._before:
             if self.calls < len(other.kept):  # if not, value() reports it
-                self._count(other.start, on, other.kept[self.calls])
+                self._count(other.start, on, other.kept[self.calls], times)
         self.calls += 1
 
-    def _count(self, start: int, on: Tensor, theirs: Tensor) -> None:
-        agreeing = agreement(on, theirs)
+    def _count(self, start: int, on: Tensor, theirs: Tensor, times: int) -> None:
+        agreeing = agreement(on, theirs) * times
         self.agreements[start] = self.agreements[start].add_(agreeing) if start in self.agreements else agreeing
 
 
@@ -144,10 +162,13 @@ class SaliencyObserver(Observer):
     def __init__(self, network: nn.Module):
         super().__init__(network)
         self._saliency: dict[str, Tensor] = {}
+        #: whether the module after a layer may change its output
+        self._in_place = any(getattr(module, "inplace", False) for module in network.modules())
 
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening and output.requires_grad:
-            output.register_hook(partial(self._gradient, name, output.detach()))  # type: ignore[no-untyped-call]
+            kept = output.detach().clone() if self._in_place else output.detach()
+            output.register_hook(partial(self._gradient, name, kept))  # type: ignore[no-untyped-call]
 
     def _gradient(self, name: str, output: Tensor, gradient: Tensor) -> None:
         if self.listening:

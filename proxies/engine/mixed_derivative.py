@@ -73,7 +73,7 @@ def _rules(network: nn.Module, directions: Mapping[Tensor, Tensor]) -> dict[nn.M
             rules[module] = partial(_product, module, directions.get(module.weight))
         elif type(module) is nn.BatchNorm2d and module.training:
             rules[module] = partial(_normalised, module)
-        elif type(module) is nn.ReLU and not module.inplace:
+        elif isinstance(module, nn.ReLU) and type(module).forward is nn.ReLU.forward and not module.inplace:
             rules[module] = _rectified
         elif type(module) is nn.MaxPool2d and not module.return_indices:
             rules[module] = partial(_pooled, module)

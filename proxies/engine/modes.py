@@ -1,11 +1,13 @@
-"""Context managers that change the mode of a network, or what requires a gradient, and restore it afterwards."""
+"""Context managers that change the mode of a network, or what is differentiated, and restore it afterwards."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -30,6 +32,38 @@ def norm_mode(network: nn.Module, mode: NormMode) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+def uses_batch_statistics(network: nn.Module, mode: NormMode) -> bool:
+    """Whether images of a batch influence one another in :func:`norm_mode` ``mode``.
+
+    A batch norm that keeps no running statistics uses those of the batch in either mode.
+    """
+    norms = (module for module in network.modules() if isinstance(module, _BatchNorm))
+    return any(mode == "train" or norm.running_mean is None for norm in norms)
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Inside, gradients can be computed in full precision whatever mode the caller is in, such as ``inference_mode``.
+
+    The states of all random generators (torch, numpy, Python), which a model may use, are restored afterwards.
+    """
+    states = random.getstate(), np.random.get_state()
+    with ExitStack() as scopes:
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call,unused-ignore]
+        devices = range(torch.cuda.device_count() if used else 0)
+        scopes.enter_context(torch.random.fork_rng(devices))
+        scopes.enter_context(torch.inference_mode(False))
+        scopes.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                scopes.enter_context(torch.autocast(device, enabled=False))
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
 
 
 @contextmanager

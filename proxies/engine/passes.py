@@ -11,20 +11,27 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from proxies.engine.hooks import AgreementObserver, Observer, SaliencyObserver
-from proxies.engine.modes import NormMode, frozen, norm_mode, without_gradients
+from proxies.engine.checks import check_not_rounding
+from proxies.engine.hooks import AgreementObserver, AgreementOnceObserver, Observer, SaliencyObserver
+from proxies.engine.modes import NormMode, frozen, norm_mode, uses_batch_statistics, without_gradients
 from proxies.engine.shared_weights import SharedWeights, shared_weights
 from proxies.errors import ProxyError
 
 Function = Literal["logits", "loss"]
-Quantity = Literal["weight_gradients", "input_gradients", "gradient_change", "activation_agreement", "output_saliency"]
+Quantity = Literal[
+    "weight_gradients",
+    "input_gradients",
+    "gradient_change",
+    "activation_agreement",
+    "activation_agreement_once",
+    "output_saliency",
+]
 
 #: The maximum number of images in a pass of a sweep on the CPU. It bounds memory (about 6 MB an image at 16 channels
 #: and 8 layers). If some request of a sweep over 50 images ends after 8 images, the other 42 take two passes of 21.
@@ -32,14 +39,12 @@ CPU_CHUNK = 25
 
 OBSERVERS: dict[Quantity, type[Observer]] = {
     "activation_agreement": AgreementObserver,
+    "activation_agreement_once": AgreementOnceObserver,
     "output_saliency": SaliencyObserver,
 }
 OF_WEIGHTS: tuple[Quantity, ...] = ("weight_gradients", "output_saliency")
 OF_IMAGES: tuple[Quantity, ...] = ("input_gradients", "gradient_change")
-
-#: What one backward pass differentiates: the function, a factor for each image (None: all are 1), and the number of the
-#: image that the first factor is for.
-Differentiated: TypeAlias = tuple[Function, tuple[float, ...] | None, int]
+OF_CODES: tuple[Quantity, ...] = ("activation_agreement", "activation_agreement_once")
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,8 @@ class Request:
     """A request for one quantity of the images ``start`` to ``stop - 1``.
 
     The methods of :class:`~proxies.base.Probe` describe the quantities. ``function`` is what is differentiated: the sum
-    over images of all logits, or of the cross-entropies. ``image_weights`` is a factor for each image in this sum.
-    ``step`` is the L2 length of the step of ``gradient_change``, in pixel units. ``tensors`` limits the weight
-    gradients to the first ``tensors`` parameters that require a gradient.
+    over images of all logits, or of the cross-entropies. ``step`` is the L2 length of the step of ``gradient_change``,
+    in pixel units. ``tensors`` limits the weight gradients to the first ``tensors`` parameters that require a gradient.
     """
 
     quantity: Quantity
@@ -58,7 +62,6 @@ class Request:
     start: int = 0
     function: Function = "loss"
     step: float = 0.0
-    image_weights: tuple[float, ...] | None = None
     tensors: int | None = None
 
     @property
@@ -67,8 +70,9 @@ class Request:
         return self.norm == "train" or self.quantity == "output_saliency"
 
     @property
-    def differentiated(self) -> Differentiated:
-        return self.function, self.image_weights, 0 if self.image_weights is None else self.start
+    def may_cancel(self) -> bool:
+        """Whether the gradient can be zero but for rounding, if batch norms use the statistics of the batch."""
+        return self.quantity in OF_IMAGES and self.function == "logits"
 
     def shares_with(self, other: Request) -> bool:
         """Whether one sweep can serve both requests."""
@@ -91,7 +95,7 @@ def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: S
     asked = {each.quantity for each in requests}
     with ExitStack() as scopes:
         scopes.enter_context(norm_mode(network, requests[0].norm))
-        scopes.enter_context(torch.set_grad_enabled(asked != {"activation_agreement"}))
+        scopes.enter_context(torch.set_grad_enabled(not asked.issubset(OF_CODES)))
         if asked.isdisjoint(OF_WEIGHTS):
             scopes.enter_context(frozen(network))
         observers: dict[Quantity, Observer] = {
@@ -132,11 +136,9 @@ class _Sweep:
         self.observers = observers
         self.learned = learned
         #: whether the gradient for an image does not depend on the other images of the pass
-        self.independent = requests[0].norm == "eval" and not any(
-            isinstance(module, _BatchNorm) and module.running_mean is None for module in network.modules()
-        )
+        self.independent = not uses_batch_statistics(network, requests[0].norm)
         self.gathered: dict[Request, list[Any]] = {request: [] for request in requests}
-        self.wrong_logits: dict[Request, float] = {}
+        self.errors: dict[Request, ProxyError] = {}
 
     def run(self, start: int, images: Tensor, labels: Tensor) -> None:
         """Run the passes over some images: a forward pass, and a backward pass for each function to be differentiated.
@@ -154,28 +156,30 @@ class _Sweep:
                 observer.begin(start, len(images), more=start + len(images) < stop)
         self._listen(*(each.quantity for each in requests))
         logits = self.network(images)
-        backward: dict[Differentiated, list[Request]] = {}
+        backward: dict[Function, list[Request]] = {}
         for request in requests:
-            if request.quantity == "activation_agreement":
+            if request.quantity in OF_CODES:
                 wrong = logits[~logits.isfinite()]
                 if len(wrong):
-                    self.wrong_logits[request] = wrong[0].item()
+                    self.errors[request] = ProxyError(f"a logit is {wrong[0].item()}, expected a finite number")
             else:
-                backward.setdefault(request.differentiated, []).append(request)
-        together = _merged(backward, start, images) if self.independent else backward
-        for i, (what, wanted) in enumerate(together.items()):
-            scalar = _scalar(what, logits, labels, start)
-            self._differentiate(scalar, images, wanted, _factors(what, start, images), keep_graph=i + 1 < len(together))
+                backward.setdefault(request.function, []).append(request)
+        may_cancel = [] if self.independent else [each for each in requests if each.may_cancel]
+        for i, (function, wanted) in enumerate(backward.items()):
+            more = bool(may_cancel) or i + 1 < len(backward)
+            self._differentiate(_scalar(function, logits, labels), images, wanted, keep_graph=more)
         self._listen()
+        if may_cancel:
+            self._check_rounding(logits, images, may_cancel)
         for request in requests:
             if request.quantity == "gradient_change":
                 before = self.gathered[request].pop()
-                self.gathered[request].append(self._gradient_after(start, images, labels, before, request) - before)
+                self.gathered[request].append(self._gradient_after(images, labels, before, request) - before)
 
     def value(self, request: Request) -> Any:
         """The value of the request, or a ProxyError, after all passes."""
-        if request in self.wrong_logits:
-            return ProxyError(f"a logit is {self.wrong_logits[request]}, expected a finite number")
+        if request in self.errors:
+            return self.errors[request]
         if request.quantity in self.observers:
             return self.observers[request.quantity].value(request.start, request.stop)
         if request.quantity != "weight_gradients":
@@ -184,14 +188,8 @@ class _Sweep:
         names = self.learned[: request.tensors]
         return found if request.tensors is None else {name: found[name] for name in names if name in found}
 
-    def _differentiate(
-        self, scalar: Tensor, images: Tensor, wanted: Sequence[Request], factors: Tensor | None, *, keep_graph: bool
-    ) -> None:
-        """Run one backward pass from ``scalar``, and store its gradients for the requests ``wanted``.
-
-        :param factors: the factors of the images in ``scalar``, or None. The gradients for a request for gradients of
-            images that has no factors itself are divided by them.
-        """
+    def _differentiate(self, scalar: Tensor, images: Tensor, wanted: Sequence[Request], *, keep_graph: bool) -> None:
+        """Run one backward pass from ``scalar``, and store its gradients for the requests ``wanted``."""
         leaves = self.weights.leaves
         positions = self._positions(wanted)
         of_images = any(each.quantity in OF_IMAGES for each in wanted)
@@ -207,10 +205,20 @@ class _Sweep:
             if request.quantity == "weight_gradients":
                 self.gathered[request] = _summed(self.gathered[request], by_leaf)
             elif request.quantity in OF_IMAGES:
-                by_images = torch.zeros_like(images) if found[-1] is None else found[-1]
-                if factors is not None and request.image_weights is None:
-                    by_images = by_images / factors.view(-1, 1, 1, 1)
-                self.gathered[request].append(by_images)
+                self.gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
+
+    def _check_rounding(self, logits: Tensor, images: Tensor, requests: Sequence[Request]) -> None:
+        """Find the error of those requests whose gradient of the summed logits is rounding alone."""
+        signs = torch.ones_like(logits)
+        signs[1::2] = -1
+        with without_gradients(self.weights.leaves):
+            (parts,) = torch.autograd.grad((logits * signs).sum(), images, materialize_grads=True)
+        for request in requests:
+            total = self.gathered[request][-1].norm().item()
+            try:
+                check_not_rounding(total, parts.norm().item(), images.dtype, "the logits, summed over the images,")
+            except ProxyError as error:
+                self.errors[request] = error
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
         """The positions of the leaves that these requests need gradients of."""
@@ -220,13 +228,13 @@ class _Sweep:
         first = max((each.tensors or 0 for each in of_weights), default=0)
         return self.weights.leaves_of(self.learned[:first])
 
-    def _gradient_after(self, start: int, images: Tensor, labels: Tensor, before: Tensor, request: Request) -> Tensor:
+    def _gradient_after(self, images: Tensor, labels: Tensor, before: Tensor, request: Request) -> Tensor:
         """The gradient with respect to the images after each image has moved one step along the sign of ``before``."""
         sign = before.sign()
         lengths = sign.flatten(1).norm(dim=1).clamp_min(1.0)  # below 1 only if no pixel moves
         moved = (images.detach() + request.step * sign / lengths.view(-1, 1, 1, 1)).requires_grad_()
         with without_gradients(self.weights.leaves):
-            scalar = _scalar(request.differentiated, self.network(moved), labels, start)
+            scalar = _scalar(request.function, self.network(moved), labels)
             after: Tensor = torch.autograd.grad(scalar, moved, materialize_grads=True)[0]
             return after
 
@@ -236,42 +244,9 @@ class _Sweep:
             observer.listening = quantity in quantities
 
 
-def _merged(
-    backward: Mapping[Differentiated, list[Request]], start: int, images: Tensor
-) -> Mapping[Differentiated, list[Request]]:
-    """Save a backward pass if the same function is differentiated both with factors of the images and without.
-
-    If images do not influence one another, the gradient for an image without its factor is the gradient with the
-    factor, divided by the factor. The passes are merged only if all factors are from 1e-3 to 1e3 in size, so that the
-    division is exact up to rounding.
-    """
-    together = {what: list(requests) for what, requests in backward.items()}
-    for what, requests in backward.items():
-        if what[1] is not None or not all(each.quantity in OF_IMAGES for each in requests):
-            continue
-        for other in backward:
-            function, weights, first = other
-            if function != what[0] or weights is None or images.dtype not in (torch.float32, torch.float64):
-                continue
-            if all(1e-3 <= abs(each) <= 1e3 for each in weights[start - first : start - first + len(images)]):
-                together[other] += together.pop(what)
-                break
-    return together
-
-
-def _factors(what: Differentiated, start: int, images: Tensor) -> Tensor | None:
-    """``(N,)``: the factors of these images in the function; None if all are 1."""
-    _, factors, first = what
-    return None if factors is None else images.new_tensor(factors[start - first : start - first + len(images)])
-
-
-def _scalar(what: Differentiated, logits: Tensor, labels: Tensor, start: int) -> Tensor:
-    """The function summed over the images of the pass, the first of which has the number ``start``."""
-    function, factors = what[0], _factors(what, start, logits)
-    if factors is None:
-        return logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
-    each = logits.sum(1) if function == "logits" else F.cross_entropy(logits, labels, reduction="none")
-    return (each * factors).sum()
+def _scalar(function: Function, logits: Tensor, labels: Tensor) -> Tensor:
+    """The function summed over the images of the pass."""
+    return logits.sum() if function == "logits" else F.cross_entropy(logits, labels, reduction="sum")
 
 
 def _summed(so_far: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:

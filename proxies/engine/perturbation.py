@@ -6,7 +6,7 @@ The weights of the copy have moved one step that raises the loss, and so have it
     W_r = W + beta ||W|| g / ||g||, layer by layer, g the gradient of the loss with respect to W
     x_r = clip(x + epsilon sign(gradient with respect to x of the copy's loss at x), 0, 1)
 
-The programs of both papers compute something else, which ``variant="program"`` does here: in float64, with batch norms
+The programs of both papers perturb in another way, as ``variant="program"`` does here: in float64, with batch norms
 bypassed and all parameters replaced by their absolute values; x moves against the sign, which lowers the loss; and the
 copy's gradient is the sum of those at x and at x_r, since the program does not reset it in between.
 
@@ -63,7 +63,7 @@ class Perturbation:
     :param images: images from the start of the probe's batch; by default 2, or 1 where it holds 1.
     :param beta: length of a weight's step, relative to the length of the weight.
     :param epsilon: step of each pixel, in pixel units.
-    :param variant: what the papers describe, or what their programs compute.
+    :param variant: as the papers describe, or as their programs do.
     """
 
     images: int | None = None
@@ -101,10 +101,6 @@ class Perturbation:
         weights = {name: tensors.get(name, weight).detach() for name, weight in layer_weights(network).items()}
         if not weights:
             raise ProxyError("the network has no convolution or linear layer")
-        own = parameters_of(network)
-        made = next((name for name in weights if name not in own), None)
-        if made is not None:
-            raise ProxyError(f"'{made}' is computed from other tensors, so it cannot take a step of its own")
         run = partial(passed, network, tensors)
         program = self.variant == "program"
         towards = -self.epsilon if program else self.epsilon

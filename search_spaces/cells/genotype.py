@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import unknown_name
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import networkx
 
 INPUTS = 2  # every cell reads the outputs of the two cells before it
+MOST_NODES = 100  # of a cell; published ones have up to five
+MOST_EDGES = 1000  # of a cell, and entries of its concatenation
 
 Edge = tuple[str, int]  # operation, predecessor
 Node = tuple[Edge, ...]
@@ -42,6 +45,13 @@ class Cell:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise GenotypeError("a cell needs at least one node, got none")
+        for what, got, most in (
+            ("nodes", len(self.nodes), MOST_NODES),
+            ("edges", sum(map(len, self.nodes)), MOST_EDGES),
+            ("entries of concat", len(self.concat), MOST_EDGES),
+        ):
+            if got > most:
+                raise GenotypeError(f"a cell has at most {most} {what}, got {got}")
         for number, node in enumerate(self.nodes, start=INPUTS):
             if not node:
                 raise GenotypeError(f"node {number} needs at least one input edge, got none")
@@ -199,11 +209,11 @@ def flat_edges(cell: Cell) -> list[Any]:
 def split_edges(edges: Sequence[Any], concat: Sequence[int]) -> tuple[Node, ...]:
     """Edges by node, from a flat list (two per node, or all possible ones: CRoZe's 14) or from a list for each node."""
     if edges and all(_is_node(node) for node in edges):
-        return tuple(tuple((str(name), int(source)) for name, source in node) for node in edges)
+        return tuple(tuple((str(name), int(source)) for name, source, *_ in node) for node in edges)
     for edge in edges:
         if not _is_edge(edge):
-            raise GenotypeError(f"edge {edge!r:.60}, expected ('operation', predecessor)")
-    pairs = [(str(name), int(source)) for name, source in edges]
+            raise GenotypeError(f"edge {edge!r:.60}, expected ('operation', predecessor), or with a weight such as 0.5")
+    pairs = [(str(name), int(source)) for name, source, *_ in edges]
     last = max(concat, default=0)
     nodes = last - INPUTS + 1
     if len(pairs) == nodes * (nodes + 3) // 2 and nodes != 1:
@@ -220,10 +230,18 @@ def split_edges(edges: Sequence[Any], concat: Sequence[int]) -> tuple[Node, ...]
 
 
 def _is_edge(value: Any) -> bool:
+    """Whether ``value`` is an operation and a predecessor, perhaps with the weight that a program kept of the edge.
+
+    A whole number in place of the weight may be the node that the edge leads to, and is no edge.
+    """
     return (
-        isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
-        and isinstance(value[1], int) and not isinstance(value[1], bool)
+        isinstance(value, list | tuple) and 2 <= len(value) <= 3 and isinstance(value[0], str)
+        and _is_whole(value[1]) and (len(value) == 2 or (isinstance(value[2], Real) and not _is_whole(value[2])))
     )  # fmt: skip
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _is_node(value: Any) -> bool:
@@ -238,9 +256,9 @@ def _cell_from_json(name: str, value: dict[str, Any]) -> Cell:
         raise GenotypeError(f"part '{name}_concat' is missing")
     if not isinstance(value[name], list | tuple):
         raise GenotypeError(f"part '{name}': expected a list of edges, got {value[name]!r:.60}")
-    if not isinstance(concat, list | tuple) or not all(type(entry) is int for entry in concat):
+    if not isinstance(concat, list | tuple) or not all(map(_is_whole, concat)):
         raise GenotypeError(f"part '{name}_concat': expected a list of node numbers, got {concat!r:.60}")
     try:
-        return Cell(split_edges(value[name], concat), tuple(concat))
+        return Cell(split_edges(value[name], concat), tuple(map(int, concat)))
     except GenotypeError as error:
         raise GenotypeError(f"part '{name}': {error}") from None

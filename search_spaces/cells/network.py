@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.folding import FoldingNetwork
 from search_spaces.cells.genotype import Cell, CellStack, reduction_layers
-from search_spaces.cells.operations import ACTIVATED, OPERATIONS, ConvNorm, FactorizedReduce, channels_last
+from search_spaces.cells.operations import (
+    ACTIVATED,
+    OPERATIONS,
+    ConvNorm,
+    FactorizedReduce,
+    channels_last,
+    shared_relus,
+)
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
 
@@ -33,11 +40,10 @@ class CellModule(nn.Module):
         self.operations = nn.ModuleList(
             OPERATIONS[name](channels, 2 if reduction and source < 2 else 1) for name, source in cell.edges
         )
-        through_relu = {
+        through_relu = [
             source for (_, source), made in zip(cell.edges, self.operations, strict=True) if isinstance(made, ACTIVATED)
-        }
-        states = range(len(cell.nodes) + 1)
-        self.activations = nn.ModuleList(nn.ReLU() if state in through_relu else nn.Identity() for state in states)
+        ]
+        self.activations = shared_relus(through_relu, len(cell.nodes) + 1)
         self.sources = [[source for _, source in node] for node in cell.nodes]
         self.concat = cell.concat
 
@@ -100,7 +106,8 @@ class CellNetwork(FoldingNetwork):
         channels, layers = spec.stack
         stem_channels = STEM_MULTIPLIER * channels
         self.stem = ConvNorm(spec.image_channels, stem_channels, 3, padding=1)
-        self.activations = nn.ModuleList(nn.ReLU() for _ in range(layers))
+        inputs = [state for layer in range(layers) for state in (max(layer - 1, 0), layer)]  # of the cells
+        self.activations = shared_relus(inputs, layers)
         self.cells = nn.ModuleList()
         self.auxiliary: AuxiliaryHead | None = None
         c_prev_prev, c_prev = stem_channels, stem_channels

@@ -10,12 +10,10 @@ stands before those of a :class:`~search_spaces.cells.genotype.LayeredCells`::
 
 from __future__ import annotations
 
-import ast
-import json
-from collections.abc import Iterator
-from typing import Any
+import re
 
-from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, CellStack, GenotypeError, LayeredCells, Node
+from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, CellStack, Edge, GenotypeError, LayeredCells, Node
+from search_spaces.cells.literal import check_length, check_one, read_pasted, stripped_text
 
 #: Names in the compact notation. Stored runs depend on them: never change one.
 SHORT_NAMES = {
@@ -32,23 +30,27 @@ SHORT_NAMES = {
 }
 _LONG_NAMES = {short: name for name, short in SHORT_NAMES.items()}
 LAYERED = "layers:"
+MOST_ORDERS = 2000  # of equal nodes that a cell's canonical form compares
+_CALL = re.compile(r"(?:\b|(?<=m))Genotype\s*\(")  # m: the end of a terminal's colour code
 
 
 def parse(text: str) -> CellGenotype:
     """A normal and a reduction cell from the published text notation, from JSON, or from the compact notation.
 
-    :raises GenotypeError: naming the part that is wrong.
+    The text may be a line of code or of a log that holds the genotype, the text of a Python dictionary, or the content
+    of ``best.json``. It is never executed.
+
+    :raises GenotypeError: naming the part that is wrong, or the character at which something else was expected.
     """
-    stripped = text.strip()
-    try:
-        if stripped.startswith("{"):
-            return CellGenotype.from_json(_parse_json(stripped))
-        if "(" in stripped:
-            return CellGenotype.from_json(_parse_call(stripped))
-        if "/" in stripped:
-            return parse_compact(stripped)
-    except RecursionError:
-        raise GenotypeError(f"nested too deeply: {stripped!r:.60}") from None
+    check_length(text)
+    stripped = stripped_text(text)
+    calls = [] if stripped.startswith("{") else [call.start() for call in _CALL.finditer(text)]
+    check_one(calls)
+    if calls or "{" in text:
+        value = read_pasted(text, calls[0] if calls else text.index("{"))
+        return parse(value) if isinstance(value, str) else CellGenotype.from_json(value)
+    if "/" in stripped and ">" in stripped:
+        return parse_compact(stripped)
     raise GenotypeError(f"got {stripped!r:.60}, expected Genotype(normal=[...], ...), JSON, or a canonical key")
 
 
@@ -57,54 +59,12 @@ def parse_stack(text: str) -> CellStack:
 
     :raises GenotypeError: naming the part that is wrong.
     """
-    layered = text.strip().removeprefix(LAYERED)
-    if layered != text.strip():
+    check_length(text)
+    stripped = stripped_text(text)
+    layered = stripped.removeprefix(LAYERED)
+    if layered != stripped:
         return LayeredCells(tuple(_parse_cell(cell) for cell in layered.split("/")))
     return parse(text)
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise GenotypeError(f"JSON at character {error.pos}: {error.msg}") from None
-    except ValueError as error:  # a number with thousands of digits
-        raise GenotypeError(f"JSON: {error}") from None
-
-
-def _parse_call(text: str) -> dict[str, Any]:
-    """The keyword arguments of ``Genotype(...)`` as plain values."""
-    try:
-        call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError) as error:
-        where = f" at character {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
-        raise GenotypeError(f"not a readable Genotype(...){where}: {text!r:.60}") from None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "Genotype":
-        raise GenotypeError(f"got {text!r:.60}, expected Genotype(normal=[...], ...)")
-    if call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise GenotypeError(f"got an argument without a name, expected normal=, normal_concat=, ...: {text!r:.60}")
-    parts: dict[str, Any] = {}
-    for keyword in call.keywords:
-        name = str(keyword.arg)
-        if name in parts:
-            raise GenotypeError(f"part '{name}' is there twice")
-        parts[name] = _literal(name, keyword.value)
-    return parts
-
-
-def _literal(name: str, node: ast.expr) -> Any:
-    """The value of a literal, of ``range(...)``, or of ``list(range(...))``."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        if node.func.id in ("list", "tuple") and len(node.args) == 1:
-            return _literal(name, node.args[0])
-        if node.func.id == "range" and 1 <= len(node.args) <= 3:
-            bounds = [_literal(name, argument) for argument in node.args]
-            if all(type(bound) is int and abs(bound) < 1000 for bound in bounds) and bounds[2:] != [0]:
-                return list(range(*bounds))
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        raise GenotypeError(f"part '{name}': expected a list, got {ast.unparse(node)!r:.60}") from None
 
 
 def format_compact(genotype: CellStack) -> str:
@@ -161,23 +121,46 @@ def canonical_form(genotype: CellGenotype) -> CellGenotype:
 
 
 def canonical_cell(cell: Cell) -> Cell:
-    """The representative of a cell; see :func:`canonical_form`."""
-    return min(_least_orders(cell, {0: 0, 1: 1}, ()), key=lambda each: (each.nodes, each.concat))
+    """The representative of a cell; see :func:`canonical_form`.
 
+    Places one node after the other, each time the least that reads placed nodes only. Where nodes are equal so far, all
+    of them are tried, unless they are also read in the same way: then the one that ``concat`` names most often comes
+    first, which gives the least ``concat``.
 
-def _least_orders(cell: Cell, numbers: dict[int, int], placed: tuple[Node, ...]) -> Iterator[Cell]:
-    """The cells that can have the least sequence of nodes: a greedy search that branches only where nodes are equal.
-
-    ``numbers`` maps the old numbers of the nodes already placed to their new ones.
+    :raises GenotypeError: more than ``MOST_ORDERS`` orders of equal nodes would have to be compared.
     """
-    if len(placed) == len(cell.nodes):
-        yield Cell(placed, tuple(sorted(numbers[entry] for entry in cell.concat)))
-        return
-    ready = {
+    readers = _readers(cell)
+    orders: list[dict[int, int]] = [{0: 0, 1: 1}]  # each maps the old numbers of placed nodes to their new ones
+    placed: list[Node] = []
+    for number in range(INPUTS, INPUTS + len(cell.nodes)):
+        ready = [_ready_nodes(cell, numbers) for numbers in orders]
+        least = min(node for nodes in ready for node in nodes.values())
+        following = []
+        for numbers, nodes in zip(orders, ready, strict=True):
+            chosen: dict[Node, int] = {}
+            for old in sorted((old for old, node in nodes.items() if node == least), key=cell.concat.count):
+                chosen[readers[old]] = old
+            following += [{**numbers, old: number} for old in chosen.values()]
+        if len(following) > MOST_ORDERS:
+            raise GenotypeError(f"a cell with more than {MOST_ORDERS:,} orders of equal nodes: {cell!r:.60}")
+        orders = following
+        placed.append(least)
+    return Cell(tuple(placed), min(tuple(sorted(numbers[each] for each in cell.concat)) for numbers in orders))
+
+
+def _readers(cell: Cell) -> dict[int, Node]:
+    """For each node, the nodes that read it, each with the operation through which it does."""
+    readers: dict[int, list[Edge]] = {number: [] for number in range(INPUTS + len(cell.nodes))}
+    for number, node in enumerate(cell.nodes, start=INPUTS):
+        for operation, source in node:
+            readers[source].append((operation, number))
+    return {number: tuple(sorted(edges)) for number, edges in readers.items()}
+
+
+def _ready_nodes(cell: Cell, numbers: dict[int, int]) -> dict[int, Node]:
+    """By old number, the nodes that can be placed next, their edges sorted and with new numbers."""
+    return {
         old: tuple(sorted((operation, numbers[source]) for operation, source in node))
         for old, node in enumerate(cell.nodes, start=INPUTS)
         if old not in numbers and all(source in numbers for _, source in node)
     }
-    least = min(ready.values())
-    for old in (old for old, node in ready.items() if node == least):
-        yield from _least_orders(cell, {**numbers, old: INPUTS + len(placed)}, (*placed, least))

@@ -14,7 +14,8 @@ see :mod:`search_spaces.cells.folding`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -197,6 +198,29 @@ class Zero(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :, :: self.stride, :: self.stride].mul(0.0)
+
+
+class SharedReLU(nn.ReLU):
+    """A ReLU that is computed once for ``readers`` operations, where the published program has one for each of them.
+
+    Proxies that count ReLU units read the number (:func:`proxies.engine.hooks.readers_of`).
+    """
+
+    def __init__(self, readers: int):
+        super().__init__()
+        self.readers = readers
+
+    def extra_repr(self) -> str:
+        return f"readers={self.readers}"
+
+
+def shared_relus(read: Iterable[int], states: int) -> nn.ModuleList:
+    """For each state the ReLU of the operations that read it through one, or an ``nn.Identity`` if none does.
+
+    :param read: the state that each of these operations reads.
+    """
+    readers = Counter(read)
+    return nn.ModuleList(SharedReLU(readers[state]) if readers[state] else nn.Identity() for state in range(states))
 
 
 def _skip_connect(channels: int, stride: int) -> nn.Module:

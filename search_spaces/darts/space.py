@@ -17,6 +17,7 @@ import numpy as np
 from search_spaces.base import Cost, NetworkSpec, SearchSpace, unknown_name
 from search_spaces.cells import notation
 from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, Edge, GenotypeError, Node
+from search_spaces.cells.literal import stripped_text
 from search_spaces.darts.known_cells import known_cell
 
 if TYPE_CHECKING:
@@ -110,13 +111,14 @@ class DartsSpace(SearchSpace[CellGenotype]):
     def parse(self, text: str) -> CellGenotype:
         """A genotype from the name of a published cell, the published text notation, JSON, or a canonical key.
 
+        See :func:`search_spaces.cells.notation.parse` for what may stand around it.
+
         :raises GenotypeError: naming the part that is wrong; for an unknown cell name, with similar known names.
         """
-        stripped = text.strip()
-        if any(mark in stripped for mark in "({/"):
-            return _validated(notation.parse(stripped))
+        if any(mark in text for mark in "({/"):
+            return _validated(notation.parse(text))
         try:
-            return known_cell(stripped)
+            return known_cell(stripped_text(text))
         except GenotypeError as error:
             raise GenotypeError(f"{error}; or Genotype(normal=[...], ...), JSON, a canonical key") from None
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.base import unknown_name
 from search_spaces.cells.genotype import GenotypeError
+from search_spaces.cells.literal import check_length, check_one, read_pasted, stripped_text
 
 if TYPE_CHECKING:
     import networkx
@@ -33,6 +34,8 @@ EDGES = tuple((source, target) for target in range(1, NODES) for source in range
 #: In the order of their digits.
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
+#: A cell's text inside of other text, such as ``Structure(4 nodes with |...|)``.
+_CELL = re.compile(r"\|(?:[^|~\s]+~\d\|)+(?:\+\|(?:[^|~\s]+~\d\|)+)+", re.ASCII)
 _EXPECTED = "expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, six digits from 0 to 4, or JSON"
 
 
@@ -107,16 +110,20 @@ class EdgeGenotype:
 def parse(text: str) -> EdgeGenotype:
     """A genotype from the benchmark's text, six digits, or JSON.
 
+    The benchmark's text may stand in other text, such as a line of a log, and the JSON may be that of ``best.json``.
+
     :raises GenotypeError: naming the part that is wrong.
     """
-    stripped = text.strip()
-    if stripped.startswith("{"):
-        try:
-            return EdgeGenotype.from_json(json.loads(stripped))
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise GenotypeError(f"not readable JSON: {error}") from None
+    check_length(text)
+    stripped = stripped_text(text)
+    if "{" in text:
+        value = read_pasted(text, text.index("{"))
+        return parse(value) if isinstance(value, str) else EdgeGenotype.from_json(value)
     if stripped.startswith("|"):
         return _parse_edges(stripped)
+    if cells := list(_CELL.finditer(text)):
+        check_one([cell.start() for cell in cells])
+        return _parse_edges(cells[0][0])
     if not re.fullmatch(f"[0-{len(OPERATIONS) - 1}]{{{len(EDGES)}}}", stripped):
         raise GenotypeError(f"got {stripped!r:.60}, {_EXPECTED}")
     return EdgeGenotype(tuple(OPERATIONS[int(digit)] for digit in stripped))

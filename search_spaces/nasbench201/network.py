@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.folding import FoldingNetwork
-from search_spaces.cells.operations import ConvNorm, channels_last
+from search_spaces.cells.operations import ConvNorm, channels_last, shared_relus
 from search_spaces.nasbench201.genotype import EDGES, NODES, STAGES, EdgeGenotype
 
 
@@ -32,9 +32,8 @@ class EdgeCell(nn.Module):
             if name != "none"
         ]
         self.operations = nn.ModuleList(_operation(name, channels) for _, _, name in self.edges)
-        through_relu = {source for source, _, name in self.edges if name.startswith("nor_conv")}
-        nodes = range(NODES - 1)
-        self.activations = nn.ModuleList(nn.ReLU() if node in through_relu else nn.Identity() for node in nodes)
+        through_relu = [source for source, _, name in self.edges if name.startswith("nor_conv")]
+        self.activations = shared_relus(through_relu, NODES - 1)
 
     def forward(self, x: Tensor) -> Tensor:
         nodes: list[Tensor | None] = [x, *(None for _ in range(NODES - 1))]  # None: zero, no edge was added yet

@@ -75,7 +75,8 @@ def results() -> dict[str, dict[str, Any]]:
 
 def test_the_whole_command(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--proxy", "naswot", "--proxy", "az_nas", "--seeds", "2") == 0
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert said.startswith("warning: The proxies see images of digits, ")
     assert "Only 12 cells: the intervals themselves are rough" in printed.replace("\n", " ")
     assert "naswot" in printed and "measured clean accuracy" in printed and "Twelve: holds 12 of 12 cells" in printed
     found, table = results(), synthetic_table()

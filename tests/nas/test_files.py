@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from nas.errors import Unwritable, UserError
-from nas.files import as_path, kind, make_folder, open_regular, read_bytes, read_text, remove, write
+from nas.files import (
+    as_path,
+    kind,
+    make_folder,
+    open_regular,
+    read_bytes,
+    read_text,
+    remove,
+    write,
+)
 
 TOO_LONG = "n" * 256
 

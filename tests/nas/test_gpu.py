@@ -39,6 +39,7 @@ def test_scores_are_those_of_the_cpu(space_name: str, cell: str) -> None:
     expected = proxies.score(network, images, labels, NAMES)
     found = proxies.score(network.cuda(), images.cuda(), labels.cuda(), NAMES)
     assert found == pytest.approx(expected, rel=1e-3)
+    assert proxies.score(network, images, labels, NAMES) == pytest.approx(found, rel=1e-3)  # images follow the network
 
 
 def test_a_search_and_a_training_run_on_the_device(tmp_path: Path) -> None:

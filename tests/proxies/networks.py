@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.literal import literal_network
+from nas.testing.literal import literal_network
 from nas.testing.networks import CLASSES, IMAGES, SIZE, batch, darts_network, layers, plain_cnn, randomised
 from proxies.base import Probe
 from search_spaces.cells.network import CellNetwork

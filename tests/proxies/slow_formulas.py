@@ -238,9 +238,7 @@ def softmax(a: Tensor) -> np.ndarray:
 
 def snap(n: int, repeats: int, seed: int) -> Reference:
     def value(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-        generator, copied, counts = torch.Generator().manual_seed(seed), copy.deepcopy(network).eval(), []
-        for module in copied.modules():
-            module.training = isinstance(module, nn.BatchNorm2d)
+        generator, copied, counts = torch.Generator().manual_seed(seed), literal(network, "train"), []
         for _ in range(repeats):
             redrawn(copied, generator, None)
             with heard([each for each in copied.modules() if isinstance(each, nn.ReLU)], output) as outputs:

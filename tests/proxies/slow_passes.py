@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -11,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.proxies.networks import gradient_or_zeros, layers, literal, mean_loss_gradients
+from tests.proxies.networks import gradient_or_zeros, layers, literal, mean_loss_gradients, value_of
 
 Reference = Callable[[nn.Module, Tensor, Tensor], float]
 
@@ -93,14 +92,14 @@ def fisher(norm: str, fan_in: bool) -> Reference:
     return value
 
 
-def jacob_cov(norm: str) -> Reference:
+def jacob_cov(norm: str, function: str = "logits") -> Reference:
     def value(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         copied = literal(network, norm)
-        parts = [images] if norm == "train" else list(images.split(1))
+        parts = [(images, labels)] if norm == "train" else list(zip(images.split(1), labels.split(1), strict=True))
         rows = []
-        for part in parts:
+        for part, classes in parts:
             part = part.clone().requires_grad_()
-            copied(part).sum().backward()
+            value_of(function, copied(part), classes).backward()
             assert part.grad is not None
             rows += [gradient.numpy().ravel() for gradient in part.grad]
         values = np.linalg.eigvals(np.corrcoef(np.stack(rows))).real
@@ -110,13 +109,11 @@ def jacob_cov(norm: str) -> Reference:
 
 
 def naswot(norm: str) -> Reference:
-    """From the Hamming distances of the codes of each pair; the ReLUs are those that the network itself has."""
+    """From the Hamming distances of the codes of each pair, each operation having a ReLU of its own."""
 
     def value(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-        copied, codes = copy.deepcopy(network).eval(), []
+        copied, codes = literal(network, norm), []
         for module in copied.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.train(norm == "train")
             if isinstance(module, nn.ReLU):
                 module.register_forward_hook(
                     lambda module, inputs, output: codes.append((inputs[0] > 0).flatten(1).numpy())
@@ -133,7 +130,7 @@ def naswot(norm: str) -> Reference:
 def diverse_capacity(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """From the values of the two proxies that it is made of, and counts."""
     n, parameters = len(images), sum(each.numel() for each in network.parameters())
-    divergence = -jacob_cov("train")(network, images, labels) / n - 1
+    divergence = -jacob_cov("train", "loss")(network, images, labels) / n - 1
     codes = naswot("eval")(network, images, labels) / n
     return math.log(parameters * len(layers(network))) + codes - divergence
 

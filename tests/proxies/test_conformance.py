@@ -8,6 +8,7 @@ import pytest
 from torch import Tensor, nn
 
 from nas.testing import proxies as suite
+from nas.testing.networks import EQUAL, UNUSUAL
 from proxies import PROXIES, get_network_proxy, get_proxy
 from proxies.base import Probe, ProxyError
 from tests.proxies.conformance import TABLE, Case
@@ -66,13 +67,22 @@ def test_keeps_the_contract(
     check(make, build)
 
 
-@pytest.mark.parametrize("unusual", suite.UNUSUAL)
-def test_leaves_no_trace_in_unusual_networks(case: Case, make: suite.Make, unusual: str) -> None:
-    suite.check_leaves_no_trace(make, suite.UNUSUAL[unusual])
+@pytest.mark.parametrize("unusual", UNUSUAL)
+@pytest.mark.parametrize("check", suite.TRACE_CHECKS, ids=lambda check: check.__name__)
+def test_leaves_no_trace_in_unusual_networks(
+    case: Case, make: suite.Make, unusual: str, check: Callable[[suite.Make, Build], None]
+) -> None:
+    check(make, UNUSUAL[unusual])
 
 
-def test_hooks_do_not_matter(case: Case, make: suite.Make) -> None:
-    suite.check_hooks_do_not_matter(make)
+@pytest.mark.parametrize("equal", EQUAL)
+def test_neither_hooks_nor_computed_weights_matter(case: Case, make: suite.Make, equal: str) -> None:
+    suite.check_same_as_plain(make, EQUAL[equal])
+
+
+@pytest.mark.parametrize("written", suite.WRITTEN_TWICE)
+def test_one_function_has_one_score(case: Case, make: suite.Make, written: str) -> None:
+    suite.check_writing_does_not_matter(make, *suite.WRITTEN_TWICE[written])
 
 
 def test_order_on_one_probe_does_not_matter(build: Build) -> None:

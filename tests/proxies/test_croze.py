@@ -47,6 +47,9 @@ def test_images_stay_images(images: Tensor, labels: Tensor) -> None:
     ("options", "message"),
     [
         ({"images": 0}, "images must be at least 1, got 0"),
+        ({"images": 1.5}, "images must be a whole number, got 1.5"),
+        ({"images": True}, "images must be a whole number, got True"),
+        ({"beta": "1"}, "beta must be a number above 0, got '1'"),
         ({"beta": 0.0}, "beta must be a number above 0, got 0.0"),
         ({"epsilon": math.inf}, "epsilon must be a number above 0, got inf"),
         ({"variant": "code"}, "variant must be paper or program, got 'code'"),

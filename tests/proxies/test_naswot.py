@@ -9,12 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.testing.literal import literal_edge_network
+from nas.testing.networks import SMALL
 from proxies.base import Probe, ProxyError, Request
 from proxies.engine.hooks import _Codes
 from proxies.fisher import Fisher
 from proxies.grad_norm import GradNorm
 from proxies.naswot import Naswot
-from tests.proxies.networks import linear_batch, plain_cnn
+from search_spaces.cells.operations import SharedReLU
+from search_spaces.nasbench201.network import EdgeNetwork
+from search_spaces.nasbench201.space import NasBench201Space
+from tests.proxies import slow_passes as passes
+from tests.proxies.networks import darts_network, linear_batch, plain_cnn, randomised
 
 
 def identity(units: int) -> nn.Sequential:
@@ -28,6 +34,33 @@ def identity(units: int) -> nn.Sequential:
 def test_by_hand() -> None:
     """Codes (1, 0) and (1, 1): K = ((2, 1), (1, 2))."""
     assert Naswot().score(Probe(identity(2), *linear_batch())) == pytest.approx(math.log(3), rel=1e-12)
+
+
+def test_a_shared_relu_by_hand() -> None:
+    """The codes of two images, (1, 0) and (1, 1), three times: K = 3 ((2, 1), (1, 2)); once by the option."""
+    network = identity(2)
+    network[2] = SharedReLU(readers=3)
+    scores = [Naswot(shared_once=once).score(Probe(network, *linear_batch())) for once in (False, True)]
+    assert scores == pytest.approx([math.log(27), math.log(3)], rel=1e-12)
+
+
+@pytest.mark.parametrize("digits", ["330333", "341023", "000200"])
+def test_of_nasbench201_it_is_that_of_the_published_network(digits: str, images: Tensor, labels: Tensor) -> None:
+    genotype = NasBench201Space().parse(digits)
+    network = randomised(EdgeNetwork(genotype, SMALL))
+    expected = passes.naswot("train")(literal_edge_network(network, genotype, SMALL), images, labels)
+    assert Naswot().score(Probe(network, images, labels)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_both_ways_of_counting_share_a_pass(images: Tensor, labels: Tensor) -> None:
+    network = darts_network()
+    each, once = Naswot(), Naswot(shared_once=True)
+    alone = [proxy.score(Probe(network, images, labels)) for proxy in (each, once)]
+    probe, calls = Probe(network, images, labels), []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    probe.plan([each, once])
+    assert [each.score(probe), once.score(probe)] == alone
+    assert len(calls) == 1 and alone[0] > alone[1]
 
 
 def test_images_of_equal_codes(images: Tensor, labels: Tensor) -> None:

@@ -52,8 +52,18 @@ def test_croze_and_con_js_share_their_passes(images: Tensor, labels: Tensor) -> 
 
 
 def test_the_options_are_those_of_the_components() -> None:
-    snap, con_js = RScore(repeats=3, seed=2, variant="program").components
-    assert (snap.repeats, snap.seed) == (3, 2) and con_js.perturbation.variant == "program"  # type: ignore[attr-defined]
+    snap, con_js = RScore(repeats=3, seed=2, variant="program_mended").components
+    assert (snap.repeats, snap.seed) == (3, 2) and con_js.variant == "program_mended"  # type: ignore[attr-defined]
+
+
+def test_the_program_is_offered_mended_only() -> None:
+    with pytest.raises(ValueError, match="variant must be paper or program_mended, got 'program'"):
+        ConJs(variant="program")  # type: ignore[arg-type]
+
+
+def test_croze_and_con_js_share_the_perturbation_of_the_program() -> None:
+    croze, con_js = Croze(variant="program"), ConJs(variant="program_mended")
+    assert croze.perturbation == con_js.perturbation
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.literal import literal_network, robust_score
+from benchmarks.literal import robust_score
+from nas.testing.literal import literal_network
 from proxies.base import Probe, ProxyError
 from proxies.robust import Robust
 from tests.proxies.networks import (

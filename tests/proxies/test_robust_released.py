@@ -8,95 +8,171 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxies.base import Probe
+from proxies.base import Probe, ProxyError
 from proxies.robust_released import RobustReleased
-from tests.proxies.networks import IMAGES, literal, probe_of, step_change
+from search_spaces.base import NetworkSpec
+from search_spaces.cells.network import CellNetwork
+from search_spaces.darts.known_cells import known_cell
+from tests.proxies.networks import IMAGES, literal, plain_cnn, probe_of
 
 
 def released(**options: Any) -> RobustReleased:
     return RobustReleased(**{"ntk_images": IMAGES, "curvature_images": 4, **options})
 
 
-def program(
-    network: nn.Module, images: Tensor, labels: Tensor, *, t: float, h: float, tensors: int, coordinates: int
-) -> float:
-    """Snapshots of gradients that are never zeroed, their products summed over coordinates and pairs of images."""
-    copied = literal(network)
-    first = list(copied.parameters())[:tensors]
-    snapshots = []
+def snapshots(
+    network: nn.Module, images: Tensor, labels: Tensor, tensors: int, coordinates: int
+) -> dict[str, list[Tensor]]:
+    """By parameter name, a view of its gradient after each image: gradients are never zeroed, nor copied."""
+    taken: dict[str, list[Tensor]] = {}
     for image, label in zip(images, labels, strict=True):
-        F.cross_entropy(copied(image[None]), label[None]).backward()
-        snapshots.append([x for each in first for x in each.grad.flatten()[:coordinates].tolist()])  # type: ignore[union-attr]
-    n, m = len(snapshots), len(snapshots[0])
-    kernel = sum(a[i] * b[i] for i in range(m) for a in snapshots for b in snapshots) / (m * n**2)
-    change = step_change(literal(network), images[:4], labels[:4], h)
-    exponential = torch.tensor(t * kernel, dtype=torch.float64).exp().item()  # inf where it overflows
-    return -exponential * sum(each.norm().item() for each in change) / 4
+        F.cross_entropy(network(image[None]), label[None]).backward()
+        large = [(name, each.grad) for name, each in network.named_parameters() if each.numel() >= coordinates]
+        with_gradient = [(name, gradient) for name, gradient in large if gradient is not None]
+        for name, gradient in with_gradient[:tensors]:
+            taken.setdefault(name, []).append(gradient.view(-1)[:coordinates])
+    return taken
+
+
+def mean_change(network: nn.Module, images: Tensor, labels: Tensor, h: float) -> float:
+    """Mean over images of the norm of the change of the gradient of the batch's mean loss."""
+    x = images.clone().requires_grad_()
+    (before,) = torch.autograd.grad(F.cross_entropy(network(x), labels), x)
+    step = torch.stack([h * each.sign() / each.sign().norm() for each in before])
+    difference = F.cross_entropy(network(x + step), labels) - F.cross_entropy(network(x), labels)
+    (change,) = torch.autograd.grad(difference, x)
+    return sum(each.norm().item() for each in change) / len(images)
+
+
+def program(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    t: float,
+    h: float = 50.0,
+    tensors: int = 11,
+    coordinates: int = 50,
+) -> float:
+    """The procedure step by step: the first half of the snapshots times the second half, value by value."""
+    n, kernel = len(images), 0.0
+    for views in snapshots(literal(network), images, labels, tensors, coordinates).values():
+        for k in range(coordinates):
+            first, second = (torch.stack([each[k] for each in half]) for half in (views[: n // 2], views[n // 2 :]))
+            kernel += (first @ second).item() / n**2
+    change = mean_change(literal(network), images[:4], labels[:4], h)
+    return -torch.tensor(t * kernel).exp().item() * change  # in single precision: inf above 88.7
+
+
+def gradients_of(network: nn.Module, gradients: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The first 50 values of the gradients, by the names that the literal network has for the parameters."""
+    names = [name for name, _ in literal(network).named_parameters()]
+    ours = [name for name, _ in network.named_parameters()]
+    return {name: gradients[own].flatten()[:50] for name, own in zip(names, ours, strict=True) if own in gradients}
+
+
+def test_snapshots_share_their_memory(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """What the transcription relies on: at the end, all of them hold the last sum."""
+    taken = snapshots(literal(network), images, labels, 2, 50)
+    gradients = Probe(network, images, labels).weight_gradients("loss", "eval")
+    assert 0 < len(taken) <= 2
+    for name, views in taken.items():
+        assert len(views) == IMAGES and {each.data_ptr() for each in views} == {views[-1].data_ptr()}
+        largest = views[-1].abs().max().item()
+        torch.testing.assert_close(views[0], gradients_of(network, gradients)[name], rtol=1e-9, atol=1e-9 * largest)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"tensors": 3, "coordinates": 50},
+        {},
         {"tensors": 1, "coordinates": 7},
+        {"tensors": 3, "coordinates": 13},
         {"tensors": 1000, "coordinates": 2},
-        {"tensors": 2, "coordinates": 10**6},
+        {"tensors": 2, "coordinates": 100},
     ],
     ids=str,
 )
 def test_equals_the_program(
     network: nn.Module, images: Tensor, labels: Tensor, probe: Probe, options: dict[str, int]
 ) -> None:
-    proxy = released(t=0.5, h=50.0, **options)
-    expected = program(network, images, labels, t=0.5, h=50.0, **options)
-    assert math.isfinite(expected)
+    t = 2 / released(**options).terms(probe).ntk
+    proxy = released(t=t, **options)
+    expected = program(network, images, labels, t=t, **options)
     assert proxy.raw(probe) == pytest.approx(expected, rel=1e-6)
     assert proxy.score(probe) == pytest.approx(-math.log(-expected), rel=1e-6)
 
 
-def test_by_hand(linear_probe: Probe) -> None:
-    """Snapshots q (-x_1, x_1) and q (-x_1 - x_2, x_1 + x_2), their sum q (-s, s) with s = (1.5, 1): 6.5 q^2 / (M N^2).
+def test_equals_the_program_of_50_images_at_16_channels() -> None:
+    """Its own number of images and channels: the batch norms of the first cells are too small to enter."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        spec = NetworkSpec(channels=16, layers=3, image_size=(8, 8))
+        network = CellNetwork(known_cell("ROBUST_ZCP"), spec).double()
+    x = torch.rand(50, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(50) % 10
+    names = snapshots(literal(network), x[:1], labels[:1], 11, 50)
+    assert len(names) == 11 and "stem.0.weight" in names and not any(".norm" in name for name in names)
+    proxy = RobustReleased(curvature_images=4, t=1.0)
+    assert proxy.raw(Probe(network, x, labels)) == pytest.approx(program(network, x, labels, t=1.0), rel=1e-6)
 
-    With h = 0.5 the change of the input gradient is tanh(1/2), for both images.
+
+def test_by_hand(linear_probe: Probe) -> None:
+    """G = q (-s, s) with s = x_1 + x_2 = (1, 1), so the sum of G^2 is 4 q^2, which is divided by 2 N = 4.
+
+    With h = 0.5 the change of the gradient of an image's loss is tanh(1/2), for both images, half of it in their mean.
     """
-    proxy = released(ntk_images=2, curvature_images=2, t=10.0, h=0.5)
-    ntk = 6.5 / (1 + math.e) ** 2 / 16
+    options = {"ntk_images": 2, "curvature_images": 2, "t": 10.0, "h": 0.5}
+    proxy, ntk = RobustReleased(**options, coordinates=4), 1 / (1 + math.e) ** 2
     assert proxy.terms(linear_probe).ntk == pytest.approx(ntk, rel=1e-12)
-    assert proxy.raw(linear_probe) == pytest.approx(-math.exp(10 * ntk) * math.tanh(0.5), rel=1e-12)
-    one = released(ntk_images=2, curvature_images=2, t=10.0, h=0.5, coordinates=1)  # the first: -1.5 q
-    assert one.terms(linear_probe).ntk == pytest.approx(1.5**2 / (1 + math.e) ** 2 / 4, rel=1e-12)
+    assert proxy.raw(linear_probe) == pytest.approx(-math.exp(10 * ntk) * math.tanh(0.5) / 2, rel=1e-6)
+    assert proxy.score(linear_probe) == pytest.approx(-10 * ntk - math.log(math.tanh(0.5) / 2), rel=1e-12)
+    one = RobustReleased(**options, coordinates=1)  # the first: -q
+    assert one.terms(linear_probe).ntk == pytest.approx(ntk / 4, rel=1e-12)
 
 
 def test_where_the_program_overflows_there_is_still_a_score(
     network: nn.Module, images: Tensor, labels: Tensor, probe: Probe
 ) -> None:
     terms = released().terms(probe)
-    t = 1000 / terms.ntk
-    assert program(network, images, labels, t=t, h=50.0, tensors=3, coordinates=50) == -math.inf
-    assert released(t=t).raw(probe) == -math.inf
-    assert released(t=t).score(probe) == pytest.approx(-1000 - terms.log_curvature, rel=1e-9)
+    for exponent, overflows in ((88.0, False), (89.0, True)):
+        t = exponent / terms.ntk
+        assert math.isinf(program(network, images, labels, t=t)) == overflows
+        assert math.isinf(released(t=t).raw(probe)) == overflows
+        assert released(t=t).score(probe) == pytest.approx(-exponent - terms.log_curvature, rel=1e-9)
 
 
-def test_order_of_the_images_matters_as_it_does_in_the_program(network: nn.Module, probe: Probe) -> None:
+def test_order_of_the_images_does_not_matter(network: nn.Module, probe: Probe) -> None:
     reversed_probe = Probe(network, probe.images.flip(0), probe.labels.flip(0))
-    assert released().terms(reversed_probe).ntk != pytest.approx(released().terms(probe).ntk, rel=1e-3)
+    assert released().terms(reversed_probe).ntk == pytest.approx(released().terms(probe).ntk, rel=1e-9)
 
 
-def test_a_parameter_without_influence_adds_nothing() -> None:
-    """Its coordinates count, as zeros."""
+class Spare(nn.Module):
+    """A network with a layer beside it that is never called."""
 
-    class Spare(nn.Module):
-        def __init__(self, used: nn.Module) -> None:
-            super().__init__()
-            self.spare, self.used = nn.Linear(2, 1, bias=False), used
+    def __init__(self, used: nn.Module) -> None:
+        super().__init__()
+        self.spare, self.used = nn.Linear(8, 8).double(), used
 
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.used(images)
-            return logits
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.used(images)
+        return logits
 
-    used = nn.Sequential(nn.Flatten(), nn.Linear(192, 3, bias=False)).double()
-    alone = released(tensors=1, coordinates=2).terms(probe_of(used)).ntk
-    assert released(tensors=2, coordinates=2).terms(probe_of(Spare(used))).ntk == pytest.approx(alone / 2, rel=1e-12)
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_parameter_without_a_gradient_is_passed_over(images: Tensor, labels: Tensor, frozen: bool) -> None:
+    """Another one is used in its place, as in the program."""
+    network = Spare(plain_cnn())
+    network.spare.requires_grad_(not frozen)
+    proxy = released(t=1.0, tensors=2)
+    expected = proxy.raw(probe_of(plain_cnn()))
+    assert proxy.raw(probe_of(network)) == pytest.approx(expected, rel=1e-12)
+    assert program(network, images, labels, t=1.0, tensors=2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_parameter_is_large_enough(probe: Probe) -> None:
+    with pytest.raises(ProxyError, match="no parameter with a gradient has at least 1000000 values"):
+        released(coordinates=10**6).score(probe)
 
 
 @pytest.mark.parametrize("option", ["ntk_images", "curvature_images"])

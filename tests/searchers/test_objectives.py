@@ -295,3 +295,10 @@ def test_joint_objectives_of_nothing_are_refused() -> None:
 
 def test_a_mean_rank_takes_every_column() -> None:
     np.testing.assert_array_equal(MeanRank((BOTH,))(TRIALS), RankSum({"a": "maximize", "b": "minimize"})(TRIALS))
+
+
+@pytest.mark.parametrize(("k", "message"), [(1.5, "a whole number, got 1.5"), (True, "a whole number"), (0, "at least 1")])
+def test_rank_takes_whole_numbers(k: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"k must be {message}"):
+        rank([], SingleScore("a", "maximize"), k)
+    assert rank([], SingleScore("a", "maximize"), np.int64(1)) == []  # type: ignore[arg-type]

@@ -100,3 +100,20 @@ def test_a_space_without_published_sampler_says_so_at_once(space: ToySpace, monk
 def test_an_unknown_sampler_is_refused(space: ToySpace) -> None:
     with pytest.raises(ValueError, match="sampler must be uniform or published, got 'normal'"):
         search(space, sampler="normal")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"max_draws": True}, "max_draws must be a whole number, got True"),
+    ],
+)
+def test_numbers_out_of_bounds(options: dict[str, Any], message: str, space: ToySpace) -> None:
+    with pytest.raises(ValueError, match=message):
+        search(space, **options)
+
+
+def test_a_seed_of_numpy_is_a_seed(space: ToySpace) -> None:
+    assert search(space, seed=np.int64(5)).ask(3) == search(space, seed=5).ask(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from nas.errors import OutOfMemory
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
 from nas.search import main
@@ -83,9 +85,11 @@ def scarce_memory() -> Iterator[None]:
 def test_a_worker_out_of_memory(scarce_memory: None, tmp_path: Path) -> None:
     scorer = FaultyScorer(tmp_path, {2: "allocate"})
     with SupervisedExecutor(RayCrew(None, 1, 1.0, 0.0), chunk_seconds=0.01) as executor:
-        trials = timeless(executor.run(scorer, candidates(6)))
-    assert [trial.status for trial in trials] == ["ok", "ok", "failed", "ok", "ok", "ok"]
-    assert "out of memory" in str(trials[2].error)
+        trials: list[Trial[Any]] = []
+        with pytest.raises(OutOfMemory, match="worker out of memory"):
+            for trial in executor.run(scorer, candidates(6)):
+                trials.append(trial)
+    assert sorted(trial.id for trial in trials) == [0, 1, 3, 4, 5] and {trial.status for trial in trials} == {"ok"}
 
 
 LONG = shlex.split(
@@ -138,5 +142,34 @@ def test_an_interrupted_driver_says_how_to_go_on(number: signal.Signals, uninter
     manifest = json.loads((path / "manifest.json").read_text())
     assert manifest["status"] == "interrupted" and manifest["executor"]["nodes"]
     assert _until(lambda: not ray_processes() - before, 100)  # as above
+    assert main(["--resume", str(path), "--executor", "local", "--quiet", "--no-report"]) == 0
+    assert timeless_file(path) == timeless_file(uninterrupted)
+
+
+def test_a_private_cluster_is_private_and_its_end_is_told(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+    import ray  # noqa: F401  # brings psutil
+
+    monkeypatch.delenv("RAY_AUTH_MODE")  # of the tests; without it, the cluster asks for a token
+    path = tmp_path / "run"
+    search = begun(path, 5)
+    processes = psutil.Process(search.pid).children(recursive=True)
+    (gcs,) = [each for each in processes if each.name() == "gcs_server"]
+    sockets = [each for process in (psutil.Process(search.pid), *processes) for each in process.net_connections("inet")]
+    listening = [each.laddr.ip.rpartition(":")[2] for each in sockets if each.status == "LISTEN"]
+    assert len(listening) >= 4 and set(listening) == {"127.0.0.1"}
+    assert gcs.environ()["RAY_AUTH_MODE"] == "token" and len(gcs.environ()["RAY_AUTH_TOKEN"]) == 64
+    (log,) = [word.partition("=")[2] for word in gcs.cmdline() if word.startswith("--log_dir=")]
+    folder = Path(log).parents[2].stat()
+    assert folder.st_mode & 0o777 == 0o700 and folder.st_uid == os.getuid()
+    gcs.kill()
+    out, err = search.communicate(timeout=120)
+    assert search.returncode == 1 and out == "" and "Traceback" not in err, err
+    said = err.splitlines()[-1]
+    assert said.startswith("error: the Ray cluster has ended: its head does not answer at 127.0.0.1:")
+    assert f"to go on: python -m nas.search --resume {path}" in said
+    assert json.loads((path / "manifest.json").read_text())["status"] == "interrupted"
     assert main(["--resume", str(path), "--executor", "local", "--quiet", "--no-report"]) == 0
     assert timeless_file(path) == timeless_file(uninterrupted)

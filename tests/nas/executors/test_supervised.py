@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nas.errors import SearchStopped
+from nas.errors import MachineFailed, OutOfMemory
 from nas.executors import supervised
 from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
@@ -96,13 +96,13 @@ def test_an_exception_outside_the_scorer_fails_one_candidate_and_no_worker(tmp_p
 
 def test_workers_that_never_start_stop_the_search(tmp_path: Path) -> None:
     crew = ScriptedCrew(2, lambda worker: Lost(worker, "No module named nas", blame=False))
-    with pytest.raises(SearchStopped, match="3 workers in a row died as they started: No module named nas"):
+    with pytest.raises(MachineFailed, match="3 workers in a row died as they started: No module named nas"):
         list(SupervisedExecutor(crew).run(FaultyScorer(tmp_path), candidates(9)))
 
 
 def test_machines_without_room_stop_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised, "START_SECONDS", 0.0)
-    with pytest.raises(SearchStopped, match="no worker was ready for 0 s"):
+    with pytest.raises(MachineFailed, match="no worker was ready for 0 s"):
         list(SupervisedExecutor(ScriptedCrew(0, lambda worker: None)).run(FaultyScorer(tmp_path), candidates(2)))
 
 
@@ -114,3 +114,22 @@ def test_a_caller_that_stops_leaves_no_worker_busy(tmp_path: Path) -> None:
     trials.close()  # type: ignore[attr-defined]
     assert [each for each in crew.dismissed if each.chunk] == crew.dismissed != []
     assert len(list(executor.run(executor._scorer, candidates(4)))) == 4  # type: ignore[arg-type]
+
+
+def test_a_worker_out_of_memory_makes_no_trial(tmp_path: Path) -> None:
+    reason = "worker out of memory: Ray ended it to keep its machine alive"
+    crew = ScriptedCrew(2, lambda worker: Lost(worker, reason, blame=True) if 2 in ids(worker) else None)
+    executor, trials = SupervisedExecutor(crew), []
+    with pytest.raises(OutOfMemory, match="worker out of memory: .*; given up after 2 attempts"):
+        for trial in executor.run(FaultyScorer(tmp_path), candidates(6)):
+            trials.append(trial)
+    assert sorted(trial.id for trial in trials) == [0, 1, 3, 4, 5]
+    assert len(crew.dismissed) == crew.hired  # the next attempt has the machines for itself
+    crew.fate = lambda worker: None
+    assert [trial.id for trial in executor.run(executor._scorer, candidates(6)[2:3])] == [2]  # type: ignore[arg-type]
+
+
+def test_machines_that_leave_again_and_again_stop_the_search(tmp_path: Path) -> None:
+    crew = ScriptedCrew(1, lambda worker: Lost(worker, "the machine left", blame=False) if 0 in ids(worker) else None)
+    with pytest.raises(MachineFailed, match="the machine left; given up after 10 attempts"):
+        list(SupervisedExecutor(crew).run(FaultyScorer(tmp_path), candidates(1)))

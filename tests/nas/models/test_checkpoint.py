@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,17 @@ def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "train") == ["best.pt"]
 
 
+EMPTY = {"format": 1, "weights": {}, "facts": {}, "training": {}}
+
+
+def doubled(times: int) -> list[Any]:
+    """Lists of two entries inside each other, which are the same list: written, there are ``2 ** times`` values."""
+    value: list[Any] = []
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
 class _Touch:
     def __reduce__(self) -> Any:
         return os.mkdir, ("executed",)
@@ -107,8 +119,25 @@ def test_a_truncated_checkpoint_is_refused(share: float, tmp_path: Path) -> None
     [
         ([1, 2], "its format is list, expected 1"),
         ({"format": 7}, "its format is 7, expected 1"),
-        ({"format": 1, "weights": {}, "facts": {}, "training": {}}, "not an architecture: got NoneType"),
-        ({"format": 1, "weights": {"a": 1}, "facts": {}, "training": {}}, "weights, facts or training are damaged"),
+        (EMPTY, "not an architecture: got NoneType"),
+        ({**EMPTY, "weights": {"a": 1}}, r"damaged: weights\['a'\] 1, expected a dense tensor"),
+        ({**EMPTY, "weights": {"a": torch.ones(2, device="meta")}}, "expected a dense tensor"),
+        ({**EMPTY, "weights": {"a": torch.ones(2, dtype=torch.complex64)}}, "expected a dense tensor"),
+        ({**EMPTY, "weights": {"a": torch.eye(2).to_sparse()}}, "expected a dense tensor|is not a checkpoint"),
+        ({**EMPTY, "weights": {"a": torch.zeros(1).expand(10**12)}}, "expected a dense tensor"),
+        ({**EMPTY, "facts": {"history": [{"epoch": 1, "loss": "low"}]}}, r"history\[0\].loss 'low', expected a finite"),
+        ({**EMPTY, "facts": {"a": torch.ones(2)}}, "facts holds tensor.*, expected plain values"),
+        ({**EMPTY, "facts": {"dataset": None}}, "facts.dataset None, expected a text"),
+        ({**EMPTY, "facts": {"a": 10**400}}, "facts holds .*, expected plain values"),
+        ({**EMPTY, "facts": {"a": doubled(40)}}, "facts holds more than 30 lists inside each other"),
+        ({**EMPTY, "facts": {"a": doubled(29)}}, "facts holds more than 10,000,000 values"),
+        ({**EMPTY, "training": {"momenta": [3]}}, r"training.momenta\[0\] 3, expected a dense tensor"),
+        ({**EMPTY, "training": {"epochs": -1}}, "training.epochs -1, expected a whole number from 0"),
+        ({**EMPTY, "architecture": {**SMALL.to_json(), "channels": 10**12}}, "channels|holds 0 weights"),
+        ({**EMPTY, "architecture": {**SMALL.to_json(), "image_size": [8, float("nan")]}}, r"image_size\[1\] nan"),
+        ({**EMPTY, "architecture": {**SMALL.to_json(), "std": [1.0, 1.0, float("inf")]}}, r"std\[2\] inf, expected"),
+        ({**EMPTY, "architecture": {**SMALL.to_json(), "mean": 3}}, "mean 3, expected a list"),
+        ({"format": torch.ones(2)}, "its format is tensor"),
     ],
 )
 def test_other_files_are_refused(content: Any, message: str, tmp_path: Path) -> None:
@@ -117,6 +146,36 @@ def test_other_files_are_refused(content: Any, message: str, tmp_path: Path) -> 
     (tmp_path / "model.pt").write_bytes(buffer.getvalue())
     with pytest.raises(UserError, match=message):
         nas.load(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"channels": 10**12}, "channels must be at most|the checkpoint holds .* weights, expected at least"),
+        ({"layers": 10**5}, "layers must be at most|the checkpoint holds .* weights, expected at least"),
+        ({"classes": ["a", "b"] * 10**6}, "classes must be at most|the checkpoint holds .* weights, expected at least"),
+    ],
+)
+def test_a_network_beyond_all_bounds_is_not_built(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored(tmp_path / "model.pt")
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "architecture": {**content["architecture"], **changes}}, path)
+    monkeypatch.setattr(Architecture, "network", lambda self: pytest.fail("it was built"))
+    with pytest.raises(UserError, match=message):
+        nas.load(path)
+
+
+def test_a_compressed_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = stored(tmp_path / "model.pt")
+    with zipfile.ZipFile(path) as parts:
+        contents = {part.filename: parts.read(part) for part in parts.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in contents.items():
+            packed.writestr(name, content)
+    with pytest.raises(UserError, match="is not a checkpoint, or is truncated"):
+        nas.load(path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -30,7 +30,6 @@ def test_hostile_text_is_escaped(tmp_path: Path) -> None:
         "proxies": [{"name": evil, "direction": "maximize"}],
         "versions": {evil: evil},
         "git_commit": evil,
-        "command": evil,
     }
     html = page_of(write_run(tmp_path, trials, {**trials[2], "genotype": evil, "key": evil}, **manifest))
     check_page(html)
@@ -130,13 +129,20 @@ def test_long_run_is_drawn_as_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("manifest.json", "{", "manifest.json"),
         ("manifest.json", "[]", "manifest.json"),
         ("manifest.json", '{"format": 99, "configuration": {}}', "99"),
-        ("manifest.json", '{"format": 1, "configuration": {}, "proxies": ["robust"]}', "proxy 'robust'"),
+        ("manifest.json", '{"format": 1, "configuration": {}, "proxies": ["robust"]}', "proxies[0] 'robust', expected"),
         (
             "manifest.json",
             '{"format": 1, "configuration": {}, "proxies": [{"name": "a", "direction": "up"}]}',
-            "direction 'up', expected maximize or minimize",
+            "proxies[0].direction 'up', expected one of maximize, minimize",
         ),
+        ("manifest.json", '{"format": 1, "configuration": {}, "seconds": NaN}', "seconds nan, expected a number"),
+        ("manifest.json", '{"format": 1, "configuration": {}, "resumed": 3}', "resumed 3, expected a list"),
+        ("manifest.json", '{"format": 1, "configuration": {"dataset": null}}', "configuration.dataset None, expected"),
+        ("manifest.json", '{"format": 1, "configuration": {}, "command": "correlation"}', "holds no search, but"),
+        ("manifest.json", '{"format": 1, "configuration": {"a": %s}}' % ("[" * 200 + "]" * 200), "inside each other"),
         ("trials.jsonl", "{\n{}\n", "line 1"),
+        ("trials.jsonl", '{"id": 0, "status": "ok", "params": 1%s}\n' % ("0" * 400), "params 1000"),
+        ("trials.jsonl", "[" * 50_000, "line 1 is not a trial: it has no line end"),
         ("trials.jsonl", "[]\n", "line 1"),
         ("trials.jsonl", '{"status": "ok"}\n', "id is missing"),
         ("trials.jsonl", '{"id": -1, "status": "ok"}\n', "id -1"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from nas.errors import Stopped, UserError
+from nas.errors import OutOfMemory, Stopped, UserError
 from nas.models.checkpoint import LAST, Checkpoint, read_checkpoint
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, survivors
@@ -180,17 +180,26 @@ def test_an_epoch_whose_checkpoint_was_not_stored_is_trained_again(run: Path, mo
     assert result.best["status"] == "finished" and best["epoch"] == result.best["best"]["epoch"]
 
 
-def test_any_error_of_a_cell_is_its_own(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "stops"), [(ArithmeticError("no number [/left]"), False), (torch.OutOfMemoryError("no memory"), True)]
+)
+def test_an_error_of_a_cell_is_its_own_and_want_of_memory_is_not(
+    error: Exception, stops: bool, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = Trainer.run
 
-    def scarce(self: Trainer, *arguments: Any, **options: Any) -> Any:
+    def failing(self: Trainer, *arguments: Any, **options: Any) -> Any:
         if self.out and self.out.name == "cell-1":
-            raise torch.OutOfMemoryError("no memory [/left]")
+            raise error
         return original(self, *arguments, **options)
 
-    monkeypatch.setattr(Trainer, "run", scarce)
-    cells = {cell["number"]: cell for cell in retrained(run).cells}
-    assert cells[1]["status"] == "failed" and cells[1]["error"] == "OutOfMemoryError: no memory [/left]"
+    monkeypatch.setattr(Trainer, "run", failing)
+    if stops:
+        with pytest.raises(OutOfMemory, match="no memory; stopped .*; to go on: python -m nas.retrain --resume"):
+            retrained(run)
+    else:
+        cells = {cell["number"]: cell for cell in retrained(run).cells}
+        assert cells[1]["status"] == "failed" and cells[1]["error"] == "ArithmeticError: no number [/left]"
     monkeypatch.setattr(Trainer, "run", original)
     again = {cell["number"]: cell for cell in retrained(run, resume=True).cells}
     assert again[1]["status"] != "failed" and again[1]["error"] is None

@@ -3,14 +3,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nas.errors import UserError
+from nas.errors import Unwritable, UserError
 from nas.runs import directory as runs
 from nas.runs.directory import (
     MANIFEST,
@@ -24,7 +28,14 @@ from nas.runs.reader import read_run
 from nas.runs.trials import trial_from_json, trial_to_json
 from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
-from tests.nas.runs.stored import CORRUPT, SPACE, TRIALS_OF_EACH_KIND, read, trial, write
+from tests.nas.runs.stored import (
+    CORRUPT,
+    SPACE,
+    TRIALS_OF_EACH_KIND,
+    read,
+    trial,
+    write,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -117,7 +128,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         (None, "is not a run directory: it holds no manifest.json"),
         ("", "is not JSON"),
         ('{"format": 1, "configuration"', "is not JSON"),
-        ("\udcff", "is not JSON"),
+        ("\udcff", "is not text in UTF-8"),
         ("[" * 100_000, "is not JSON"),
         ("[]", r"manifest.json holds \[\], expected an object"),
         ('{"format": 1}', "holds no configuration"),
@@ -143,7 +154,7 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 
     with RunDirectory(tmp_path, SPACE) as run:
         with monkeypatch.context() as patched:
-            patched.setattr(runs.os, "replace", stop)
+            patched.setattr(os, "replace", stop)
             with pytest.raises(KeyboardInterrupt):
                 run.write_manifest({"configuration": {"seed": 2}})
         assert (tmp_path / MANIFEST).read_text() == before
@@ -162,27 +173,28 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_a_short_write_is_finished(tmp_path: Path) -> None:
     class Slow:
-        content = b""
+        def __init__(self, file: Any):
+            self.file = file
 
         def write(self, data: memoryview) -> int:
-            self.content += bytes(data[:7])
-            return min(7, len(data))
+            return int(self.file.write(data[:7]))
 
-        def close(self) -> None:
-            pass
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
 
     with RunDirectory(tmp_path, SPACE) as run:
-        run._trials._file = slow = Slow()
         run.append(trial(0))
-    assert json.loads(slow.content) == trial_to_json(trial(0), SPACE)
+        run._trials._file = Slow(run._trials._file)
+        run.append(trial(1))
+    assert read(tmp_path) == [trial(0), trial(1)]
 
 
 @pytest.mark.parametrize("name", ["file", "file/run", "x" * 300])
 def test_a_directory_that_cannot_be_made_is_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / name
-    assert not holds_run(path)
-    with pytest.raises(UserError, match="cannot be written") as error:
+    with pytest.raises(UserError, match="cannot be (written|read)") as error:
+        assert not holds_run(path)
         RunDirectory(path, SPACE)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
@@ -223,10 +235,53 @@ def test_the_lock_holds_within_a_process_too(tmp_path: Path) -> None:
 def test_a_new_run_has_a_name_of_its_own(tmp_path: Path) -> None:
     for name in ("run", "run-2", "run-3"):
         path = new_run_path(tmp_path, "run")
-        assert path == tmp_path / name
-        path.mkdir()
+        assert path == tmp_path / name and path.is_dir()
+
+
+def test_runs_that_start_at_once_have_names_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: new_run_path(tmp_path / "runs", "run"), range(24)))
+    assert {path.name for path in paths} == {"run", *(f"run-{number}" for number in range(2, 25))}
 
 
 def test_seconds_are_rounded(tmp_path: Path) -> None:
     stored = dataclasses.replace(trial(0), seconds=0.123456789)
     assert read(write(tmp_path, [stored]))[0].seconds == 0.123457
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda path: (path / TRIALS).unlink(), "was removed or replaced"),
+        (lambda path: shutil.rmtree(path), "was removed or replaced"),
+        (lambda path: shutil.move(path / TRIALS, path / "aside"), "was removed or replaced"),
+        (lambda path: shutil.copy(path / TRIALS, path / "copy").replace(path / TRIALS), "was removed or replaced"),
+        (lambda path: os.truncate(path / TRIALS, 5), "was changed while this program wrote to it: it has"),
+        (lambda path: (path / TRIALS).write_text(""), "was changed while this program wrote to it: it has"),
+    ],
+)
+def test_a_file_that_vanishes_is_noticed_when_a_line_is_added(
+    harm: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    with RunDirectory(path, SPACE) as run:
+        run.append(trial(0))
+        run.append(trial(1))
+        harm(path)
+        with pytest.raises(Unwritable, match=f"{TRIALS} .*{said}"):
+            run.append(trial(2))
+
+
+def test_a_line_after_a_resumption_is_no_change_by_others(tmp_path: Path) -> None:
+    write(tmp_path, [trial(0), trial(1)])
+    with RunDirectory(tmp_path, SPACE) as run:
+        assert len(run.read_trials()) == 2
+        run.append(trial(2))
+        run.append(trial(3))
+        assert len(run.read_trials()) == 4
+
+
+def test_a_full_disk_behind_a_line_is_told(tmp_path: Path) -> None:
+    (tmp_path / TRIALS).symlink_to("/dev/full")
+    with RunDirectory(tmp_path, SPACE) as run, pytest.raises(Unwritable, match=f"{TRIALS} .*No space left on device"):
+        run.append(trial(0))

@@ -51,16 +51,16 @@ def test_a_configuration_may_name_a_single_proxy(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (None, ["--config run.yaml", "No such file"]),
+        (None, ["--config run.yaml", "no such file"]),
         ("budget: [\n", ["--config run.yaml", "not YAML", "line 2"]),
         ("", ["--config run.yaml", "must hold options by name"]),
         ("- 1\n", ["--config run.yaml", "must hold options by name", "[1]"]),
-        ("\udcff\udcfe", ["--config run.yaml", "not YAML"]),
+        ("\udcff\udcfe", ["run.yaml is not text in UTF-8"]),
         ("bugdet: 5\n", ["--config run.yaml", "unknown option 'bugdet'", "did you mean budget"]),
-        ("budget: many\n", ["--budget must be a whole number, got many"]),
+        ("budget: many\n", ["--config run.yaml: --budget must be a whole number, got 'many'"]),
         ("proxy: 5\n", ["--proxy", "5"]),
         ("proxy: []\n", ["--proxy must name at least one proxy"]),
-        ("sampler: both\n", ["--sampler must be uniform or published, got both"]),
+        ("sampler: both\n", ["--sampler must be uniform or published, got 'both'"]),
     ],
 )
 def test_a_bad_configuration_file(content: str | None, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:

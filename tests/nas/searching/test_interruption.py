@@ -83,16 +83,18 @@ def test_a_search_killed_often_equals_one_left_alone(seed: int, uninterrupted: P
     assert timeless(Path("run")) == timeless(uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 5), (signal.SIGHUP, 2)])
 def test_an_interrupted_search_says_how_to_go_on(
-    number: signal.Signals, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, times: int, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path("my runs/one")
     search = begun(path, 4)
-    if number == signal.SIGINT:  # meanwhile it keeps others out
+    if times == 1:  # meanwhile it keeps others out
         assert "is being written by another process" in slip(capsys, "--resume", str(path))
         assert "already holds a run" in slip(capsys, *LONG, "--out", str(path))
-    search.send_signal(number)
+    for _ in range(times):
+        search.send_signal(number)
+        time.sleep(0.1)
     out, err = search.communicate(timeout=60)
     assert search.returncode == 130 and out == "" and "Traceback" not in err, err
     assert json.loads((path / "manifest.json").read_text())["status"] == "interrupted"

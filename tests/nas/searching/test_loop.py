@@ -243,7 +243,7 @@ def test_a_stopped_search_stops_again_when_resumed() -> None:
 def test_a_stored_trial_of_another_history_is_refused() -> None:
     other, _ = make_loop(seed=2)
     stored = other.run()[:3]
-    with pytest.raises(UserError, match="trial 0 of the run is .*, expected .*another version or configuration"):
+    with pytest.raises(UserError, match="trial 0 of the run has the seed .*, expected .*another version or conf"):
         make_loop()[0].run(stored)
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import pickle
 import random
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas.errors import OutOfMemory
 from nas.executors.local import LocalExecutor
 from nas.searching.scoring import Candidate, Scorer, candidate_seed
 from proxies import get_proxy
@@ -177,7 +180,6 @@ def test_the_number_of_threads_is_put_back() -> None:
     ("outcome", "error"),
     [
         (RuntimeError("shapes\n  differ"), "RuntimeError: shapes differ"),
-        (MemoryError("cannot allocate"), "MemoryError: cannot allocate"),
         (RecursionError("too deep"), "RecursionError: too deep"),
         (float("nan"), "ArithmeticError: raising is nan, expected a finite number"),
         (float("-inf"), "ArithmeticError: raising is -inf, expected a finite number"),
@@ -189,6 +191,20 @@ def test_a_candidate_that_cannot_be_scored_fails_with_its_reason(outcome: Any, e
     cost = SPACE.cost(candidate.genotype, SPEC)
     assert (trial.status, trial.scores, trial.error) == ("failed", {}, error)
     assert (trial.params, trial.macs, trial.genotype) == (cost.params, cost.macs, candidate.genotype)
+
+
+def test_want_of_memory_is_no_trial_and_is_passed_on_without_what_was_held() -> None:
+    held: list[weakref.ref[Any]] = []
+
+    class Hungry(Raising):
+        def score(self, probe: Probe) -> float:
+            held.append(weakref.ref(probe.network))
+            raise MemoryError("no room")
+
+    with pytest.raises(OutOfMemory, match="MemoryError: no room"):
+        make_scorer([Hungry(0.0)])(candidates(1)[0])
+    gc.collect()
+    assert held[0]() is None
 
 
 def test_a_reason_is_not_endless() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import searchers
 from nas import Search, SearchResult, UserError
 from nas.runs.directory import RunDirectory
 from nas.runs.searcher_state import read_state
+from nas.searching.state import KeptState
 from searchers.base import Searcher
 from tests.nas.commands import process
 from tests.searchers.learner import Learner
@@ -42,8 +44,8 @@ def history(path: Path) -> list[dict[str, Any]]:
 
 
 def same_state(one: Path, other: Path) -> bool:
-    (first, trials), (second, others) = (read_state(path / "searcher.pt") for path in (one, other))
-    return trials == others and first["plain"] == second["plain"] and torch.equal(first["weight"], second["weight"])
+    (first, *about), (second, *others) = (read_state(path / "searcher.pt") for path in (one, other))
+    return about == others and first["plain"] == second["plain"] and torch.equal(first["weight"], second["weight"])
 
 
 def killed_before_write(number: int, path: Path) -> None:
@@ -118,7 +120,7 @@ from tests.nas.searching.test_searcher_state import search
 from pathlib import Path
 searchers.SEARCHERS["learner"] = ("tests.searchers.learner", "Learner")
 write = RunDirectory.write_state
-RunDirectory.write_state = lambda self, state, trials: os._exit(9) if trials == 8 else write(self, state, trials)
+RunDirectory.write_state = lambda self, *state: os._exit(9) if state[1] == 8 else write(self, *state)
 search(Path("run"))
 """
 
@@ -166,14 +168,68 @@ def test_a_state_that_covers_more_trials_than_there_are_is_refused(tmp_path: Pat
         search(path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 8}, "is the state of another search, or of other trials than the first 8"),
+        ({"trials": 7}, "covers 7 trials, expected a multiple of 4"),
+        ({"covers": "0" * 64}, "is the state of another search"),
+        ({"state": {"weight": torch.zeros(2)}}, "is no state of Learner: KeyError 'plain'"),
+        ({"state": {"weight": torch.zeros(2), "plain": 5}}, "is no state of Learner: TypeError"),
+    ],
+    ids=["fewer trials", "no whole steps", "other trials", "a part is missing", "a part is of another kind"],
+)
+def test_a_state_that_the_search_cannot_have_written_is_refused(
+    changes: dict[str, Any], message: str, whole: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(whole, path)
+    content = torch.load(path / "searcher.pt", weights_only=True)
+    torch.save({**content, **changes}, path / "searcher.pt")
+    before = contents(path)
+    with pytest.raises(UserError, match=rf"searcher\.pt.* {message}"):
+        search(path, resume=True)
+    assert contents(path) == before
+
+
+def test_the_state_of_another_search_is_refused(whole: Path, tmp_path: Path) -> None:
+    path = search(tmp_path / "run", seed=1).path
+    shutil.copy(whole / "searcher.pt", path)
+    with pytest.raises(UserError, match=r"searcher\.pt is the state of another search"):
+        search(path, seed=1, resume=True)
+
+
+def test_a_state_that_is_not_plain_is_refused_when_it_is_first_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Learner, "state_dict", lambda self: {"weight": Path()})
+    with pytest.raises(UserError, match=r"state_dict\(\) of the searcher learner cannot be stored: .* got PosixPath"):
+        search(tmp_path / "run")
+    assert len(history(tmp_path / "run")) == STEP
+
+
+def test_a_trial_of_another_seed_is_refused(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(whole, path)
+    lines = [{**trial, "seed": 5} if trial["id"] == 3 else trial for trial in history(path)]
+    (path / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match="trial 3 of the run has the seed 5, expected"):
+        search(path, resume=True)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in path.iterdir() if each.is_file()}
+
+
 def test_a_searcher_without_a_state_refuses_one(tmp_path: Path) -> None:
     options: dict[str, Any] = {"budget": 3, "report": False, "out": tmp_path / "run"}
     Search(ToySpace(), "random", "params", **options).run()
     assert not (tmp_path / "run" / "searcher.pt").exists()
+    search = Search(ToySpace(), "random", "params", **options, resume=True)
     with RunDirectory(tmp_path / "run", ToySpace()) as run:
-        run.write_state({"weight": 1.0}, 3)
-    with pytest.raises(UserError, match="RandomSearch keeps no state, got weight"):
-        Search(ToySpace(), "random", "params", resume=True, **options).run()
+        KeptState(run, search.config).write({"weight": 1.0}, run.read_trials(), 3)
+    with pytest.raises(UserError, match=r"searcher\.pt is no state of RandomSearch: RandomSearch keeps no"):
+        search.run()
 
 
 def test_a_state_is_restored_before_any_trial_is_told() -> None:

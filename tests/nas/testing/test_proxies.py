@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +54,8 @@ class Careless(Proxy):
         (lambda net: setattr(net[0].weight, "grad", net[0].weight.detach() + 1), "grad, of '0.weight'"),
         (lambda net: net[0].weight.data.add_(1), "the values of the tensors, of '0.weight'"),
         (lambda net: net[1].running_mean.add_(1), "the values of the tensors, of '1.running_mean'"),
+        (lambda net: setattr(net[3], "padding", 1), "the output"),
+        (lambda net: setattr(net[2], "__class__", nn.ReLU6), "the classes of the modules, of '2'"),
         (lambda net: net.float(), "the tensors, of '1.running_mean'"),
         (lambda net: net.__setitem__(2, nn.Identity()), "the modules, of '2'"),
         (lambda net: torch.rand(1), "the random states"),
@@ -108,6 +111,30 @@ def test_a_hidden_error_and_a_wrong_number_of_images_are_found() -> None:
         suite.check_an_error_leaves_no_trace(Hiding, plain_cnn)  # a ProxyError in place of the network's error
     with pytest.raises(AssertionError, match=r"images_needed\(\) is 4, but 3 images gave the score 1\.0"):
         suite.check_images_needed(Hiding, lambda: plain_cnn().eval())
+
+
+@pytest.mark.parametrize(
+    ("written", "score"),
+    [
+        ("cells, as published", lambda net: float(sum(isinstance(module, nn.ReLU) for module in net.modules()))),
+        ("one ReLU module", lambda net: float(sum(isinstance(module, nn.ReLU) for module in net.modules()))),
+        ("in place", lambda net: float(sum(getattr(module, "inplace", False) for module in net.modules()))),
+    ],
+)
+def test_the_suite_refuses_a_score_of_how_a_function_is_written(written: str, score: Callable[[Any], float]) -> None:
+    class OfModules(Careless):
+        def score(self, probe: Probe) -> float:
+            return score(probe.network)
+
+    class OnlyOneWay(Careless):
+        def score(self, probe: Probe) -> float:
+            if score(probe.network) == score(suite.WRITTEN_TWICE[written][0]()):
+                return 1.0
+            raise ProxyError("no score")
+
+    for proxy in (OfModules, OnlyOneWay):
+        with pytest.raises(AssertionError, match="the same function, written in another way"):
+            suite.check_writing_does_not_matter(lambda proxy=proxy: proxy(print), *suite.WRITTEN_TWICE[written])
 
 
 def test_importing_the_suites_imports_nothing_heavy() -> None:

@@ -112,7 +112,7 @@ def test_what_is_not_given_is_filled_in(given: dict[str, Any], expected: dict[st
         ({"label_smoothing": 1.0}, "--label-smoothing must be below 1, got 1.0"),
         ({"norm": "L1"}, "--norm must be Linf or L2, got 'L1'"),
         ({"method": "fgsm"}, "--method must be pgd or trades or mart or fast or none, got 'fgsm'"),
-        ({"preset": "best"}, "unknown preset 'best'"),
+        ({"preset": "best"}, "--preset must be quick or tiny_robustbench or table, got 'best'"),
         ({"flip": "yes"}, "--flip must be true or false, got 'yes'"),
         ({"seed": 2**63}, "--seed"),
         ({"epsilon": [1]}, "--epsilon must be a number or a fraction"),

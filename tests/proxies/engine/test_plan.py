@@ -109,22 +109,21 @@ def test_a_step_away_nothing_is_observed(norm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("norm", "weights", "backward_passes"),
-    [
-        ("eval", (3.0, -1.0, 0.5, 2.0), 1), ("eval", (3.0, 0.0, 0.5, 2.0), 2), ("train", (3.0, -1.0, 0.5, 2.0), 2),
-        ("eval", (3.0, 1e-4, 0.5, 2.0), 2),
-    ],
-)  # fmt: skip
+    ("norm", "function", "backward_passes"),
+    [("eval", "loss", 1), ("train", "loss", 1), ("eval", "logits", 2), ("train", "logits", 2)],
+)
 @pytest.mark.parametrize("build", [plain_cnn, darts_network])
-def test_one_backward_pass_for_weighted_and_plain_losses(
-    monkeypatch: pytest.MonkeyPatch, build: type[nn.Module], norm: str, weights: tuple[float, ...], backward_passes: int
+def test_one_backward_pass_for_each_function(
+    monkeypatch: pytest.MonkeyPatch, build: type[nn.Module], norm: str, function: str, backward_passes: int
 ) -> None:
-    """Where images do not interact, and none of them is left out."""
+    """It gives the gradients in the weights, of all or of the first ones, and in the images."""
     network = build()
     calls: list[bool] = []
-    weighted = Request("weight_gradients", norm, 4, image_weights=weights)  # type: ignore[arg-type]
-    plain = Request("input_gradients", norm, 4)  # type: ignore[arg-type]
-    alone = [probe_of(network)._get(each) for each in (weighted, plain)]
+    requests = (
+        Request("weight_gradients", norm, 4, tensors=3),  # type: ignore[arg-type]
+        Request("input_gradients", norm, 4, function=function),  # type: ignore[arg-type]
+    )
+    alone = [probe_of(network)._get(each) for each in requests]
     grad = torch.autograd.grad
 
     def counted(outputs: Any, *rest: Any, **options: Any) -> Any:
@@ -132,41 +131,13 @@ def test_one_backward_pass_for_weighted_and_plain_losses(
         return grad(outputs, *rest, **options)
 
     probe = probe_of(network)
-    probe.plan([Asks(weighted, plain)])
+    probe.plan([Asks(*requests)])
     monkeypatch.setattr(torch.autograd, "grad", counted)
-    found = [probe._get(each) for each in (weighted, plain)]
+    found = [probe._get(each) for each in requests]
     assert sum(calls) == backward_passes
     for name, gradient in alone[0].items():
         torch.testing.assert_close(found[0][name], gradient)
     torch.testing.assert_close(found[1], alone[1])
-
-
-@pytest.mark.parametrize("function", ["loss", "logits"])
-def test_no_backward_pass_is_shared_where_the_values_would_be_others(function: str) -> None:
-    """Of another function, or of a batch norm that in eval mode, too, uses the images beside."""
-    network = plain_cnn()
-    if function == "loss":
-        norm = next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
-        norm.register_buffer("running_mean", None)
-        norm.register_buffer("running_var", None)
-    weighted = Request("weight_gradients", "eval", 4, image_weights=(4.0, 3.0, 2.0, 1.0))
-    plain = Request("input_gradients", "eval", 4, function=function)  # type: ignore[arg-type]
-    probe = probe_of(network)
-    probe.plan([Asks(weighted, plain)])
-    probe._get(weighted)
-    torch.testing.assert_close(probe._get(plain), probe_of(network)._get(plain), rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("factor", [1e-50, 1e-42, 1e39, -1e-4, 5000.0])
-def test_factors_that_would_take_digits(factor: float) -> None:
-    network = plain_cnn().float()
-    weighted = Request("weight_gradients", "eval", 2, image_weights=(1.0, factor))
-    plain = Request("input_gradients", "eval", 2)
-    images, labels = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
-    probe = Probe(network, images, labels)
-    probe.plan([Asks(weighted, plain)])
-    probe._get(weighted)
-    assert torch.equal(probe._get(plain), Probe(network, images, labels)._get(plain))
 
 
 class Asks(Proxy):
@@ -192,19 +163,16 @@ def test_requests_for_more_images_than_there_are_do_not_disturb_others() -> None
 
 @pytest.mark.parametrize("build", [plain_cnn, darts_network, smooth_mlp])
 @pytest.mark.parametrize("tensors", [1, 2, 5, 1000])
-def test_weighted_gradients_of_the_first_tensors(build: type[nn.Module], tensors: int) -> None:
+def test_gradients_of_the_first_tensors(build: type[nn.Module], tensors: int) -> None:
     network = build()
-    weights = (3.0, -1.0, 0.5)
-    found = probe_of(network).weight_gradients("loss", "eval", 5, 2, image_weights=weights, tensors=tensors)
+    found = probe_of(network).weight_gradients("loss", "eval", 5, 2, tensors=tensors)
     single = [probe_of(network).weight_gradients("loss", "eval", i + 1, i) for i in (2, 3, 4)]
     assert list(found) == list(single[0])[:tensors]
     for name, gradient in found.items():
-        torch.testing.assert_close(gradient, sum(w * each[name] for w, each in zip(weights, single, strict=True)))
+        torch.testing.assert_close(gradient, sum(each[name] for each in single))
 
 
-def test_weights_that_do_not_fit_the_images() -> None:
-    with pytest.raises(ValueError, match="expected a weight for each of 3 images, got 2"):
-        probe_of(plain_cnn()).weight_gradients("loss", "eval", 5, 2, image_weights=(1.0, 1.0))
+def test_a_sum_that_ends_before_it_begins() -> None:
     with pytest.raises(ValueError, match="start must be at least 0 and below 2, where the sum ends, got 2"):
         probe_of(plain_cnn()).weight_gradients("loss", "eval", 2, 2)
 

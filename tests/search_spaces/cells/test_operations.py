@@ -1,4 +1,4 @@
-"""The fast operations against the literal ones of benchmarks/literal.py: torch's own modules, contiguous, unfolded."""
+"""The fast operations against the literal ones of nas/testing/literal.py: torch's own modules, contiguous, unfolded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.literal import literal_module, literal_network
+from nas.testing.literal import literal_module, literal_network
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.genotype import Cell, reduction_layers
 from search_spaces.cells.kernels import depthwise, row_product_gradient, to_phases
@@ -111,6 +111,26 @@ def test_network_equals_the_literal_one(name: str, training: bool) -> None:
     actual = values_and_gradients(network, x, weights)
     assert_same(actual, values_and_gradients(literal, x, weights))
     assert_same(list(network.buffers()), list(literal.buffers()))
+
+
+def relu_sums(network: nn.Module, x: Tensor) -> Tensor:
+    """The sum of each ReLU's output, once for each operation that reads it; sorted."""
+    sums: list[Tensor] = []
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(
+                lambda module, _, output: sums.extend([output.sum()] * getattr(module, "readers", 1))
+            )
+    network(x)
+    return torch.stack(sums).sort().values
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_shared_relus_know_how_many_operations_read_them(name: str) -> None:
+    network = CellNetwork(known_cell(name), NetworkSpec(channels=2, layers=4, classes=3)).double().eval()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    literal = literal_network(network)
+    torch.testing.assert_close(relu_sums(network, x), relu_sums(literal, x))
 
 
 def test_second_derivatives_equal_the_literal_ones() -> None:

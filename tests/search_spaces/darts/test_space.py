@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.literal import literal_network
+from nas.testing.literal import literal_network
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.cost import piece_cost
 from search_spaces.cells.genotype import Cell, CellGenotype, GenotypeError

@@ -6,80 +6,30 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nas.testing.literal import LiteralEdgeNetwork, literal_edge_network
 from search_spaces.base import NetworkSpec
 from search_spaces.nasbench201.equivalence import representative
-from search_spaces.nasbench201.genotype import EdgeGenotype
 from search_spaces.nasbench201.network import EdgeNetwork
-from tests.search_spaces.cells.test_operations import assert_same, gradients, randomised, values_and_gradients
+from tests.search_spaces.cells.test_operations import (
+    assert_same,
+    gradients,
+    randomised,
+    relu_sums,
+    values_and_gradients,
+)
 from tests.search_spaces.nasbench201.test_space import CELLS, LITERAL, PUBLISHED, SMALL, SPACE, cell
 
 
-class LiteralConv(nn.Sequential):
-    def __init__(self, c_in: int, c_out: int, size: int, stride: int = 1):
-        conv = nn.Conv2d(c_in, c_out, size, stride, size // 2, bias=False)
-        super().__init__(nn.ReLU(), conv, nn.BatchNorm2d(c_out))
-
-
-class LiteralZero(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mul(0.0)
-
-
-class LiteralCell(nn.Module):
-    def __init__(self, genotype: EdgeGenotype, channels: int):
-        super().__init__()
-        make: dict[str, Callable[[], nn.Module]] = {
-            "none": LiteralZero,
-            "skip_connect": nn.Identity,
-            "nor_conv_1x1": lambda: LiteralConv(channels, channels, 1),
-            "nor_conv_3x3": lambda: LiteralConv(channels, channels, 3),
-            "avg_pool_3x3": lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False),
-        }
-        self.edges = nn.ModuleList(make[name]() for name in genotype.operations)
-
-    def forward(self, x: Tensor) -> Tensor:
-        one = self.edges[0](x)
-        two = self.edges[1](x) + self.edges[2](one)
-        out: Tensor = self.edges[3](x) + self.edges[4](one) + self.edges[5](two)
-        return out
-
-
-class LiteralResidual(nn.Module):
-    def __init__(self, c: int):
-        super().__init__()
-        self.a, self.b = LiteralConv(c, 2 * c, 3, 2), LiteralConv(2 * c, 2 * c, 3)
-        self.down = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(c, 2 * c, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down(x) + self.b(self.a(x))
-        return out
-
-
-def literal_network(genotype: EdgeGenotype, spec: NetworkSpec) -> nn.Sequential:
-    """As the paper describes it, from torch's own modules; parameters and buffers in the order of ours."""
-    n, c = spec.layers // 3, spec.channels
-    stages = [[LiteralCell(genotype, width) for _ in range(n)] for width in (c, 2 * c, 4 * c)]
-    return nn.Sequential(
-        nn.Conv2d(spec.image_channels, c, 3, padding=1, bias=False), nn.BatchNorm2d(c),
-        *stages[0], LiteralResidual(c), *stages[1], LiteralResidual(2 * c), *stages[2],
-        nn.BatchNorm2d(4 * c), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * c, spec.classes),
-    )  # fmt: skip
-
-
-def both_networks(digits: str, training: bool) -> tuple[EdgeNetwork, nn.Sequential]:
+def both_networks(digits: str, training: bool) -> tuple[EdgeNetwork, LiteralEdgeNetwork]:
     generator = torch.Generator().manual_seed(4)
     network = randomised(SPACE.build(cell(digits), SMALL), generator).train(training)
-    literal = literal_network(cell(digits), SMALL).double().train(training)
-    ours, theirs = network.state_dict().values(), literal.state_dict()
-    literal.load_state_dict(dict(zip(theirs, (tensor.clone() for tensor in ours), strict=True)))
-    return network, literal
+    return network, literal_edge_network(network, cell(digits), SMALL)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -92,6 +42,13 @@ def test_network_equals_the_literal_one(digits: str, training: bool) -> None:
     weights = torch.randn(4, 3, dtype=torch.float64, generator=generator)
     assert_same(values_and_gradients(network, x, weights), values_and_gradients(literal, x, weights))
     assert_same(list(network.buffers()), list(literal.buffers()))
+
+
+@pytest.mark.parametrize("digits", LITERAL)
+def test_shared_relus_know_how_many_operations_read_them(digits: str) -> None:
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    network, literal = both_networks(digits, training=False)
+    torch.testing.assert_close(relu_sums(network, x), relu_sums(literal, x))
 
 
 @pytest.mark.parametrize("digits", ["321403", "012234"])
@@ -174,7 +131,7 @@ def test_costs_are_the_published_ones(digits: str, classes: int, params: int, fl
 def test_cost_is_what_torch_counts_on_the_literal_network() -> None:
     spec = NetworkSpec(channels=4, layers=6, classes=7, image_size=(16, 8), image_channels=1)
     for digits in LITERAL:
-        network = literal_network(cell(digits), spec).eval()
+        network = LiteralEdgeNetwork(cell(digits), spec).eval()
         with FlopCounterMode(display=False) as counter:
             network(torch.randn(2, 1, 16, 8))
         cost = SPACE.cost(cell(digits), spec)

@@ -43,6 +43,20 @@ def test_all_notations_come_back() -> None:
         assert EdgeGenotype.from_networkx(genotype.to_networkx()) == genotype
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Structure(4 nodes with |avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|)",
+        "\ufeff10:00 the best: |avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2| 93.5 %",
+        str(cell("421003").to_json()),
+        json.dumps({"id": 3, "genotype": str(cell("421003")), "genotype_json": cell("421003").to_json()}),
+        "\ufeff421003",
+    ],
+)
+def test_genotypes_are_read_as_people_paste_them(text: str) -> None:
+    assert SPACE.parse(text) == cell("421003")
+
+
 def test_json_and_graph_by_hand() -> None:
     genotype = cell("103040")
     assert genotype.to_json() == {
@@ -73,7 +87,10 @@ def test_json_and_graph_by_hand() -> None:
         ('{"cell": [[["none", 0]]]}', "1 operations, expected 6"),
         ('{"cell": [[["none", "0"]]]}', "node 1: edge .*'0'.*, expected .operation, source"),
         ('{"normal": []}', "got .*normal"),
-        ("{", "not readable JSON"),
+        ("{", "character 2: the text ends, expected a name in quotation marks"),
+        ('{"cell": ' + "9" * 5000 + "}", "character 10: found .*, expected a number of at most 20 digits"),
+        ('{"cell": ' + "[" * 5000, "at most 20 levels of brackets"),
+        ("found " + 2 * "|none~0|+|none~0|none~1|+|none~0|none~1|none~2| ", "genotypes at the characters 7 and 55"),
     ],
 )
 def test_what_cannot_be_parsed(text: str, message: str) -> None:

@@ -1,0 +1,75 @@
+"""Cells that are given as a run directory or a file, and the best cell of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from nas.errors import UserError
+from nas.files import as_path, kind, read_text
+from nas.runs.directory import BEST, holds_run, read_best, read_json, read_manifest
+from search_spaces import SPACES, get_space
+from search_spaces.cells.literal import MOST_CHARACTERS
+
+_FILE_NAME = re.compile(r"[\w.~-]*/[\w./~-]*|[\w.-]+\.json")  # not of a genotype in any notation
+
+
+def read_cell(cell: str, space: str | None) -> tuple[str, str | None]:
+    """The genotype and its search space that ``--cell`` and ``--space`` give.
+
+    :param cell: a genotype in any notation or by name, the directory of a finished search, its ``best.json``, or
+        another file that holds a genotype. What the space can read is no path, whatever files there are.
+    :param space: where None, it is the run's, or that of ``best.json`` in the directory of its run, or not known.
+    :raises UserError: the run is not finished or of another space, or the file cannot be read.
+    """
+    own = space is not None and space not in SPACES  # a space of the user's, whose notation is not known here
+    if not own and _reads(space or "darts", cell):
+        return cell, space
+    try:
+        path = as_path("cell", cell)
+        found = kind(path)
+    except UserError:  # no path: too long a name, for instance
+        return cell, space
+    if found == "folder":
+        of, genotype = best_cell(path)
+    elif found is None and (own or not _FILE_NAME.fullmatch(cell)):
+        return cell, space
+    else:
+        genotype = _in_file(path)
+        of = best_cell(path.parent)[0] if path.name == BEST and holds_run(path.parent) else space or ""
+    if of and space not in (None, of):
+        raise UserError(f"--space must be {of}, the space of --cell {cell}, got {space}")
+    return genotype, of or None
+
+
+def _reads(space: str, text: str) -> bool:
+    try:
+        get_space(space).parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _in_file(path: Path) -> str:
+    """The text of the genotype in a file: ``best.json``, or any other that holds a genotype in some notation."""
+    text = read_text(path, MOST_CHARACTERS)
+    if text is None:
+        raise UserError(f"--cell {path}: there is no such file or directory, and no cell of that name")
+    if path.suffix != ".json":
+        return text.strip()
+    value = read_json(path) or {}
+    return value["genotype"] if isinstance(value.get("genotype"), str) else json.dumps(value)
+
+
+def best_cell(run: Path) -> tuple[str, str]:
+    """Search space and genotype of the best cell that the search in ``run`` found.
+
+    :raises UserError: the search is not finished, or its best cell cannot be read.
+    """
+    space, best = read_manifest(run)["configuration"].get("space"), read_best(run)
+    if best is None:
+        raise UserError(f"{run} holds no {BEST}: the search in it is not finished; --resume goes on with it")
+    if not best.genotype or not isinstance(space, str):
+        raise UserError(f"{run / BEST} is not the best cell of a search: it holds no genotype")
+    return space, best.genotype
