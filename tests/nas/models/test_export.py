@@ -139,7 +139,8 @@ def test_logits_that_are_not_finite_are_not_exported(
 def test_a_file_whose_logits_are_not_finite_is_not_kept(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nas.models.exporting.reader", lambda *_: lambda images: torch.full((len(images), 10), torch.nan))
+    nans = torch.full((1, 10), torch.nan)
+    monkeypatch.setattr("nas.models.exporting.reader", lambda *_: lambda images: nans.repeat(len(images), 1))
     words = ["--run", str(trained), "--format", "safetensors", "--out", str(tmp_path / "model.safetensors")]
     assert main(words) == 1
     assert "logits of the exported model are not finite: nan, nan, nan, nan, ... for image 0" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def make_folder(root: Path, counts: dict[str, int], size: tuple[int, int] = (32,
     ("counts", "size", "words", "message"),
     [
         ({"train": 40}, (16, 16), "--train quick", "--train quick: 'images' has no folder 'test'"),
-        ({"train": 2, "test": 2}, (16, 16), "--train table", "--train table: an auxiliary head needs images of at least"),
+        ({"train": 2, "test": 2}, (16, 16), "--train table", "--train table: an auxiliary head needs images of at"),
         ({"train": 2, "test": 2}, (6, 6), "--train quick", "--train quick: the network needs images of at least 8x8"),
         ({"train": 10, "test": 2}, (32, 32), "--train table --space nasbench201 --layers 3", "have no auxiliary head"),
     ],

@@ -234,7 +234,8 @@ def test_logits_of_held_out_images_that_are_not_finite_stop_a_training(monkeypat
         return forwarded
 
     monkeypatch.setattr(Learner, "epoch", poisoned)
-    with pytest.raises(TrainingStopped, match=r"^logits are not finite: inf, .* for held-out image 3 \(PGD-2\); no epoch "):
+    expected = r"^logits are not finite: inf, .* for held-out image 3 \(PGD-2\); no epoch "
+    with pytest.raises(TrainingStopped, match=expected):
         Trainer(TrainConfig(**TINY), out="run").run()
     assert json.loads(Path("run/train/config.json").read_text())["status"] == "failed"
 
@@ -253,7 +254,9 @@ def test_a_weight_that_is_not_finite_stops_a_training_without_validation(monkeyp
     assert not Path("run/train/best.pt").exists()
 
 
-@pytest.mark.parametrize("options", [{"auxiliary": 0.4}, {"method": "trades", "auxiliary": 0.4}, {"attack_mode": "train"}])
+@pytest.mark.parametrize(
+    "options", [{"auxiliary": 0.4}, {"method": "trades", "auxiliary": 0.4}, {"attack_mode": "train"}]
+)
 def test_three_images_in_batches_of_two(options: dict[str, Any]) -> None:
     """The auxiliary head's batch norm sees maps of one pixel, of which one image alone has no variance."""
     small = {"image_size": 32, "images": 3, "validation": 0, "batch_size": 2, "epochs": 1, "layers": 3}
