@@ -68,7 +68,7 @@ class Attack(ABC):
         method = self.method or f"{type(self).__module__}.{type(self).__qualname__}"
         return {"method": method, "norm": self.norm, "epsilon": self.epsilon, **vars(self)}
 
-    def check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int) -> None:  # noqa: B027  # empty: most attacks take every size
         """Called before an evaluation begins. By default images of every size can be attacked.
 
         :raises UserError: images of this size, in pixels, cannot.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nas import norms
 from nas.attacking.registry import DEFAULT_ATTACKS, REFERENCE_STEPS
@@ -37,7 +37,7 @@ class AttackConfig:
         " 'square(queries=1000)'; repeatable"
         " (default: natural, fgsm, pgd-7, pgd-20, pgd-100, apgd-ce, autoattack)",
     )
-    norm: norms.Norm = option("Linf", "how far an image may be changed is measured in Linf or L2")
+    norm: Literal["Linf", "L2"] = option("Linf", "how far an image may be changed is measured in Linf or L2")
     epsilon: str | float = option("8/255", "how far, in pixel units of [0, 1]: 8/255 or 0.03")
     step_size: str | float | None = option(None, "step of PGD and CW, likewise (default: a quarter of --epsilon)")
     autoattack_steps: int = option(

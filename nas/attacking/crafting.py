@@ -65,7 +65,8 @@ def finite_logits(model: nn.Module, images: Tensor, seed: int, *, made_by: str, 
         raise UserError(f"the model must return logits ({len(images)}, classes) of at least 2 classes, got {got}")
     found = not_finite(logits)
     if found is not None:
-        raise UserError(f"the model must return finite logits, got {found[1]} for image {numbers[found[0]]} ({made_by})")
+        which = f"image {numbers[found[0]]} ({made_by})"
+        raise UserError(f"the model must return finite logits, got {found[1]} for {which}")
     return logits
 
 

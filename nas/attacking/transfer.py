@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nas import norms
 from nas.attacking.config import COUNTS, check_counts
@@ -38,7 +38,7 @@ class TransferConfig:
 
     model: tuple[str, ...] = option((), "NAME=PATH, a run directory or a checkpoint; repeatable, at least 2")
     attack: str = option("pgd-20", "how the images are made: as in nas.attack")
-    norm: norms.Norm = option("Linf", "how far an image may be changed is measured in Linf or L2")
+    norm: Literal["Linf", "L2"] = option("Linf", "how far an image may be changed is measured in Linf or L2")
     epsilon: str | float = option("8/255", "how far, in pixel units of [0, 1]: 8/255 or 0.03")
     samples: int | None = option(None, "number of test images, drawn class-balanced (default: all)")
     batch: int = option(64, "images attacked at a time")

@@ -164,7 +164,8 @@ def _digits_split(classes: tuple[str, ...], image_size: int, part: str) -> Image
     from sklearn.datasets import load_digits  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     digits = load_digits()
-    check_memory(f"digits at {image_size}x{image_size} pixels", 5 * len(digits.target) * image_size**2)  # grey twice, RGB
+    size = f"{image_size}x{image_size} pixels"
+    check_memory(f"digits at {size}", 5 * len(digits.target) * image_size**2)  # grey twice, then RGB
     members = [np.flatnonzero(digits.target == label) for label in range(len(classes))]
     cuts = [len(of_class) - len(of_class) // 5 for of_class in members]
     halves = [m[:cut] if part == "train" else m[cut:] for m, cut in zip(members, cuts, strict=True)]

@@ -25,8 +25,8 @@ def check_training_ahead(config: SearchConfig, source: UntrainedNetworks, preset
     """Check that a cell of the search can be trained by ``preset`` on its images and then be attacked.
 
     :param attacks: names of the attacks.
-    :raises UserError: it cannot: too few images, no test images, images or classes that training or attacks do not take,
-        or a package or device that is not there.
+    :raises UserError: it cannot: too few images, no test images, images or classes that training or attacks do not
+        take, or a package or device that is not there.
     """
     try:
         torch_device(config.device)

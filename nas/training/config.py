@@ -38,7 +38,7 @@ class TrainConfig:
     space: str | None = option(None, "search space, or module:Class of your own (default: that of --run, or darts)")
     preset: Literal["quick", "tiny_robustbench", "table"] = option("quick", "protocol that gives the other defaults")
     method: Literal["pgd", "trades", "mart", "fast", "none"] = option(None, f"training method {_SOME}")
-    norm: norms.Norm = option("Linf", "norm that bounds the perturbation")
+    norm: Literal["Linf", "L2"] = option("Linf", "norm that bounds the perturbation")
     epsilon: float = option(
         None, "radius of the perturbation in [0, 1] pixels, such as 8/255 (the default; L2: 128/255)", accepts=FRACTION
     )
@@ -175,7 +175,8 @@ class TrainConfig:
                 raise UserError(f"--attack-steps must be 1 with --method fast, got {self.attack_steps}")
             assert self.attack_steps is not None
             if self.step_size is None:
-                self._set("step_size", step_size or default_step_size(self.method, self.norm, self.epsilon, self.attack_steps))
+                default = default_step_size(self.method, self.norm, self.epsilon, self.attack_steps)
+                self._set("step_size", step_size or default)
         for name, method in unused.items():
             if getattr(self, name) is not None:
                 raise UserError(f"{flag(name)} has no use with --method {self.method}, it belongs to {method}")

@@ -82,8 +82,11 @@ def held_out(split: ImageSplit, images: int | None, validation: float | None, se
     wanted = total - held if images is None else images
     options = {"--images": images, "--validation": validation}
     given = " and ".join(f"{name} {value:.12g}" for name, value in options.items() if value is not None)
+    if held and images is not None and validation is None:
+        given += f" and {held} held out"
     if held + wanted > total or wanted < 2:
-        raise UserError(f"{given or 'a training'} needs {held + max(wanted, 2)} training images, got {total}")
+        need = "need" if " and " in given else "needs"
+        raise UserError(f"{given or 'a training'} {need} {held + max(wanted, 2)} training images, got {total}")
     order = balanced_order(split, seed)
     kept = order[held : held + wanted]
     counts = torch.bincount(split.labels[kept], minlength=len(split.classes))

@@ -121,7 +121,7 @@ class Learner:
         return found.loss.detach(), found.logits
 
     def _check_weights(self, epoch: int) -> None:
-        """:raises TrainingStopped: a weight or a running statistic is not finite, as after a last step that was too long."""
+        """:raises TrainingStopped: a weight or a running statistic is not finite, as after too long a last step."""
         values = [each for each in self.model.state_dict().values() if each.is_floating_point()]
         if not bool(torch.stack([each.isfinite().all() for each in values]).all()):
             raise TrainingStopped(f"a weight is not finite after epoch {epoch}")

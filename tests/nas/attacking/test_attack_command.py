@@ -122,7 +122,8 @@ def test_an_attack_that_raises_an_error_is_one_line(
     monkeypatch.setattr(PGD, "run", lambda *_: 1 / 0)
     assert main(["--run", "run", *QUICK]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert re.search(r"error: PGD-3 failed on \d+ images, ZeroDivisionError: division by zero; .* kept in run/attack-s", error)
+    expected = r"error: PGD-3 failed on \d+ images, ZeroDivisionError: division by zero; .* kept in run/attack-sampl"
+    assert re.search(expected, error)
     assert sum('"FGSM"' in line for line in lines(run)) == 3
 
 

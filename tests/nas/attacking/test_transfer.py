@@ -130,7 +130,7 @@ def test_radii_and_images_from_python() -> None:
         (["--model", "a=run", "--model", "b=wide.pt"], "share their image size: b has (16, 16), a has (8, 8)"),
         (["--model", "a=run", "--model", "b=other.pt", "--attack", "pgd20"], "unknown attack 'pgd20'"),
         (["--model", "a=run", "--model", "b=other.pt", "--epsilon", "2"], "--epsilon must be from 0 to 1"),
-        (["--model", "a=run", "--model", "b=other.pt", "--attack", "pgd(step_size=2)"], "--step-size must be from 0 to"),
+        (["--model", "a=run", "--model", "b=other.pt", "--attack", "pgd(step_size=2)"], "--step-size must be from"),
         (["--model", "a=own.pt", "--model", "b=other.pt"], "unknown model 'widths'"),
         (["--space", "tests.nas.own_space:OtherWidths", "--model", "a=own.pt", "--model", "b=run"], "fingerprint is"),
     ],

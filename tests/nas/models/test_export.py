@@ -120,6 +120,33 @@ def test_another_model_s_file_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("format", ["onnx", "torch_export", "safetensors"])
+def test_logits_that_are_not_finite_are_not_exported(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = untrained(tmp_path / "nan.pt", "DARTS_V2")
+    content = torch.load(path, weights_only=True)
+    content["weights"]["network.classifier.bias"][2] = torch.nan
+    torch.save(content, path)
+    out = ["--out", str(tmp_path / "out.safetensors")]
+    monkeypatch.setattr("nas.models.exporting.reader", lambda *_: None)  # also where the file could not be read back
+    assert main(["--checkpoint", str(path), "--format", format, *out]) == 2
+    error = capsys.readouterr().err
+    assert "nan.pt are not finite: " in error and "for image 0 of 32 images of noise" in error
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_whose_logits_are_not_finite_is_not_kept(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nans = torch.full((1, 10), torch.nan)
+    monkeypatch.setattr("nas.models.exporting.reader", lambda *_: lambda images: nans.repeat(len(images), 1))
+    words = ["--run", str(trained), "--format", "safetensors", "--out", str(tmp_path / "model.safetensors")]
+    assert main(words) == 1
+    assert "logits of the exported model are not finite: nan, nan, nan, nan, ... for image 0" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("format", "package"), [("onnx", "onnx"), ("onnx", "onnxscript"), ("safetensors", "safetensors")]
 )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import torchattacks
 from torch import Tensor, nn
 
+from nas.errors import UserError
 from nas.models.architecture import Architecture
 from nas.training.adversary import PGD, logits_of
 from tests.nas.training.slow_formulas import SmallNet, batch
@@ -143,3 +144,24 @@ def test_train_mode_uses_the_statistics_of_the_batch() -> None:
 def test_logits_of_an_auxiliary_pair() -> None:
     logits = torch.ones(2, 3, dtype=torch.bfloat16)
     assert logits_of((logits, torch.zeros(2, 3))).equal(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epsilon": 8}, "--epsilon must be from 0 to 1, got 8"),
+        ({"epsilon": -0.1, "norm": "L2"}, "--epsilon must be at least 0, got -0.1"),
+        ({"step_size": 2}, "--step-size must be from 0 to 1, got 2"),
+        ({"norm": "linf"}, "--norm must be Linf or L2, got linf"),
+        ({"mode": "test"}, "--attack-mode must be eval or train, got test"),
+        ({"steps": 1.5}, "--attack-steps must be a whole number"),
+    ],
+)
+def test_settings_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PGD(**{"epsilon": 0.1, "step_size": 0.1, "steps": 2, **options})
+
+
+def test_fractions_are_read() -> None:
+    attack = PGD(epsilon="8/255", step_size="2/255", steps=7)  # type: ignore[arg-type]
+    assert (attack.epsilon, attack.step_size) == (8 / 255, 2 / 255)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from nas.errors import UserError
 from nas.images.augmentation import PADDING, Augmentation
 from nas.images.data import load_data
-from nas.training.images import TrainingImages, held_out, pixel_statistics
+from nas.training.images import TrainingImages, held_out, number_held_out, pixel_statistics
 from tests.nas.splits import split_of
 
 
@@ -89,6 +91,27 @@ def test_a_class_without_images_to_train_on_is_named() -> None:
         held_out(split_of(3, 20, 7), None, 12, 0)
 
 
+def test_the_lesser_of_a_thousand_and_a_tenth_is_held_out() -> None:
+    totals = {50_000: 1000, 73_257: 1000, 10_000: 1000, 9_999: 1000, 9_990: 999, 1_442: 144, 1_050: 105, 80: 8, 4: 0}
+    assert {total: number_held_out(total, None) for total in totals} == totals
+    assert (number_held_out(1_050, 1), number_held_out(1_050, 0.5), number_held_out(1_050, 0)) == (1, 525, 0)
+    assert [len(part) for part in held_out(split_of(40, 40), None, None, 0)] == [72, 8]
+
+
+@pytest.mark.parametrize(
+    ("images", "validation", "message"),
+    [
+        (None, None, "^a training needs 2 training images, got 1$"),
+        (None, 1000.0, "^--validation 1000 needs 1002 training images, got 1$"),
+        (3, None, "^--images 3 needs 3 training images, got 1$"),
+        (3, 0.0, "^--images 3 and --validation 0 need 3 training images, got 1$"),
+    ],
+)
+def test_only_options_that_were_given_are_named(images: int | None, validation: float | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        held_out(split_of(1), images, validation, 0)
+
+
 @pytest.mark.parametrize(("images", "validation"), [(55, 6), (None, 59), (None, 61), (1, 0)])
 def test_more_images_than_there_are(images: int | None, validation: float) -> None:
     with pytest.raises(UserError, match="training images, got 60"):
@@ -103,6 +126,24 @@ def test_pixel_statistics_are_those_of_the_pixels() -> None:
     np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, pixels.std((0, 2, 3)), rtol=1e-9)
     assert pixel_statistics(torch.full((2, 3, 3, 3), 51, dtype=torch.uint8)) == ((0.2,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("total", "size", "sizes"),
+    [(2, 2, [2]), (3, 2, [3]), (4, 2, [2, 2]), (5, 2, [3, 2]), (4, 3, [2, 2]), (7, 3, [3, 2, 2]), (9, 64, [9])],
+)
+def test_no_batch_has_one_image(total: int, size: int, sizes: list[int]) -> None:
+    data = TrainingImages.chosen(split_of(total), torch.arange(total), "cpu")
+    batches = data.shuffled(size, Augmentation(crop=False, flip=False), generator(), generator())
+    assert [len(labels) for _, labels in batches] == sizes and data.steps(size) == len(sizes)
+
+
+def test_the_number_of_batches_is_as_before_wherever_each_has_two_images() -> None:
+    for total in range(2, 80):
+        data = TrainingImages.chosen(split_of(total), torch.arange(total), "cpu")
+        for size in range(2, 20):
+            before = math.ceil(total / size)
+            assert data.steps(size) == (before - 1 if total // before < 2 else before)
 
 
 def test_an_epoch_shows_every_image_once() -> None:

@@ -50,6 +50,19 @@ def test_the_average_follows_its_formula() -> None:
     assert weight.item() == 19
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("step", 0.1, 10), "--schedule must be multistep or cosine or one_cycle, got step"),
+        (("cosine", 0.0, 10), "--learning-rate must be above 0, got 0.0"),
+        (("cosine", 0.1, 0), "--epochs must be"),
+    ],
+)
+def test_schedules_that_cannot_be(given: tuple[str, float, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_schedule(*given, ())
+
+
 # What is given, and what is filled in
 FILLED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (
@@ -71,8 +84,12 @@ FILLED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"norm": "L2", "epsilon": 3.0}, {"epsilon": 3.0}),
     ({"preset": "tiny_robustbench", "epochs": 20}, {"milestones": (10, 15)}),
     ({"preset": "tiny_robustbench", "milestones": "60, 20"}, {"milestones": (20, 60)}),
-    ({"dataset": "svhn"}, {"flip": False, "validation": 1000}),
-    ({"dataset": "digits"}, {"flip": False, "validation": 0.1}),
+    ({"dataset": "svhn"}, {"flip": False, "validation": None}),
+    ({"dataset": "digits"}, {"flip": False, "validation": None}),
+    ({"epsilon": 0.9}, {"step_size": 1.0}),  # not 1.125: no pixel can move further
+    ({"norm": "L2", "epsilon": 0.9}, {"step_size": pytest.approx(1.125)}),
+    ({"epsilon": 0}, {"step_size": 0.0}),
+    ({"step_size": "2/255"}, {"step_size": 2 / 255}),
     ({"dataset": "digits", "flip": True, "crop": False}, {"flip": True, "crop": False}),
     ({"dataset": "folder:x"}, {"flip": True}),
 ]  # fmt: skip

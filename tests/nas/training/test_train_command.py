@@ -19,6 +19,7 @@ import yaml
 import nas.search
 from nas.models.checkpoint import read_checkpoint
 from nas.train import main
+from nas.training import TrainConfig, Trainer
 from tests.nas import commands
 from tests.nas.commands import process
 
@@ -79,10 +80,30 @@ def test_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     result = json.loads(out)
     assert err == "" and result["checkpoint"] == "run/train/best.pt" and len(result["history"]) == 2
+    assert (result["train_images"], result["validation_images"]) == (40, 20)
     assert main([*CELL, "--quiet"]) == 0
     assert capsys.readouterr() == ("runs/train-darts-cell-fast-seed0/train/best.pt\n", "")
     assert main([*CELL, "--quiet"]) == 0
     assert capsys.readouterr().out == "runs/train-darts-cell-fast-seed0-2/train/best.pt\n"
+
+
+def test_the_numbers_of_images_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--cell DARTS_V2 --channels 2 --layers 2 --image-size 8 --epochs 1 --validation-steps 1 --out run"
+    assert main(words.split()) == 0
+    out, err = capsys.readouterr()
+    assert "on 1,298 images of digits (144 held out): fast, 1 epoch" in err
+    assert "on the 144 images held out" in out.splitlines()[0]
+    stored = json.loads(Path("run/train/config.json").read_text())
+    assert (stored["data"]["train_images"], stored["data"]["validation_images"]) == (1298, 144)
+    assert main(["--resume", "run", "--quiet"]) == 0
+
+
+def test_a_training_begun_with_a_number_of_its_preset_goes_on() -> None:
+    """Earlier versions stored the preset's number."""
+    assert main([*CELL, "--quiet", "--out", "run"]) == 0
+    begun = Trainer(TrainConfig(cell="DARTS_V2", image_size=8, images=40, batch_size=20, epochs=2, validation_steps=1),
+                    out="run", resume=True)  # fmt: skip
+    assert begun.config.validation == 20 and len(begun.run().history) == 2
 
 
 def test_a_printed_configuration_can_be_given_back(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +142,10 @@ def test_a_printed_configuration_can_be_given_back(capsys: pytest.CaptureFixture
         ("--cell DARTS_V2 --dataset cifar10 --data-dir missing", ["'cifar10'", "'missing'", "--download"]),
         ("--cell DARTS_V2 --preset quik", ["--preset must be quick or tiny_robustbench or table, got quik"]),
         ("--cell DARTS_V2 --method pdg", ["--method must be pgd or trades or mart or fast or none, got pdg"]),
+        ("--cell DARTS_V2 --step-size 2", ["--step-size must be from 0 to 1, got 2", "in pixel units"]),
+        ("--cell DARTS_V2 --step-size 0", ["--step-size must be above 0, got 0"]),
+        ("--cell DARTS_V2 --images 1 --validation 0", ["--images 1 and --validation 0 need 2 training images"]),
+        ("--cell DARTS_V2 --image-size 1000000", ["image size must be from 1 to 65,535 pixels, got 1000000"]),
         ("--cell DARTS_V2 --epsilon 1.5", ["--epsilon must be from 0 to 1, got 1.5"]),
         ("--cell DARTS_V2 --epsilon=-8/255", ["--epsilon must be from 0 to 1, got -0.03"]),
         ("--cell DARTS_V2 --epsilon 8/0", ["--epsilon must be a number or a fraction such as 8/255, got '8/0'"]),
@@ -146,7 +171,7 @@ def test_a_printed_configuration_can_be_given_back(capsys: pytest.CaptureFixture
         ("--cell DARTS_V2 --ema 1.5", ["--ema must be below 1, got 1.5"]),
         ("--cell DARTS_V2 --validation 0.999", ["--validation 0.999", "got 1442"]),
         ("--cell DARTS_V2 --validation 2.5", ["--validation must be a whole number or a share below 1, got 2.5"]),
-        ("--cell DARTS_V2 --images 1400", ["--images 1400 and --validation 0.1 ask for 1544", "got 1442"]),
+        ("--cell DARTS_V2 --images 1400", ["--images 1400 and 144 held out need 1544 training images, got 1442"]),
         ("--cell DARTS_V2 --images 1", ["--images 1"]),
         ("--cell DARTS_V2 --image-size 4", ["needs images of at least 8x8 pixels, got 4x4"]),
         ("--cell DARTS_V2 --image-size 16 --auxiliary 0.4", ["auxiliary head", "at least 29x29 pixels, got 16x16"]),

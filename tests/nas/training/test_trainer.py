@@ -14,6 +14,7 @@ import torch
 
 import nas
 from nas.errors import TrainingStopped, UserError
+from nas.models.architecture import Architecture
 from nas.models.checkpoint import read_checkpoint
 from nas.train import main
 from nas.training import TrainConfig, Trainer, learner
@@ -212,6 +213,63 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(look_every: int, monkeypatc
     assert "of epoch 1, is run/train/last.pt" in str(error.value)
     assert read_checkpoint(Path("run/train/last.pt")).facts["epoch"] == 1
     assert json.loads(Path("run/train/config.json").read_text())["status"] == "failed"
+
+
+def test_logits_of_held_out_images_that_are_not_finite_stop_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    epoch = Learner.epoch
+
+    def poisoned(self: Learner, *arguments: Any) -> Any:
+        found = epoch(self, *arguments)
+        monkeypatch.setattr(self.model.network, "forward", wrong(self.model.network.forward), raising=False)
+        return found
+
+    def wrong(forward: Any) -> Any:  # of the changed images only, in the last batch
+        seen: list[int] = []
+
+        def forwarded(images: torch.Tensor) -> torch.Tensor:
+            seen.append(len(images))
+            logits: torch.Tensor = forward(images)
+            return logits.index_fill(0, torch.tensor(3), math.inf) if len(seen) == 4 else logits
+
+        return forwarded
+
+    monkeypatch.setattr(Learner, "epoch", poisoned)
+    expected = r"^logits are not finite: inf, .* for held-out image 3 \(PGD-2\); no epoch "
+    with pytest.raises(TrainingStopped, match=expected):
+        Trainer(TrainConfig(**TINY), out="run").run()
+    assert json.loads(Path("run/train/config.json").read_text())["status"] == "failed"
+
+
+def test_a_weight_that_is_not_finite_stops_a_training_without_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Learner.step
+
+    def poisoned(self: Learner, *arguments: Any) -> Any:
+        found = step(self, *arguments)
+        next(self.model.parameters()).data[0] = math.nan
+        return found
+
+    monkeypatch.setattr(Learner, "step", poisoned)
+    with pytest.raises(TrainingStopped, match="^a weight is not finite after epoch 1; no epoch was finished"):
+        Trainer(TrainConfig(**{**TINY, "validation": 0, "batch_size": 60}), out="run").run()
+    assert not Path("run/train/best.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"auxiliary": 0.4}, {"method": "trades", "auxiliary": 0.4}, {"attack_mode": "train"}]
+)
+def test_three_images_in_batches_of_two(options: dict[str, Any]) -> None:
+    """The auxiliary head's batch norm sees maps of one pixel, of which one image alone has no variance."""
+    small = {"image_size": 32, "images": 3, "validation": 0, "batch_size": 2, "epochs": 1, "layers": 3}
+    result = Trainer(TrainConfig(**{**TINY, **small, **options}), out="run").run()
+    assert math.isfinite(result.history[0]["loss"]) and (result.train_images, result.validation_images) == (3, 0)
+
+
+def test_a_network_without_paths_is_refused_before_its_first_epoch() -> None:
+    with pytest.raises(UserError, match=r"^--drop-path 0\.2: this network has no paths to drop$"):
+        Learner(
+            TrainConfig(**{**TINY, "drop_path": 0.2}),
+            Architecture(family="resnet18", classes=("a", "b"), image_size=(8, 8)), "cpu",
+        )  # fmt: skip
 
 
 def test_only_one_process_writes() -> None:
