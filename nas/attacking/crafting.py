@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nas.attacking.base import Attack
 from nas.errors import AttackFailed, Stopped, UserError
+from nas.executors.failures import machine_failure
 from nas.models.logits import not_finite
 from nas.training.adversary import undisturbed
 
@@ -58,6 +59,8 @@ def finite_logits(model: nn.Module, images: Tensor, seed: int, *, made_by: str, 
         with untouched(model, seed), torch.no_grad():
             logits = model(images)
     except Exception as error:  # a user's model may raise anything
+        if (failure := machine_failure(error)) is not None:
+            raise failure from None
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"the model cannot classify {images.dtype} images {tuple(images.shape)}, {got}") from error
     if not isinstance(logits, Tensor) or logits.shape[:-1] != images.shape[:1] or logits.shape[1] < 2:

@@ -23,7 +23,7 @@ from nas.cli import bounds
 from nas.errors import UserError
 
 #: called before the first block, and after each member of the attack on each block: attack, samples done (a block
-#: counts in proportion to the members that are finished), of how many, and the share of those begun that is still correct
+#: counts in proportion to the members that are finished), of how many, and the share of those begun that withstand
 Watch = Callable[[Attack, float, int, float], None]
 
 

@@ -174,6 +174,22 @@ def test_a_killed_evaluation_goes_on(run: Path) -> None:
     assert counts(run) == resumed
 
 
+def test_two_interruptions_within_a_block_end_in_one_line(run: Path) -> None:
+    process = commands.process("--run", "run", "--attack", "autoattack", "--threads", "1", start=("-m", "nas.attack"))
+    file = run / "attack-samples.jsonl"
+    deadline = time.monotonic() + 120
+    while commands.lines_in(file) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("interrupted; what is finished is in run/attack-samples.jsonl")
+    kept = [json.loads(line)["attack"] for line in lines(run)]
+    assert kept[:2] == ["natural", "APGD-CE"]  # of the block in which it was interrupted
+
+
 def test_another_model_shares_nothing(run: Path) -> None:
     assert main(["--run", "run", *QUICK, "--quiet"]) == 0
     before = len(lines(run))

@@ -23,7 +23,7 @@ from nas.attacking.evaluator import Evaluator, block_seed
 from nas.attacking.registry import ATTACKS, get_attack
 from nas.attacking.results import wilson_interval
 from nas.attacking.samples import SampleStore
-from nas.errors import AttackFailed, UserError
+from nas.errors import AttackFailed, MachineFailed, UserError
 from nas.norms import Norm
 from search_spaces.cells.folding import FoldingNetwork
 from tests.nas.attacking.test_conformance import Noise
@@ -129,6 +129,16 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], message: str, netw
 @pytest.mark.parametrize("model", [3, None, nn.Linear, lambda images: images])
 def test_what_is_no_network_is_refused(model: Any) -> None:
     with pytest.raises(UserError, match="^the model must be a torch.nn.Module, got "):
+        evaluate(model, *sample_images(2))
+
+
+def test_lack_of_memory_is_no_fault_of_the_model(network: nn.Module) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError("nothing left")
+
+    model = nn.Sequential(network)
+    model.register_forward_pre_hook(full)
+    with pytest.raises(MachineFailed, match="MemoryError: nothing left"):
         evaluate(model, *sample_images(2))
 
 
