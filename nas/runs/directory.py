@@ -35,6 +35,7 @@ FORMAT = 1
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a
 #: millisecond, and a searcher needs few of them.
 EAGER_TRIALS = 10_000
+MOST_JSON = 2**25  # bytes of a file with one JSON object
 
 
 class RunDirectory(Generic[G]):
@@ -166,7 +167,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
     :raises UserError: the file cannot be read, or does not hold a JSON object.
     """
-    text = read_text(path)
+    text = read_text(path, MOST_JSON)
     if text is None:
         return None
     try:

@@ -18,7 +18,7 @@ Check = Callable[[Any, str], None]
 
 MOST = 2**63 - 1  # of a whole number: what every part of this program can compute with, and print
 MOST_NESTED = 30  # lists and objects inside each other
-MOST_VALUES = 10**7  # in one file
+MOST_VALUES = 10**6  # in one file
 
 
 def shown(value: Any) -> str:
