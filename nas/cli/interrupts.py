@@ -28,6 +28,11 @@ def end_at_once() -> None:
     _install(_end)
 
 
+def send(number: int) -> None:
+    """Send a signal to the main thread, which wakes up for it."""
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
 @contextmanager
 def under_way() -> Iterator[None]:
     """A context of work that a signal must not cut short, such as a run whose end is noted in its manifest."""
@@ -56,7 +61,7 @@ def raised_once() -> Iterator[None]:
         elif _importing(frame) and not _work:
             _end(number, frame)
         elif _importing(frame):
-            again = threading.Timer(AGAIN_SECONDS, signal.raise_signal, (number,))
+            again = threading.Timer(AGAIN_SECONDS, send, (number,))
             again.daemon = True
             again.start()
         else:
