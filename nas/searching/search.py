@@ -24,7 +24,7 @@ from nas.errors import SearchStopped, UserError
 from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
-from nas.searching.proposals import Violation, check_reachable, make_searcher
+from nas.searching.proposals import Violation, check_history, check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 
@@ -152,6 +152,10 @@ class Search:
             keep=lambda state, count: kept.write(state, loop.trials, count),
         )  # fmt: skip
         loop.check(stored)
+        if self.resume:
+            check_history(
+                make_searcher(config, self.source)[0], stored, step=config.candidates_per_step, budget=config.budget
+            )
         if len(stored) < config.budget:
             self.executor.open(loop.scorer)  # raises if no machine is available, before the manifest is written
         if not self.resume:
