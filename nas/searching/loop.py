@@ -18,6 +18,7 @@ from nas.errors import MachineFailed, OutOfMemory, SearchStopped, UserError
 from nas.executors.base import Executor
 from nas.executors.candidates import Candidate, CandidateScorer, candidate_seed
 from nas.executors.failures import machine_failure, told_failure
+from nas.searching.proposals import check_proposal
 from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
 
 G = TypeVar("G")
@@ -93,12 +94,7 @@ class Loop(Generic[G]):
         candidates = [Candidate(id, space.canonical(g), g) for id, g in zip(ids, proposals, strict=True)]
         first: dict[str, Candidate[G]] = {}  # by key; only the first candidate with a key is scored
         for candidate in candidates:
-            stored = finished.get(candidate.id)
-            if stored is not None and stored.key != candidate.key:
-                raise UserError(
-                    f"trial {candidate.id} of the run is {stored.key}, expected {candidate.key}:"
-                    " it was written by another version or configuration"
-                )
+            check_proposal(candidate.id, candidate.key, finished.get(candidate.id))
             first.setdefault(candidate.key, candidate)
         to_score = []
         for candidate in first.values():

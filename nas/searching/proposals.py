@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nas.cli.bounds import flag
@@ -10,7 +10,7 @@ from nas.errors import UserError, as_user_error
 from nas.searching.config import SearchConfig
 from nas.searching.score_source import ScoreSource
 from searchers import get_searcher
-from searchers.base import NoFeasibleCandidate, Searcher
+from searchers.base import NoFeasibleCandidate, Searcher, Trial
 from searchers.constraints import Constraint, Constraints
 
 Violation = Callable[[Any], "str | None"]
@@ -55,3 +55,34 @@ def check_reachable(config: SearchConfig, searcher: Searcher[Any]) -> None:
         searcher.ask(1)
     except NoFeasibleCandidate as error:
         raise UserError(f"{error}: {', '.join([*config.require, *limits, *tables])}") from None
+
+
+def check_history(searcher: Searcher[Any], stored: Sequence[Trial[Any]], *, step: int, budget: int) -> None:
+    """Before a run is gone on with: would the searcher have proposed the trials of the step in which the run ended?
+
+    If the searcher has a state, this is known only when the step is gone on with; then nothing is checked here.
+
+    :param searcher: one of its own, which has not been told any trial: it is told those of the complete steps.
+    :raises UserError: it would not; the message names the first trial that differs.
+    """
+    if searcher.state_dict():
+        return
+    by_id = {trial.id: trial for trial in stored}
+    while (ids := range(searcher.told, min(searcher.told + step, budget))) and all(id in by_id for id in ids):
+        searcher.tell(by_id[id] for id in ids)
+    if not any(id in by_id for id in ids):
+        return
+    try:
+        proposals = searcher.ask(len(ids))
+    except NoFeasibleCandidate as error:
+        raise UserError(str(error)) from None
+    for id, genotype in zip(ids, proposals, strict=True):
+        check_proposal(id, searcher.space.canonical(genotype), by_id.get(id))
+
+
+def check_proposal(id: int, key: str, stored: Trial[Any] | None) -> None:
+    """:raises UserError: the candidate ``id`` with this key has a stored trial, and it is another candidate's."""
+    if stored is not None and stored.key != key:
+        raise UserError(
+            f"trial {id} of the run is {stored.key}, expected {key}: it was written by another version or configuration"
+        )

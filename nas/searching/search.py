@@ -26,7 +26,7 @@ from nas.errors import SearchStopped, Unwritable, UserError
 from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
-from nas.searching.proposals import Violation, check_reachable, make_searcher
+from nas.searching.proposals import Violation, check_history, check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
 from nas.searching.summary import best_to_json, oversight, summarise
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
@@ -159,6 +159,10 @@ class Search:
             keep=lambda state, count: kept.write(state, loop.trials, count),
         )  # fmt: skip
         loop.check(stored)
+        if self.resume:
+            check_history(
+                make_searcher(config, self.source)[0], stored, step=config.candidates_per_step, budget=config.budget
+            )
         if len(stored) < config.budget:
             self.executor.open(loop.scorer)  # raises if no machine is available, before the manifest is written
         if not self.resume:

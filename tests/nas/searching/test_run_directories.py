@@ -89,3 +89,14 @@ def test_corrupt_trials(
     lines[3] = "garbage" if change is None else json.dumps({**json.loads(lines[3]), **change})
     (run / "trials.jsonl").write_text("\n".join(lines) + "\n")
     assert part in slip(capsys, "--resume", "run")
+
+
+def test_a_run_of_another_history_is_left_as_it_is(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copy_of(finished, Path("run"))
+    trials = sorted(map(json.loads, (run / "trials.jsonl").read_text().splitlines()), key=lambda trial: trial["id"])
+    trials[1]["id"], trials[2]["id"] = 2, 1
+    (run / "trials.jsonl").write_text("".join(json.dumps(trial) + "\n" for trial in trials[:4]) + '{"id": 4, "ke')
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    error = slip(capsys, "--resume", "run")
+    assert f"trial 1 of the run is {trials[2]['key']}, expected {trials[1]['key']}" in error
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.name != ".lock"} == before
