@@ -186,6 +186,8 @@ class Probe:
         :param tensors: return the gradients only of the first ``tensors`` parameters that require a gradient, which
             takes less time.
         :raises ValueError: the batch does not hold these images.
+        :raises ProxyError: no parameter requires a gradient, or batch statistics of a single image are asked for
+            (:func:`~proxies.engine.checks.check_batch`).
         """
         end = self._end(stop)
         if not 0 <= start < end:
@@ -200,6 +202,9 @@ class Probe:
         As in :meth:`weight_gradients`, it is that of the logits or losses, summed over these images. If batch norms use
         their running statistics, images do not influence one another: the gradient for an image is then the gradient of
         its own logits or loss.
+
+        :raises ProxyError: with batch statistics, there is a single image, or the gradient of the summed logits is
+            rounding (:func:`~proxies.engine.checks.check_not_rounding`).
         """
         found: Tensor = self._get(Request("input_gradients", norm, self._end(stop), 0, function))
         return found

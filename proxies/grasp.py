@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxies.base import NormMode, Probe, ProxyError
-from proxies.engine.checks import check_word, finite
+from proxies.engine.checks import check_batch, check_word, finite
 from proxies.engine.first_images import FirstImagesProxy
 from proxies.engine.mixed_derivative import is_taken, mixed_derivative
 from proxies.engine.modes import norm_mode
@@ -49,6 +49,7 @@ class Grasp(FirstImagesProxy):
         weights = [each for each in dict.fromkeys(probe.layer_weights.values()) if each.requires_grad]
         if not weights:
             raise ProxyError("no weight of a convolution or linear layer requires a gradient")
+        check_batch(probe.network, self.norm, len(images))
         with norm_mode(probe.network, self.norm), torch.enable_grad():
             found = forward_product(probe.network, weights, images, labels)
             if found is None:

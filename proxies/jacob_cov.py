@@ -9,6 +9,10 @@ As in the published program, batch norms use the statistics of the batch, so J_n
 the logits of the other images; with ``norm="eval"`` it is the gradient of the logits of image n alone.
 
 The correlation with a gradient that is the same in all pixels, such as zero, is undefined: such a network has no value.
+Neither has one whose summed logits do not depend on the images when batch norms use the statistics of the batch
+(:func:`~proxies.engine.checks.check_not_rounding`), as with many cells without a pooling, almost all published ones
+among them. There the published program computes the correlation of rounding errors. ``norm="eval"`` has a value for
+all of them, which orders cells in another way.
 """
 
 from __future__ import annotations

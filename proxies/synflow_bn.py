@@ -8,9 +8,13 @@ longer conserved. ``norm="eval"`` uses the running statistics, with which an unt
 ``synflow``, up to the norm's epsilon.
 
 Departures: the score is the logarithm, as in ``synflow``; dropout is off; running statistics keep their sign. Where a
-batch norm receives a single pixel there is no variance in training mode, and so no value. With the statistics of the
-image, the value of a few networks (1 of 30 random DARTS cells) is the logarithm of rounding errors, far below all
-others, since their norms remove the whole flow.
+batch norm receives a single pixel there is no variance in training mode, and so no value.
+
+With the statistics of the image, R is constant if every path to the logits ends in a batch norm, as in many cells
+without a pooling: the mean of each channel over the pixels is the norm's bias. The published program then gives a sum
+of rounding errors, here there is no value. That is decided by :func:`~proxies.engine.checks.check_not_rounding`, where
+the terms of R are the pixels of the last features. As a measure of their gradients it takes the flow of another R: the
+logits of the image less those of an image of zeros, both in one batch, which batch norms do not keep constant.
 """
 
 from __future__ import annotations

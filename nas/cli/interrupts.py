@@ -17,6 +17,9 @@ PATIENCE_SECONDS = 5.0
 #: seconds after which a signal that came during an import is looked at again
 AGAIN_SECONDS = 0.05
 
+#: an entry for each piece of work that must be brought to an end
+_work: list[None] = []
+
 Handler = Callable[[int, "FrameType | None"], None]
 
 
@@ -25,12 +28,28 @@ def end_at_once() -> None:
     _install(_end)
 
 
+def send(number: int) -> None:
+    """Send a signal to the main thread, which wakes up for it."""
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+
+@contextmanager
+def under_way() -> Iterator[None]:
+    """A context of work that a signal must not cut short, such as a run whose end is noted in its manifest."""
+    _work.append(None)
+    try:
+        yield
+    finally:
+        _work.pop()
+
+
 @contextmanager
 def raised_once() -> Iterator[None]:
     """A context in which the first signal raises ``KeyboardInterrupt``, and others do not disturb what follows from it.
 
-    An import is not interrupted, since libraries in C cannot be relied on to pass the exception on: it is raised when
-    the import is over. If a signal came, the handlers stay, for the time in which Python ends.
+    Nothing is raised inside an import, since libraries in C cannot be relied on to pass the exception on. There, a
+    signal ends the process at once; if work is under way (:func:`under_way`), the exception is raised when the import
+    is over. If a signal came, the handlers stay, for the time in which Python ends.
     """
     first: float | None = None
 
@@ -39,8 +58,10 @@ def raised_once() -> Iterator[None]:
         if first is not None:
             if time.monotonic() - first > PATIENCE_SECONDS:
                 _end(number, frame)
+        elif _importing(frame) and not _work:
+            _end(number, frame)
         elif _importing(frame):
-            again = threading.Timer(AGAIN_SECONDS, signal.raise_signal, (number,))
+            again = threading.Timer(AGAIN_SECONDS, send, (number,))
             again.daemon = True
             again.start()
         else:

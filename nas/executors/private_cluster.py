@@ -6,10 +6,10 @@ user can enter and that is removed at the end.
 
 from __future__ import annotations
 
-import _thread
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nas.cli.interrupts import send
 from nas.cli.printing import complain
 from nas.errors import MachineFailed
 
@@ -123,7 +124,7 @@ def ended_with(head: Head, how_to_go_on: str) -> Iterator[None]:
                 head.answers()
             except MachineFailed as error:
                 lost.append(error)
-                _thread.interrupt_main()
+                send(signal.SIGINT)
                 if not done.wait(HEAD_SECONDS):
                     complain(f"error: {error}; to go on: {how_to_go_on}")
                     os._exit(1)

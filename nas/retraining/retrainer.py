@@ -23,7 +23,7 @@ from nas.report.ranking import ranking
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, SCRATCH, Contender, Watch, halve
 from nas.runs import environment
-from nas.runs.directory import TRIALS, read_manifest, write_json
+from nas.runs.directory import TRIALS, check_cell, read_manifest, write_json
 from nas.runs.ending import noted
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
@@ -31,7 +31,7 @@ from nas.runs.schema import COUNT, FINITE, TEXT, WHOLE, Check, by_name, each, fi
 from nas.spaces import FINGERPRINT, known_space
 from nas.training.course import best_epoch
 from nas.training.images import held_out, pixel_statistics
-from nas.training.target import architecture, check_cell, resolved
+from nas.training.target import architecture, resolved
 from nas.training.trainer import check_precision, training_images
 from search_spaces.base import SearchSpace
 

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from nas.errors import UserError
+from nas.errors import UserError, as_user_error
 from nas.files import check_free, kind, make_folder, read_text, write, writing
 from nas.runs.json_lines import locked
 from nas.runs.manifest import SEARCH, SHARED
@@ -35,6 +35,7 @@ FORMAT = 1
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a
 #: millisecond, and a searcher needs few of them.
 EAGER_TRIALS = 10_000
+MOST_JSON = 2**25  # bytes of a file with one JSON object
 
 
 class RunDirectory(Generic[G]):
@@ -147,12 +148,26 @@ def read_best(run: Path) -> Trial[str] | None:
         raise UserError(f"{run / BEST} is not the best candidate of a search: {error}") from None
 
 
+def check_best(run: Path, space: SearchSpace[Any]) -> None:
+    """:raises UserError: ``best.json`` cannot be read, or its key is not that of its genotype."""
+    best = read_best(run)
+    if best is not None:
+        check_cell(run / BEST, space, best.genotype, best.key)
+
+
+def check_cell(path: Path, space: SearchSpace[Any], genotype: str, key: str) -> None:
+    """:raises UserError: the genotype that the file ``path`` holds cannot be parsed, or ``key`` is another cell's."""
+    expected = as_user_error(lambda: space.canonical(space.parse(genotype)))
+    if key != expected:
+        raise UserError(f"{path}: key and genotype are of different cells: {key:.60} and {expected:.60}")
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None if there is no such file.
 
     :raises UserError: the file cannot be read, or does not hold a JSON object.
     """
-    text = read_text(path)
+    text = read_text(path, MOST_JSON)
     if text is None:
         return None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from nas.cli.interrupts import under_way
 from nas.errors import Unwritable, UserError
 from nas.executors.failures import machine_failure
 
@@ -20,13 +21,14 @@ def noted(note: Callable[[str], None], how_to_go_on: Callable[[], str]) -> Itera
     :param how_to_go_on: what was reached, and the command that goes on; it follows the message.
     :raises MachineFailed: the work has raised an error that is the machine's fault.
     """
-    try:
-        yield
-    except BaseException as error:
-        stop = error if isinstance(error, KeyboardInterrupt | Unwritable) else machine_failure(error)
-        with suppress(UserError):
-            note("failed" if stop is None else "interrupted")
-        if stop is None:
-            raise
-        said = "interrupted" if isinstance(stop, KeyboardInterrupt) else f"{stop}; stopped"
-        raise type(stop)(f"{said} {how_to_go_on()}") from None
+    with under_way():
+        try:
+            yield
+        except BaseException as error:
+            stop = error if isinstance(error, KeyboardInterrupt | Unwritable) else machine_failure(error)
+            with suppress(UserError):
+                note("failed" if stop is None else "interrupted")
+            if stop is None:
+                raise
+            said = "interrupted" if isinstance(stop, KeyboardInterrupt) else f"{stop}; stopped"
+            raise type(stop)(f"{said} {how_to_go_on()}") from None

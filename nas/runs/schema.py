@@ -18,7 +18,7 @@ Check = Callable[[Any, str], None]
 
 MOST = 2**63 - 1  # of a whole number: what every part of this program can compute with, and print
 MOST_NESTED = 30  # lists and objects inside each other
-MOST_VALUES = 10**7  # in one file
+MOST_VALUES = 10**6  # in one file
 
 
 def shown(value: Any) -> str:
@@ -114,17 +114,17 @@ def fields(needed: Mapping[str, Check], other: Mapping[str, Check] | None = None
 
 def plain(value: Any, name: str) -> None:
     """A check of plain values: those that JSON has, and tuples; a number and a depth of them that can be handled."""
-    left, seen = [(value, 0)], 0
+    left, seen = [(value, name, 0)], 0
     while left:
-        member, depth = left.pop()
+        member, place, depth = left.pop()
         seen += 1
         if depth > MOST_NESTED or seen > MOST_VALUES:
             limit = f"{MOST_NESTED} lists inside each other" if depth > MOST_NESTED else f"{MOST_VALUES:,} values"
             raise ValueError(f"{name} holds more than {limit}".strip())
         if isinstance(member, dict):
-            OBJECT(member, name)
-            left += [(each, depth + 1) for each in member.values()]
+            OBJECT(member, place)
+            left += [(each, f"{place}.{key:.40}".lstrip("."), depth + 1) for key, each in member.items()]
         elif type(member) in (list, tuple):
-            left += [(each, depth + 1) for each in member]
+            left += [(each, f"{place}[{number}]", depth + 1) for number, each in enumerate(member)]
         elif type(member) not in (str, bool, type(None)) and not is_number(member):
-            raise ValueError(f"{name} holds {shown(member)}, expected plain values".strip())
+            raise ValueError(f"{place} {shown(member)}, expected a plain value")

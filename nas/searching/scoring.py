@@ -77,7 +77,8 @@ class Scorer(Generic[G]):
         """
         started = time.perf_counter()
         seed = candidate_seed(self.seed, candidate.key)
-        result = self._result(candidate.key, seed)
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
+            result = self._result(candidate.key, seed)
         if isinstance(result, MachineFailed):  # raised here, where no frame keeps the network's memory
             raise result
         return Trial(

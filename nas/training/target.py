@@ -10,7 +10,7 @@ from nas.errors import UserError, as_user_error
 from nas.files import as_path
 from nas.models.architecture import Architecture
 from nas.runs.cells import best_cell
-from nas.runs.directory import BEST, read_best, read_manifest
+from nas.runs.directory import check_best, read_manifest
 from nas.searching.config import network_size
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 from nas.training.config import TrainConfig
@@ -51,17 +51,9 @@ def _space(config: TrainConfig, given: SearchSpace[Any] | None) -> SearchSpace[A
     name = best_cell(run)[0]
     if config.space not in (None, name):
         raise UserError(f"--space must be {name}, the space of --run {config.run}, got {config.space}")
-    found, best = known_space(name, given, read_manifest(run).get(FINGERPRINT)), read_best(run)
-    assert best is not None  # or there would be no best cell
-    check_cell(run / BEST, found, best.genotype, best.key)
+    found = known_space(name, given, read_manifest(run).get(FINGERPRINT))
+    check_best(run, found)
     return found
-
-
-def check_cell(path: Path, space: SearchSpace[Any], genotype: str, key: str) -> None:
-    """:raises UserError: the genotype that the file ``path`` holds cannot be parsed, or ``key`` is another cell's."""
-    expected = as_user_error(lambda: space.canonical(space.parse(genotype)))
-    if key != expected:
-        raise UserError(f"{path}: key and genotype are of different cells: {key:.60} and {expected:.60}")
 
 
 def as_begun(config: TrainConfig, path: Path) -> TrainConfig:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxies.engine.checks import check_not_rounding
+from proxies.engine.checks import check_batch, check_not_rounding, error_of
 from proxies.engine.hooks import AgreementObserver, AgreementOnceObserver, Observer, SaliencyObserver
 from proxies.engine.modes import NormMode, frozen, norm_mode, uses_batch_statistics, without_gradients
 from proxies.engine.shared_weights import SharedWeights, shared_weights
@@ -69,11 +69,6 @@ class Request:
         """Whether the request needs a single pass over exactly its images."""
         return self.norm == "train" or self.quantity == "output_saliency"
 
-    @property
-    def may_cancel(self) -> bool:
-        """Whether the gradient can be zero but for rounding, if batch norms use the statistics of the batch."""
-        return self.quantity in OF_IMAGES and self.function == "logits"
-
     def shares_with(self, other: Request) -> bool:
         """Whether one sweep can serve both requests."""
         if (self.norm, self.exact) != (other.norm, other.exact):
@@ -87,11 +82,10 @@ def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: S
     :param requests: any two of them must satisfy :meth:`Request.shares_with`.
     """
     learned = [name for name, each in network.named_parameters() if each.requires_grad]
-    if not learned and any(each.quantity in OF_WEIGHTS for each in requests):
-        frozen_error = ProxyError("no parameter of the network requires a gradient")
-        others = [each for each in requests if each.quantity not in OF_WEIGHTS]
-        found = run_requests(network, images, labels, others) if others else {}
-        return {**dict.fromkeys(requests, frozen_error), **found}
+    refused = {each: error for each in requests if (error := _refusal(network, each, learned)) is not None}
+    if refused:
+        others = [each for each in requests if each not in refused]
+        return {**refused, **(run_requests(network, images, labels, others) if others else {})}
     asked = {each.quantity for each in requests}
     with ExitStack() as scopes:
         scopes.enter_context(norm_mode(network, requests[0].norm))
@@ -107,6 +101,15 @@ def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: S
         for start, stop in segments(requests, images.device.type):
             sweep.run(start, images[start:stop].detach(), labels[start:stop])
         return {request: sweep.value(request) for request in requests}
+
+
+def _refusal(network: nn.Module, request: Request, learned: Sequence[str]) -> ProxyError | None:
+    """Why the quantity of the request does not exist, if that is known before any pass."""
+    if not learned and request.quantity in OF_WEIGHTS:
+        return ProxyError("no parameter of the network requires a gradient")
+    if not request.exact or request.quantity in OBSERVERS:
+        return None
+    return error_of(lambda: check_batch(network, request.norm, request.stop - request.start))
 
 
 def segments(requests: Sequence[Request], device: str) -> Iterator[tuple[int, int]]:
@@ -164,7 +167,8 @@ class _Sweep:
                     self.errors[request] = ProxyError(f"a logit is {wrong[0].item()}, expected a finite number")
             else:
                 backward.setdefault(request.function, []).append(request)
-        may_cancel = [] if self.independent else [each for each in requests if each.may_cancel]
+        of_logits = [] if self.independent else backward.get("logits", [])
+        may_cancel = [each for each in of_logits if each.quantity in OF_IMAGES]
         for i, (function, wanted) in enumerate(backward.items()):
             more = bool(may_cancel) or i + 1 < len(backward)
             self._differentiate(_scalar(function, logits, labels), images, wanted, keep_graph=more)
@@ -208,17 +212,14 @@ class _Sweep:
                 self.gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
 
     def _check_rounding(self, logits: Tensor, images: Tensor, requests: Sequence[Request]) -> None:
-        """Find the error of those requests whose gradient of the summed logits is rounding alone."""
+        """Note the error of those requests whose gradient of the summed logits is rounding alone."""
         signs = torch.ones_like(logits)
         signs[1::2] = -1
         with without_gradients(self.weights.leaves):
             (parts,) = torch.autograd.grad((logits * signs).sum(), images, materialize_grads=True)
-        for request in requests:
-            total = self.gathered[request][-1].norm().item()
-            try:
-                check_not_rounding(total, parts.norm().item(), images.dtype, "the logits, summed over the images,")
-            except ProxyError as error:
-                self.errors[request] = error
+        sizes = self.gathered[requests[0]][-1].norm().item(), parts.norm().item()
+        error = error_of(lambda: check_not_rounding(*sizes, images.dtype, "the logits, summed over the batch,"))
+        self.errors.update({each: error for each in requests if error is not None})
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
         """The positions of the leaves that these requests need gradients of."""

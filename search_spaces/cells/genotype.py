@@ -174,7 +174,7 @@ class CellGenotype(CellStack):
         known = {f"{cell}{suffix}" for cell in ("normal", "reduce") for suffix in ("", "_concat", "_concate")}
         for key in value:
             if key not in known:
-                raise GenotypeError(f"unknown part '{key}', expected normal, normal_concat, reduce, reduce_concat")
+                raise GenotypeError(f"unknown part {key!r:.60}, expected normal, normal_concat, reduce, reduce_concat")
         return cls(_cell_from_json("normal", value), _cell_from_json("reduce", value))
 
     def __str__(self) -> str:

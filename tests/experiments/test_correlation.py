@@ -195,6 +195,27 @@ def test_interrupted(
     assert run("--resume") == 0 and results()["params"]["cells"] == 12
 
 
+def test_want_of_memory_is_no_record(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, log = Params.score, Path("out/scores.jsonl")
+
+    def scarce(proxy: Params, probe: Probe) -> float:
+        if log.exists() and len(log.read_text().splitlines()) == 5:
+            raise MemoryError("no room")
+        return original(proxy, probe)
+
+    monkeypatch.setattr(Params, "score", scarce)
+    assert run("--proxy", "params") == 1
+    said = capsys.readouterr().err
+    assert "error: MemoryError: no room; 5 networks scored are kept; to go on: python -m experiments" in said
+    monkeypatch.setattr(Params, "score", original)
+    *lines, last = log.read_text().splitlines(keepends=True)
+    failed = {**json.loads(last), "scores": {}, "errors": {"params": "MemoryError: no room"}}  # as stored before
+    log.write_text("".join(lines) + json.dumps(failed) + "\n")
+    assert run("--resume") == 0 and results()["params"]["cells"] == 12
+
+
 def test_a_killed_worker_is_told_and_loses_nothing_finished(
     run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

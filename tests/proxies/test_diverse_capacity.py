@@ -41,7 +41,7 @@ def test_images_of_equal_codes(images: Tensor, labels: Tensor) -> None:
 
 
 def test_a_single_image(images: Tensor, labels: Tensor) -> None:
-    with pytest.raises(ProxyError, match="a correlation takes at least 2 images, got 1"):
+    with pytest.raises(ProxyError, match="a single image: expected at least 2 images a batch"):
         score(plain_cnn(), images[:1], labels[:1])
     with pytest.raises(ValueError, match="images must be at least 2, got 1"):
         DiverseCapacity(images=1)

@@ -42,7 +42,7 @@ def test_one_dead_image(images: Tensor, labels: Tensor) -> None:
 
 
 def test_a_single_image(images: Tensor, labels: Tensor) -> None:
-    with pytest.raises(ProxyError, match="a correlation takes at least 2 images, got 1"):
+    with pytest.raises(ProxyError, match="a single image: expected at least 2 images a batch"):
         JacobCov().score(Probe(plain_cnn(), images[:1], labels[:1]))
     with pytest.raises(ValueError, match="images must be at least 2, got 1"):
         JacobCov(images=1)

@@ -43,6 +43,19 @@ interrupts.PATIENCE_SECONDS = float(sys.argv[2])
 sys.exit(run_command(command))
 """
 
+WORK = """
+import sys, time
+from nas.cli import interrupts
+from nas.cli.running import run_command
+
+def command(argv):
+    with interrupts.under_way():
+        import slow
+        time.sleep(60)
+
+sys.exit(run_command(command))
+"""
+
 
 def ready(*words: str, preexec: Any = None, **environment: str) -> subprocess.Popen[str]:
     """A process that has said so."""
@@ -88,6 +101,15 @@ def test_an_end_that_takes_too_long_can_be_cut_short() -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+def test_an_import_in_the_midst_of_work_is_finished_first(tmp_path: Path) -> None:
+    slow = "import time\nprint('ready', flush=True)\ntime.sleep(1)\nprint('imported')\n"
+    (tmp_path / "slow.py").write_text(slow)
+    process = ready("-c", WORK, PYTHONPATH=os.pathsep.join((str(tmp_path), str(ROOT))))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "imported\n", "interrupted\n")
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

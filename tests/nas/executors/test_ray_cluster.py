@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -66,9 +67,9 @@ def test_machines_leave_and_join(cluster: Any, tmp_path: Path) -> None:
 @pytest.fixture
 def scarce_memory() -> Iterator[None]:
     """A private cluster whose monitor ends a worker once 3 GiB more of the machine's memory are used than now."""
-    import psutil
     import ray
 
+    psutil = importlib.import_module("psutil")  # that of Ray, which its import makes known
     memory = psutil.virtual_memory()
     threshold = (memory.total - memory.available + 3 * 2**30) / memory.total
     if threshold > 0.9:
@@ -149,8 +150,8 @@ def test_an_interrupted_driver_says_how_to_go_on(number: signal.Signals, uninter
 def test_a_private_cluster_is_private_and_its_end_is_told(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import psutil
-    import ray  # noqa: F401  # brings psutil
+    pytest.importorskip("ray")
+    psutil = importlib.import_module("psutil")  # as above
 
     monkeypatch.delenv("RAY_AUTH_MODE")  # of the tests; without it, the cluster asks for a token
     path = tmp_path / "run"

@@ -126,11 +126,11 @@ def test_a_truncated_checkpoint_is_refused(share: float, tmp_path: Path) -> None
         ({**EMPTY, "weights": {"a": torch.eye(2).to_sparse()}}, "expected a dense tensor|is not a checkpoint"),
         ({**EMPTY, "weights": {"a": torch.zeros(1).expand(10**12)}}, "expected a dense tensor"),
         ({**EMPTY, "facts": {"history": [{"epoch": 1, "loss": "low"}]}}, r"history\[0\].loss 'low', expected a finite"),
-        ({**EMPTY, "facts": {"a": torch.ones(2)}}, "facts holds tensor.*, expected plain values"),
+        ({**EMPTY, "facts": {"a": torch.ones(2)}}, "facts.a tensor.*, expected a plain value"),
         ({**EMPTY, "facts": {"dataset": None}}, "facts.dataset None, expected a text"),
-        ({**EMPTY, "facts": {"a": 10**400}}, "facts holds .*, expected plain values"),
+        ({**EMPTY, "facts": {"a": 10**400}}, "facts.a .*, expected a plain value"),
         ({**EMPTY, "facts": {"a": doubled(40)}}, "facts holds more than 30 lists inside each other"),
-        ({**EMPTY, "facts": {"a": doubled(29)}}, "facts holds more than 10,000,000 values"),
+        ({**EMPTY, "facts": {"a": doubled(29)}}, "facts holds more than 1,000,000 values"),
         ({**EMPTY, "training": {"momenta": [3]}}, r"training.momenta\[0\] 3, expected a dense tensor"),
         ({**EMPTY, "training": {"epochs": -1}}, "training.epochs -1, expected a whole number from 0"),
         ({**EMPTY, "architecture": {**SMALL.to_json(), "channels": 10**12}}, "channels|holds 0 weights"),
@@ -153,7 +153,7 @@ def test_other_files_are_refused(content: Any, message: str, tmp_path: Path) -> 
     [
         ({"channels": 10**12}, "channels must be at most|the checkpoint holds .* weights, expected at least"),
         ({"layers": 10**5}, "layers must be at most|the checkpoint holds .* weights, expected at least"),
-        ({"classes": ["a", "b"] * 10**6}, "classes must be at most|the checkpoint holds .* weights, expected at least"),
+        ({"classes": ["a", "b"] * 200_000}, "classes must be at most|the checkpoint holds .*, expected at least"),
     ],
 )
 def test_a_network_beyond_all_bounds_is_not_built(

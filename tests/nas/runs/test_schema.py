@@ -68,7 +68,7 @@ def test_what_is_accepted(check: Check, values: tuple[Any, ...]) -> None:
         (EPOCH, {"epoch": 1}, "value.loss is missing"),
         (EPOCH, {"epoch": 1, "loss": 1, "note": 5}, "value.note 5, expected a text"),
         (each(EPOCH), [{"epoch": 0, "loss": 1}], "value[0].epoch 0, expected a whole number from 1"),
-        (plain, {"a": {1, 2}}, "value holds {1, 2}, expected plain values"),
+        (plain, {"a": {1, 2}}, "value.a {1, 2}, expected a plain value"),
     ],
 )
 def test_what_is_refused(check: Check, value: Any, message: str) -> None:

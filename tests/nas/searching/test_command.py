@@ -202,7 +202,7 @@ def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) ->
         ("stray", ["stray"]),
         ("--out file", ["run directory file cannot be written"]),
         ("--out file/run", ["run directory file/run cannot be written"]),
-        ("--out " + "x" * 300, ["cannot be written", "name too long"]),
+        ("--out " + "x" * 300, ["cannot be read", "name too long"]),
         ("--resume", ["--resume needs the run directory"]),
         ("--resume missing", ["missing is not a run directory"]),
         ("--resume one --out two", ["one", "two", "expected one"]),

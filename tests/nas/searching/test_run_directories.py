@@ -50,6 +50,9 @@ def test_resuming_takes_the_options_of_the_run(finished: Path, capsys: pytest.Ca
         ('budget="many"', "--budget must be a whole number, got 'many'"),
         ('proxy=["nothing"]', "unknown proxy 'nothing'"),
         ("proxy=5", "--proxy"),
+        ('dataset=null', "manifest.json is damaged: configuration.dataset None, expected a text"),
+        ("layers=1e400", "its stored configuration: --layers"),
+        ('require={"a": 1}', "run cannot be gone on with: its stored configuration: "),
         ('seed="x"', "--seed"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import time
 from functools import partial
@@ -51,6 +52,27 @@ def test_trains_the_best_cell_of_a_run(search_run: Path, capsys: pytest.CaptureF
     assert stored.genotype == json.loads((search_run / "best.json").read_text())["genotype"]
     assert "already holds a training; pass --resume" in slip(capsys, "--run", str(search_run), *SMALL)
     assert main(["--run", str(search_run), "--resume", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "part"),
+    [
+        ("best.json", {"key": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"}, "are of different cells"),
+        ("best.json", {"genotype": "x"}, "'x'"),
+        ("best.json", {"params": 10**400}, "best.json"),
+        ("manifest.json", {"command": "correlation"}, "holds no search, but 'correlation'"),
+        ("manifest.json", {"seconds": "long"}, "manifest.json is damaged: seconds 'long', expected a number from 0"),
+        ("manifest.json", {"configuration": {"space": "nasbench201", "dataset": None}}, "dataset None, expected"),
+    ],
+)
+def test_a_damaged_search_is_one_line(
+    file: str, changes: dict[str, Any], part: str, search_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(search_run, "run", ignore=shutil.ignore_patterns("train"))
+    content = json.loads(Path("run", file).read_text())
+    Path("run", file).write_text(json.dumps({**content, **changes}))
+    assert part in slip(capsys, "--run", "run", *SMALL)
+    assert not Path("run/train").exists()
 
 
 def test_json_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
