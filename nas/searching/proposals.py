@@ -60,13 +60,9 @@ def check_reachable(config: SearchConfig, searcher: Searcher[Any]) -> None:
 def check_history(searcher: Searcher[Any], stored: Sequence[Trial[Any]], *, step: int, budget: int) -> None:
     """Before a run is gone on with: would the searcher have proposed the trials of the step in which the run ended?
 
-    If the searcher has a state, this is known only when the step is gone on with; then nothing is checked here.
-
-    :param searcher: one of its own, which has not been told any trial: it is told those of the complete steps.
+    :param searcher: one without a state, which has not been told any trial: it is told those of the complete steps.
     :raises UserError: it would not; the message names the first trial that differs.
     """
-    if searcher.state_dict():
-        return
     by_id = {trial.id: trial for trial in stored}
     while (ids := range(searcher.told, min(searcher.told + step, budget))) and all(id in by_id for id in ids):
         searcher.tell(by_id[id] for id in ids)

@@ -159,7 +159,7 @@ class Search:
             keep=lambda state, count: kept.write(state, loop.trials, count),
         )  # fmt: skip
         loop.check(stored)
-        if self.resume:
+        if self.resume and not searcher.state_dict():  # with a state, this is known only when the step is gone on with
             check_history(
                 make_searcher(config, self.source)[0], stored, step=config.candidates_per_step, budget=config.budget
             )
