@@ -15,6 +15,7 @@ from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, survivors
 from nas.retraining.retrainer import Retrainer, RetrainResult
 from nas.training import Trainer
+from tests.nas.splits import split_of
 
 SMALL: dict[str, Any] = {
     "channels": 2, "layers": 2, "image_size": 8, "images": 40, "validation": 60, "batch_size": 20, "epochs": 4,
@@ -137,6 +138,12 @@ def test_a_cell_that_fails_costs_no_other(run: Path) -> None:
     (failed,) = [cell for cell in result.cells if cell["status"] == "failed"]
     assert failed["number"] == 2 and "last.pt" in failed["error"]
     assert result.best["status"] == "finished" and result.cells[-1]["status"] in ("failed", "stopped")
+
+
+def test_cells_are_not_compared_on_no_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.retraining.retrainer.training_images", lambda config: split_of(2, 2))
+    with pytest.raises(UserError, match="^cells are compared on images held out, got 4 training images, of which"):
+        _ = Retrainer(RetrainConfig(run=str(run), executor="local", channels=2, layers=2)).chosen
 
 
 def test_nothing_that_trains_is_an_error(run: Path) -> None:

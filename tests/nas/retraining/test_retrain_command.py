@@ -31,7 +31,7 @@ def test_the_table_names_the_best_and_how_to_attack_it(run: Path, capsys: pytest
         f"nas.attack --run run/retrain/cell-{number}"
     )
     assert stored[number]["status"] == "finished" and "robust" in err
-    assert "training 3 cells, 2 channels, 2 layers on 40 images of digits: fast, 2 epochs\n" in err
+    assert "training 3 cells, 2 channels, 2 layers on 40 images of digits (20 held out): fast, 2 epochs\n" in err
     assert next(nas.load(f"run/retrain/cell-{number}").parameters()).isfinite().all()
     rows = [line for line in out.splitlines() if "finished" in line or "stopped" in line]
     assert len(rows) == 3 and "finished" in rows[0] and f" {number} " in rows[0]
