@@ -77,6 +77,7 @@ def test_stored_failures_of_an_earlier_version_are_told(finished: Path, capsys: 
     lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
     lines[2] |= {"status": "failed", "scores": {}, "error": "RuntimeError: could not create a primitive"}
     (run / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    capsys.readouterr()
     assert main(["--resume", str(run), "--quiet", "--no-report"]) == 0
     err = capsys.readouterr().err
     assert err.startswith("warning: 1 stored trials, the first of them 2, failed because the machine lacked something")
@@ -108,7 +109,7 @@ def test_a_full_disk_is_one_line_and_can_be_resumed(everything: bool, monkeypatc
     def filling(self: RunDirectory[Any], trial: Trial[Any]) -> None:
         if trial.id == 4:
             if everything:
-                monkeypatch.setattr(nas.files.os, "fsync", no_space)
+                patch.setattr(nas.files.os, "fsync", no_space)
             with nas.files.writing("trials.jsonl"):
                 no_space()
         append(self, trial)
@@ -118,7 +119,6 @@ def test_a_full_disk_is_one_line_and_can_be_resumed(everything: bool, monkeypatc
         with pytest.raises(Unwritable) as error:
             search(Hungry()).run()
     assert "trials.jsonl cannot be written: No space left on device; stopped after 4 of 25" in str(error.value)
-    monkeypatch.undo()
     status = json.loads(Path("run/manifest.json").read_text())["status"]
     assert status == ("running" if everything else "interrupted")
 
@@ -140,10 +140,16 @@ def test_threads_that_cannot_start_are_the_machine_s(monkeypatch: pytest.MonkeyP
         search(Hungry()).run(watch)
 
 
-def test_a_report_that_cannot_be_written_warns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_that_cannot_be_written_warns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(path: Path, content: str) -> None:
+        with nas.files.writing(path):
+            no_space()
+
+    monkeypatch.setattr("nas.report.write", write)
     words = [word for word in COUNT if word not in ("--no-report", "--quiet")]
-    Path("run/report.html").mkdir(parents=True)
     assert main([*words, "--out", "run", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["report"] is None
-    assert err == "warning: run/report.html cannot be written: Is a directory\n"
+    assert err == "warning: run/report.html cannot be written: No space left on device\n"
