@@ -212,8 +212,8 @@ def case(name: str, words: str, message: str, without: str = "") -> Any:
         case("search", f"--out {'n' * 256}", "File name too long"),
         case("search", "--out /proc/nowhere/x", "cannot be written"),
         case("train", "--cell DARTS_V3", "DARTS_V3", "--cell"),
-        case("train", "--cell Genotype(normal=[", "position", "--cell"),
-        case("train", "--cell {}", "genotype", "--cell"),
+        case("train", "--cell Genotype(normal=[", "character 18: the text ends", "--cell"),
+        case("train", "--cell {}", "part 'normal' is missing", "--cell"),
         case("train", "--model vgg", "model"),
         case("train", "--run nowhere", "nowhere", "--cell"),
         case("train", "--epsilon 8", "--epsilon"),
@@ -231,7 +231,7 @@ def case(name: str, words: str, message: str, without: str = "") -> Any:
         case("attack", "--checkpoint /dev/zero", "a pipe or a device", "--checkpoint"),
         case("attack", "--run .", "holds no trained model", "--checkpoint"),
         case("attack", "--run nowhere", "expected --run"),
-        case("attack", "--attack pgd", "unknown attack 'pgd'"),
+        case("attack", "--attack pgdd", "unknown attack 'pgdd'"),
         case("attack", "--attack pgd-0", "pgd-0"),
         case("attack", "--epsilon 8", "--epsilon"),
         case("attack", "--epsilon 8/0", "--epsilon"),
@@ -247,7 +247,6 @@ def case(name: str, words: str, message: str, without: str = "") -> Any:
         case("export", "--format tflite", "--format"),
         case("export", "--out no/such/folder/model.onnx --format safetensors", "--out"),
         case("correlation", "--table nothing", "unknown table"),
-        case("correlation", "--proxy robst", "unknown proxy"),
         case("correlation", "--data-dir .", "published at"),
     ],
 )
@@ -263,7 +262,7 @@ def test_what_does_not_fit_is_one_line(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "run"), (("nowhere",), "is not a run directory"), (("",), "--run must be a path"),
+        ((), "RUN"), (("nowhere",), "is not a run directory"), (("",), "--run must be a path"),
         (("a", "b"), "unrecognized arguments: b"), (("--json", "a"), "unrecognized arguments: --json"),
         (("n" * 256,), "File name too long"),
     ],

@@ -65,6 +65,8 @@ class CommandParser(jsonargparse.ArgumentParser):
         if match := re.match(r'Parser key "(\w+)": .*(?:Got value|Given value): (.*)', message):
             expected = self.expected.get(match[1], "another value")
             raise UserError(f"{flag(match[1])} must be {expected}, got {match[2]:.60}")
+        if match := re.match(r'Parser key "(\w+)": (.*)', message):
+            raise UserError(f"{flag(match[1])} must be {self.expected.get(match[1], 'another value')}: {match[2]:.80}")
         if match := re.match(r"argument (--[\w-]+): ignored explicit argument (.*)", message):
             raise UserError(f"{match[1]} takes no value, got {match[2]:.60}")
         if match := re.match(r"unrecognized arguments: (--[^\s=]+)", message, re.IGNORECASE):
