@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.errors import UserError
 from nas.files import as_path, kind, read_text
-from nas.runs.directory import BEST, holds_run, read_best, read_json, read_manifest
+from nas.runs.directory import BEST, check_best, holds_run, read_best, read_json, read_manifest
 from search_spaces import SPACES, get_space
 from search_spaces.cells.literal import MOST_CHARACTERS
 
@@ -33,6 +33,8 @@ def read_cell(cell: str, space: str | None) -> tuple[str, str | None]:
         return cell, space
     if found == "folder":
         of, genotype = best_cell(path)
+        if of in SPACES:
+            check_best(path, get_space(of))
     elif found is None and (own or not _FILE_NAME.fullmatch(cell)):
         return cell, space
     else:

@@ -23,7 +23,8 @@ def run(somewhere_else: Path) -> Path:
     """What a finished search on another space than the default leaves."""
     with RunDirectory(Path("run"), get_space("nasbench201")) as directory:
         directory.write_manifest({"configuration": {"space": "nasbench201"}})
-        best = {"id": 0, "key": EDGES, "genotype": EDGES, "seed": 0, "scores": {}, "params": 1, "macs": 1}
+        key = get_space("nasbench201").canonical(get_space("nasbench201").parse(EDGES))
+        best = {"id": 0, "key": key, "genotype": EDGES, "seed": 0, "scores": {}, "params": 1, "macs": 1}
         directory.write_best(best)
     return Path("run")
 
@@ -36,6 +37,14 @@ def test_a_run_and_its_best_json(run: Path) -> None:
         assert (config.cell, config.space) == (EDGES, "nasbench201")
     with pytest.raises(UserError, match="--space must be nasbench201, the space of --cell run, got darts"):
         TrainConfig(cell="run", space="darts")
+
+
+def test_a_best_cell_of_two_minds(run: Path) -> None:
+    best = json.loads((run / "best.json").read_text())
+    other = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"
+    (run / "best.json").write_text(json.dumps({**best, "genotype": other}))
+    with pytest.raises(UserError, match="best.json: key and genotype are of different cells"):
+        read_cell("run", None)
 
 
 def test_a_copy_of_best_json_and_other_files(run: Path) -> None:
