@@ -114,7 +114,7 @@ def ended_with(head: Head, how_to_go_on: str) -> Iterator[None]:
     :param how_to_go_on: the command that goes on, which is printed if the call does not return even then.
     :raises MachineFailed: the head has ended.
     """
-    done = threading.Event()
+    done, deciding = threading.Event(), threading.Lock()  # held while it is decided which comes first, end or loss
     lost: list[MachineFailed] = []
 
     def watch() -> None:
@@ -123,18 +123,24 @@ def ended_with(head: Head, how_to_go_on: str) -> Iterator[None]:
                 head.check_raylet()
                 head.answers()
             except MachineFailed as error:
-                lost.append(error)
-                send(signal.SIGINT)
+                with deciding:
+                    if done.is_set():
+                        return
+                    lost.append(error)
+                    send(signal.SIGINT)
                 if not done.wait(HEAD_SECONDS):
                     complain(f"error: {error}; to go on: {how_to_go_on}")
                     os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            with deciding:
+                done.set()
     except KeyboardInterrupt:
+        done.set()
         if lost:
             raise lost[0] from None
         raise
-    finally:
-        done.set()

@@ -79,5 +79,7 @@ def test_a_call_into_ray_ends_with_the_cluster(monkeypatch: pytest.MonkeyPatch) 
         time.sleep(30)
     with ended_with(Head(address, address), "again"):
         pass  # it ends before anybody looks
+    server, address = listening()
     with pytest.raises(KeyboardInterrupt), ended_with(Head(address, address), "again"):
         raise KeyboardInterrupt
+    server.close()
