@@ -48,7 +48,7 @@ class Evaluator:
         check_model(model)
         bounds.whole("batch", batch)
         bounds.seed(seed)
-        self.model, self.batch, self.seed = model, batch, seed
+        self.model, self.batch, self.seed = model, int(batch), int(seed)
         self.images, self.labels = checked_images(images, labels)
         self.store = SampleStore() if store is None else store
         self.device = next((each.device for each in model.parameters()), self.images.device)

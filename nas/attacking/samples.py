@@ -38,7 +38,9 @@ class SampleStore:
         if path is not None:
             self._lock = locked(path.with_name("." + path.name + ".lock"), str(path))
             self._lines = JsonLines(path, "no attack's result", "key")
-            self._found.update(result for _, result in self._lines.read(_result))
+            for number, (key, result) in self._lines.read(_result):
+                if self._found.setdefault(key, result) != result:
+                    raise UserError(f"{path} line {number}: another result of the same images and attack is above it")
 
     def __enter__(self) -> SampleStore:
         return self

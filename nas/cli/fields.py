@@ -112,11 +112,16 @@ class Configuration(Protocol):
         """Plain values by option name."""
 
 
+def _against(value: Any, other: Any) -> str:
+    """``value`` in words that differ from those of ``other``, such as 6 and '6'."""
+    return f"{value!s:.80}" if str(value)[:80] != str(other)[:80] else f"{value!r:.80}"
+
+
 def differences(stored: dict[str, Any], config: Configuration) -> list[str]:
     """The differences from a stored configuration that would change the history, such as ``--seed 1 (was 0)``."""
     free = {field.name for field in dataclasses.fields(config) if field.metadata.get("free") or not field.init}
     return [
-        f"{flag(name)} {value} (was {stored.get(name)})"
+        f"{flag(name)} {_against(value, stored.get(name))} (was {_against(stored.get(name), value)})"
         for name, value in config.to_json().items()
         if name not in free and value != stored.get(name)
     ]

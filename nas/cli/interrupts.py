@@ -19,12 +19,15 @@ AGAIN_SECONDS = 0.05
 
 #: an entry for each piece of work that must be brought to an end
 _work: list[None] = []
+#: an entry if this process is a command, so that it ends when the command does
+_process: list[None] = []
 
 Handler = Callable[[int, "FrameType | None"], None]
 
 
 def end_at_once() -> None:
-    """From now on, a signal ends the process with one line. For the time in which nothing has begun yet."""
+    """From now on, a signal ends the process with one line. For the start of a process that is a command."""
+    _process.append(None)
     _install(_end)
 
 
@@ -49,7 +52,8 @@ def raised_once() -> Iterator[None]:
 
     Nothing is raised inside an import, since libraries in C cannot be relied on to pass the exception on. There, a
     signal ends the process at once; if work is under way (:func:`under_way`), the exception is raised when the import
-    is over. If a signal came, the handlers stay, for the time in which Python ends.
+    is over. The handlers before it are put back; but where a signal came, and the process ends with the
+    command, further ones are ignored.
     """
     first: float | None = None
 
@@ -72,9 +76,8 @@ def raised_once() -> Iterator[None]:
     try:
         yield
     finally:
-        if first is None:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():  # Python, as it ends, resets handlers, but not that one is ignored
+            signal.signal(number, handler if first is None or not _process else signal.SIG_IGN)
 
 
 def _install(handler: Handler) -> dict[int, Any]:

@@ -25,6 +25,10 @@ class Terminal(Console):
         """As in rich."""
         return super().render_str(printable(text), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Whoever reads the output has seen enough; the work goes on."""
+        discard_output()
+
     def say(self, text: str) -> None:
         """Print a text as it is: it is not wrapped, and nothing in it is markup."""
         self.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -30,7 +30,8 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
 def _exit_code(command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     try:
         code = command(argv)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the output was closed beforehand
+            sys.stdout.flush()
         return code
     except UserError as error:
         complain(f"error: {error}")

@@ -14,7 +14,7 @@ from nas.errors import MachineFailed, OutOfMemory, Unwritable
 #: found in the names and messages of Python, torch, oneDNN, CUDA and Ray where memory, or room for a thread, ran out
 _MEMORY = re.compile(
     r"MemoryError|OutOfMemory|out of memory|can(no|')t allocate|unable to allocate|not enough memory|bad_alloc"
-    r"|could not (create|execute) a primitive(?! desc)|ALLOC_FAILED|can't start new thread"
+    r"|failed to map segment|could not (create|execute) a primitive(?! desc)|ALLOC_FAILED|can't start new thread"
     r"|Resource temporarily unavailable",
     re.IGNORECASE,
 )
@@ -38,7 +38,7 @@ def machine_failure(error: BaseException) -> MachineFailed | None:
         if isinstance(each, MachineFailed):
             return type(each)(str(each))
         is_ray = type(each).__module__.startswith("ray.")
-        if is_ray or isinstance(each, MemoryError | OSError | RuntimeError | Unwritable):
+        if is_ray or isinstance(each, MemoryError | OSError | RuntimeError | ImportError | Unwritable):
             failure = told_failure(f"{type(each).__name__}: {' '.join(str(each).split())[:300]}")
             if failure is not None:
                 return failure

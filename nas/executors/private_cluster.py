@@ -31,6 +31,19 @@ LOOK_SECONDS = 1.0
 TRY_SECONDS = 5.0
 
 
+def chosen_cluster(address: str | None) -> str:
+    """The address of the cluster to join, or ``local`` for a private one, for which the environment is then prepared.
+
+    To be called before ray is imported, which reads the environment once.
+
+    :param address: as given; None: that in ``RAY_ADDRESS``, else a private cluster.
+    """
+    chosen = address or os.environ.get("RAY_ADDRESS") or "local"
+    if chosen == "local":
+        keep_private()
+    return chosen
+
+
 def keep_private() -> None:
     """Set what Ray's processes take from the environment. A mode or token that is set already is kept.
 

@@ -19,7 +19,7 @@ from typing import Any
 from nas.errors import UserError
 from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
-from nas.executors.private_cluster import Head, ended_with, keep_private, private_options
+from nas.executors.private_cluster import Head, chosen_cluster, ended_with, private_options
 from searchers.base import Trial
 
 #: seconds for which the list of machines is reused before it is fetched again
@@ -67,8 +67,7 @@ class RayCrew(Crew):
         """
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # otherwise Ray warns for workers without GPU
-        if self.address == "local":
-            keep_private()  # Ray reads these settings when it is imported
+        self.address = chosen_cluster(self.address)
         import ray
 
         if ray.is_initialized():

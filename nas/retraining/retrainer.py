@@ -16,6 +16,7 @@ from torch import Tensor
 from nas.cli.fields import differences
 from nas.device import torch_device, worker_device
 from nas.errors import Stopped, UserError
+from nas.executors.private_cluster import chosen_cluster
 from nas.files import as_path, check_free, kind
 from nas.images.data import ImageSplit, fingerprint
 from nas.models.checkpoint import EPOCH
@@ -134,6 +135,7 @@ class Retrainer:
             architecture(contender.config, *kind, self.space)
         with ExitStack() as stack:
             if config.executor == "ray":
+                chosen_cluster(config.address)  # before ray is imported
                 from nas.retraining.tune import Trials
 
                 compete: Callable[[], None] = stack.enter_context(

@@ -52,6 +52,10 @@ def locked(lock: Path, what: str) -> filelock.BaseFileLock:
     return taken
 
 
+def _not_through_a_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
 class JsonLines:
     """A file with one JSON object per line, to which lines are appended.
 
@@ -88,7 +92,7 @@ class JsonLines:
                 os.truncate(self.path, self._torn_at)
                 self._torn_at = None
             if self._file is None:
-                self._file = open(self.path, "ab", buffering=0)
+                self._file = open(self.path, "ab", buffering=0, opener=_not_through_a_link)
                 self._end = self._file.tell()
             self._end += len(line)
             while line:  # one write, unless the disk is full: then the next write raises the error

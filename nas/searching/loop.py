@@ -181,10 +181,23 @@ class Loop(Generic[G]):
                     f"trial {trial.id} of the run has the seed {trial.seed}, expected {seed}:"
                     " it was written by another version or configuration"
                 )
+        self._check_size(stored)
         covered = self.searcher.restored
         held = len({trial.id for trial in stored} & set(range(covered)))
         if held < covered:
             raise UserError(f"the searcher's state covers {covered} trials, of which the run holds {held}")
+
+    def _check_size(self, stored: Sequence[Trial[G]]) -> None:
+        """:raises UserError: the networks of the first stored trial were of another size than this search's."""
+        first = next((trial for trial in stored if trial.status == "ok"), None)
+        if first is not None:
+            cost = self.scorer.space.cost(self.scorer.space.parse(first.key), self.scorer.spec)
+            got, expected = (first.params, first.macs), (cost.params, cost.macs)
+            if got != expected:
+                raise UserError(
+                    f"trial {first.id} of the run has {got[0]:,} parameters and {got[1]:,} MACs, expected"
+                    f" {expected[0]:,} and {expected[1]:,}: its networks were of another size"
+                )
 
     def _keep(self, trial: Trial[G], finished: dict[int, Trial[G]]) -> None:
         self.record(trial)

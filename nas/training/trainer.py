@@ -122,7 +122,11 @@ class Trainer:
 
     def _restore(self, learner: Learner, directory: TrainDirectory) -> list[Epoch]:
         """Load the last checkpoint into ``learner``, if there is one, and return the records of the finished epochs."""
-        last = directory.path / LAST
+        last, best = directory.path / LAST, directory.path / BEST
+        done = read_training(directory.path.parent).get("summary", {}).get("epochs", 0)
+        for file in (last, best):
+            if done and kind(file) is None:
+                raise UserError(f"{file} is missing, although {done} epochs were finished: the training cannot go on")
         if kind(last) is None:
             return []
         checkpoint = read_checkpoint(last, self.space)

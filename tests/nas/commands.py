@@ -32,7 +32,8 @@ def slip(
 
 def process(*words: str, start: tuple[str, ...] = ("-m", "nas.search"), **options: Any) -> subprocess.Popen[str]:
     """A command in a process of its own, which Ctrl-C reaches also where the tests run as a background job."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}  # not what a test has set
+    environment = {**own, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.Popen(
         [sys.executable, *start, *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,

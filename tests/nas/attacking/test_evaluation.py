@@ -197,6 +197,16 @@ def test_what_members_finished_in_an_interrupted_block_is_kept(network: nn.Modul
         assert store.find((Noise(),), (0, 10)) is not None and store.find((), (0, 10)) is not None
 
 
+def test_two_results_of_one_block_are_refused(network: nn.Module, tmp_path: Path) -> None:
+    images, labels = sample_images(10)
+    with SampleStore(tmp_path / "samples.jsonl") as store:
+        evaluate(network, images, labels, ["natural"], store=store)
+    line = (tmp_path / "samples.jsonl").read_text()
+    (tmp_path / "samples.jsonl").write_text(line + line.replace("true", "false", 1))
+    with pytest.raises(UserError, match="samples.jsonl line [0-9]+: another result of the same images and attack"):
+        SampleStore(tmp_path / "samples.jsonl")
+
+
 def test_a_bar_is_told_after_each_member(network: nn.Module) -> None:
     images, labels = sample_images(12)
     seen: list[tuple[float, int, float]] = []

@@ -71,7 +71,7 @@ def test_a_cascade_counts_what_all_of_its_members_turn() -> None:
 
 
 def test_a_norm_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(UserError, match="--norm must be Linf or L2, got inf"):
+    with pytest.raises(UserError, match="--norm must be Linf or L2, got 'inf'"):
         TransferConfig(model=("a=a.pt", "b=b.pt"), norm="inf")  # type: ignore[arg-type]
 
 

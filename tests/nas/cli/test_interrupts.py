@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nas.cli import interrupts
 from tests.nas.commands import ROOT
 
 #: a module that takes a while to be found, which is told
@@ -39,6 +41,7 @@ def command(argv):
         time.sleep(float(argv[0]))
         print("brought to an end", flush=True)
 
+interrupts.end_at_once()
 interrupts.PATIENCE_SECONDS = float(sys.argv[2])
 sys.exit(run_command(command))
 """
@@ -57,12 +60,18 @@ sys.exit(run_command(command))
 """
 
 
+def not_ignored() -> None:
+    """Tests may run as a background job, or after ``nohup``."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def ready(*words: str, preexec: Any = None, **environment: str) -> subprocess.Popen[str]:
     """A process that has said so."""
     process = subprocess.Popen(
         [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        preexec_fn=preexec or (lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)),
+        preexec_fn=preexec or not_ignored,
     )  # fmt: skip
     assert process.stdout and process.stdout.readline() == "ready\n"
     return process
@@ -110,6 +119,16 @@ def test_an_import_in_the_midst_of_work_is_finished_first(tmp_path: Path) -> Non
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "imported\n", "interrupted\n")
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_the_handlers_before_are_put_back(signalled: bool) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with contextlib.suppress(KeyboardInterrupt), interrupts.raised_once():
+        assert signal.getsignal(signal.SIGINT) is not before
+        if signalled:
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:

@@ -166,9 +166,20 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
-    (tmp_path / TRIALS).symlink_to("/dev/full")
-    with RunDirectory(tmp_path, SPACE) as run, pytest.raises(UserError, match="cannot be written: No space left"):
+    with RunDirectory(tmp_path, SPACE) as run, open("/dev/full", "ab", buffering=0) as full:
+        run._trials._file = full
+        with pytest.raises(UserError, match="cannot be written: No space left"):
+            run.append(trial(0))
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_trials_are_not_written_through_a_link(target: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / TRIALS).symlink_to(tmp_path / target)
+    with RunDirectory(tmp_path / "run", SPACE) as run, pytest.raises(UserError, match="cannot be written"):
         run.append(trial(0))
+    assert (tmp_path / "elsewhere").read_text() == "mine" and not (tmp_path / "nowhere").exists()
 
 
 def test_a_short_write_is_finished(tmp_path: Path) -> None:
@@ -279,9 +290,3 @@ def test_a_line_after_a_resumption_is_no_change_by_others(tmp_path: Path) -> Non
         run.append(trial(2))
         run.append(trial(3))
         assert len(run.read_trials()) == 4
-
-
-def test_a_full_disk_behind_a_line_is_told(tmp_path: Path) -> None:
-    (tmp_path / TRIALS).symlink_to("/dev/full")
-    with RunDirectory(tmp_path, SPACE) as run, pytest.raises(Unwritable, match=f"{TRIALS} .*No space left on device"):
-        run.append(trial(0))

@@ -29,6 +29,16 @@ def test_resuming_with_other_options_names_them(finished: Path, capsys: pytest.C
     assert (finished / "manifest.json").read_bytes() == before
 
 
+def test_trials_of_networks_of_another_size_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = copy_of(finished, Path("run"))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["configuration"]["channels"] *= 2
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    before = (run / "trials.jsonl").read_bytes()
+    assert "its networks were of another size" in slip(capsys, "--resume", "run")
+    assert (run / "trials.jsonl").read_bytes() == before
+
+
 def test_resuming_takes_the_options_of_the_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copy_of(finished, Path("run"))
     lines = (run / "trials.jsonl").read_text().splitlines(keepends=True)

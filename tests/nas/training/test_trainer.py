@@ -293,6 +293,14 @@ def test_a_damaged_checkpoint_is_refused(content: bytes | None) -> None:
         Trainer(TrainConfig(**TINY), out="run", resume=True).run()
 
 
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_a_checkpoint_that_vanished_is_missed(name: str) -> None:
+    interrupted("run", 1)
+    Path("run/train", name).unlink()
+    with pytest.raises(UserError, match=f"{name} is missing, although 1 epochs were finished"):
+        Trainer(TrainConfig(**TINY), out="run", resume=True).run()
+
+
 def test_other_images_are_refused() -> None:
     interrupted("run", 1)
     path = Path("run/train/config.json")
