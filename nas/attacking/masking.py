@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from nas.attacking.attacks.apgd import APGD
+from nas.attacking.attacks.natural import Natural
 from nas.attacking.attacks.pgd import FGSM, PGD
 from nas.attacking.attacks.square import Square
 from nas.attacking.base import Attack
@@ -26,6 +27,7 @@ LARGE_EPSILON = 128 / 255  # every image can become grey: nothing is left to rec
 LARGE_SAMPLES = 100
 LARGE_STEPS = 40
 LEVEL = 0.01  # of each sign test
+FEWEST_SAMPLES = 20  # on which a model that is right on a single class is told
 SQUARE_SHARE = 0.02  # of the samples; on models of RobustBench Square turns next to none that the others left
 
 
@@ -40,7 +42,7 @@ def masking_signs(evaluator: Evaluator, results: Sequence[AttackResult], norm: N
     for fewer, more in pairwise(pgd):
         if steps[fewer] < steps[more] and turns_more(fewer, more):
             signs.append(f"{_shown(more)} is weaker than {_shown(fewer)}: more steps should not do less")
-    signs += _square_signs(results)
+    signs += [*_square_signs(results), *_one_class(evaluator)]
     large = large_epsilon_attack(norm, evaluator.images[0].numel())
     left = evaluator.run(large, samples=LARGE_SAMPLES)
     if bool(left.correct.any()):
@@ -65,6 +67,19 @@ def _square_signs(results: Sequence[AttackResult]) -> list[str]:
                 " attack with gradients, although it sees none"
             )
     return signs
+
+
+def _one_class(evaluator: Evaluator) -> list[str]:
+    """A sentence if the model has learned nothing: it is right on one class only, and there always."""
+    correct, labels = evaluator.run(Natural()).correct, evaluator.labels.cpu()
+    right = labels[correct].unique()
+    enough = len(labels) >= FEWEST_SAMPLES and len(labels.unique()) > 1
+    if enough and len(right) == 1 and bool(correct[labels == right].all()):
+        return [
+            f"the model gives class {int(right)} for every natural image of it and is right on no other: it seems to"
+            " have learned nothing, and its accuracy under attack is that class's share"
+        ]
+    return []
 
 
 def large_epsilon_attack(norm: Norm, pixels: int) -> Attack:

@@ -59,8 +59,14 @@ class Evaluation:
         return torch.stack([result.correct for result in self.results]).all(0)
 
     def accuracy(self, name: str) -> float:
-        """The accuracy under the attack called ``name``, such as ``PGD-20`` or ``AA``; KeyError if it was not run."""
-        return {result.attack.name: result.accuracy for result in self.results}[name]
+        """The accuracy under the attack called ``name``, such as ``PGD-20``, ``pgd-20`` or ``AA``.
+
+        :raises KeyError: it was not run; the message lists those that were.
+        """
+        found = {result.attack.name.lower(): result.accuracy for result in self.results}
+        if name.lower() not in found:
+            raise KeyError(f"{name}; there are {', '.join(result.attack.name for result in self.results)}")
+        return found[name.lower()]
 
     def to_json(self) -> dict[str, Any]:
         """Part of the object of ``attack.json``."""

@@ -21,7 +21,7 @@ def _safetensors() -> Any:
         import safetensors
         import safetensors.torch
     except ImportError:
-        raise UserError("safetensors files need the package safetensors, which is not installed") from None
+        raise UserError("safetensors files need the package safetensors, which is not installed: pip install '.[export]'") from None
     return safetensors
 
 

@@ -92,6 +92,23 @@ def test_a_very_large_epsilon_withstood(network: nn.Module) -> None:
     assert "of 100 samples withstand PGD-40 at epsilon 128/255" in sign
 
 
+class OneClass(nn.Module):
+    """A model that says class 3 of all images but the brightest, which are of no class either."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.mean((1, 2, 3)) * 0.01
+        return torch.stack([score, score, score - 1, score + 1, *[score * 0 - 5] * 6], dim=1)
+
+
+def test_a_model_that_has_learned_nothing() -> None:
+    images, labels = sample_images(40)
+    found = evaluate(OneClass(), images, labels, ["natural"])
+    assert found.accuracy("Natural") == 0.1
+    assert any("class 3 for every natural image of it and is right on no other" in each for each in found.warnings)
+    with pytest.raises(KeyError, match="pgd; there are natural"):
+        found.accuracy("pgd")
+
+
 def test_more_steps_weaker(network: nn.Module) -> None:
     class Tired(nn.Module):
         """Its gradients turn round after so many backward passes of a batch."""
