@@ -121,6 +121,7 @@ def test_an_import_in_the_midst_of_work_is_finished_first(tmp_path: Path) -> Non
     assert (process.returncode, out, err) == (130, "imported\n", "interrupted\n")
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("signalled", [False, True])
 def test_the_handlers_before_are_put_back(signalled: bool) -> None:
     before = signal.getsignal(signal.SIGINT)

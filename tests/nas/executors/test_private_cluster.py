@@ -71,6 +71,7 @@ def test_a_raylet_that_is_gone_does_not_come_back() -> None:
     assert head.lost
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_call_into_ray_ends_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_cluster, "LOOK_SECONDS", 0.05)
     server, address = listening()
