@@ -110,13 +110,16 @@ def test_a_step_away_nothing_is_observed(norm: str) -> None:
 
 @pytest.mark.parametrize(
     ("norm", "function", "backward_passes"),
-    [("eval", "loss", 1), ("train", "loss", 1), ("eval", "logits", 2), ("train", "logits", 2)],
+    [("eval", "loss", 1), ("train", "loss", 1), ("eval", "logits", 2), ("train", "logits", 3)],
 )
 @pytest.mark.parametrize("build", [plain_cnn, darts_network])
 def test_one_backward_pass_for_each_function(
     monkeypatch: pytest.MonkeyPatch, build: type[nn.Module], norm: str, function: str, backward_passes: int
 ) -> None:
-    """It gives the gradients in the weights, of all or of the first ones, and in the images."""
+    """It gives the gradients in the weights, of all or of the first ones, and in the images.
+
+    With batch statistics, one more shows whether the gradient of the logits is only rounding.
+    """
     network = build()
     calls: list[bool] = []
     requests = (
