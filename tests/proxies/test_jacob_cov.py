@@ -35,6 +35,8 @@ def test_gradients_that_do_not_vary(linear_probe: Probe) -> None:
 
 def test_one_dead_image(images: Tensor, labels: Tensor) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4, bias=False), nn.ReLU(), nn.Linear(4, 3)).double()
+    with torch.no_grad():
+        network[1].weight.abs_()  # so that all ReLUs are on for all other images
     images = images.clone()
     images[3] = 0  # all ReLUs off
     with pytest.raises(ProxyError, match="the input gradients of 1 of 10 images do not vary between pixels"):

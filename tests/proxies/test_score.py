@@ -28,10 +28,16 @@ def test_by_default_all_of_them(build: Callable[[], nn.Module], images: Tensor, 
     assert tuple(proxies.score(build(), images, labels)) == proxies.PROXIES
 
 
-@pytest.mark.parametrize("images_n", [2, 3, 7])
+@pytest.mark.parametrize("images_n", [4, 7])
 def test_all_of_them_on_fewer_images_than_they_use_by_default(images_n: int) -> None:
     images, labels = torch.rand(images_n, 3, 8, 8, dtype=torch.float64), torch.zeros(images_n, dtype=torch.int64)
     assert tuple(proxies.score(darts_network(), images, labels)) == proxies.PROXIES
+
+
+def test_two_halves_of_one_image_each_are_refused() -> None:
+    images, labels = torch.rand(3, 3, 8, 8, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ProxyError, match="zico: batch norms that use the statistics of a single image"):
+        proxies.score(darts_network(), images, labels)
 
 
 @pytest.mark.parametrize(
