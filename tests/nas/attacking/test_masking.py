@@ -103,7 +103,7 @@ class OneClass(nn.Module):
 def test_a_model_that_has_learned_nothing() -> None:
     images, labels = sample_images(40)
     found = evaluate(OneClass(), images, labels, ["natural"])
-    assert found.accuracy("Natural") == 0.1
+    assert found.accuracy("Natural") == pytest.approx(0.1)
     assert any("class 3 for every natural image of it and is right on no other" in each for each in found.warnings)
     with pytest.raises(KeyError, match="pgd; there are natural"):
         found.accuracy("pgd")
