@@ -170,10 +170,8 @@ class Correlation:
                 f" {_images_in_words(trained)}."
             )
         measured = config.metric.partition("/")[0]
-        if data is not None and data["name"] != measured and not data["name"].startswith("folder:"):
-            warnings.append(
-                f"The proxies see images of {data['name']}, the accuracies of the table are those on {measured}."
-            )
+        if data is not None and data["name"].partition(":")[0] not in (measured, "folder"):
+            warnings.append(f"The proxies see images of {data['name']}, the accuracies are those on {measured}.")
         if "without adversarial examples" in table.training:
             warnings.append(
                 "The networks were trained without adversarial examples: no robustness proxy should be judged on them."

@@ -102,7 +102,8 @@ def _torch_export(model: Classifier, example: Tensor) -> bytes:
 def _onnx(model: Classifier, example: Tensor) -> bytes:
     for package in ("onnx", "onnxscript"):
         if not find_spec(package):
-            raise UserError(f"--format onnx needs the package {package}, which is not installed: pip install '.[export]'")
+            install = "pip install '.[export]'"
+            raise UserError(f"--format onnx needs the package {package}, which is not installed: {install}")
     program = torch.onnx.export(
         model, (example,), dynamo=True, dynamic_shapes=_batched(), opset_version=OPSET, verbose=False,
         input_names=["images"], output_names=["logits"],

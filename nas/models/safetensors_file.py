@@ -21,7 +21,8 @@ def _safetensors() -> Any:
         import safetensors
         import safetensors.torch
     except ImportError:
-        raise UserError("safetensors files need the package safetensors, which is not installed: pip install '.[export]'") from None
+        install = "pip install '.[export]'"
+        raise UserError(f"safetensors files need the package safetensors, which is not installed: {install}") from None
     return safetensors
 
 

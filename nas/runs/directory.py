@@ -51,6 +51,11 @@ class RunDirectory(Generic[G]):
         self._lock = locked(path / ".lock", f"run directory {path}")
         self._trials = trial_lines(path / TRIALS)
 
+    @property
+    def manifest(self) -> Path:
+        """The file ``manifest.json``."""
+        return self.path / MANIFEST
+
     def __enter__(self) -> RunDirectory[G]:
         return self
 

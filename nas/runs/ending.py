@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from nas.cli.interrupts import under_way
 from nas.errors import Unwritable, UserError
 from nas.executors.failures import machine_failure
+from nas.files import kind
+
+
+def next_step(manifest: Path, reached: str, command: str) -> str:
+    """What was reached and the command that goes on; or that nothing is left, where somebody has removed the run."""
+    if kind(manifest) is None:
+        return f"and nothing of it is left in {manifest.parent}"
+    return f"after {reached}; to go on: {command}"
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from nas.cli.fields import differences
 from nas.cli.printing import complain
 from nas.errors import SearchStopped, Unwritable, UserError
-from nas.files import as_path, check_free, kind
+from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_history, check_reachable, make_searcher
@@ -174,12 +174,10 @@ class Search:
         return self._finish(run, loop, manifest, stored)
 
     def _how_to_go_on(self, run: RunDirectory[Any]) -> str:
-        from nas.runs.directory import MANIFEST
+        from nas.runs.ending import next_step
 
-        if kind(run.path / MANIFEST) is None:
-            return f"and nothing of it is left in {run.path}"
-        again = f"to go on: python -m nas.search --resume {shlex.quote(str(run.path))}"
-        return f"after {run.count_trials()} of {self.config.budget} candidates; {again}"
+        reached = f"{run.count_trials()} of {self.config.budget} candidates"
+        return next_step(run.manifest, reached, f"python -m nas.search --resume {shlex.quote(str(run.path))}")
 
     def _finish(
         self, run: RunDirectory[Any], loop: Loop[Any], manifest: dict[str, Any], stored: list[Trial[Any]]

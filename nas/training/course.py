@@ -13,9 +13,8 @@ from typing import Any
 
 from nas.errors import TrainingStopped
 from nas.executors.allocator import keep_freed_memory
-from nas.files import kind
 from nas.models.checkpoint import BEST, LAST, Checkpoint
-from nas.runs.ending import noted
+from nas.runs.ending import next_step, noted
 from nas.training.adversary import PGD
 from nas.training.config import TrainConfig
 from nas.training.directory import CONFIG, TrainDirectory
@@ -115,10 +114,8 @@ class Course:
                 watch(epoch)
 
     def _how_to_go_on(self) -> str:
-        if kind(self.directory.path / CONFIG) is None:
-            return f"and nothing of it is left in {self.directory.path}"
-        again = f"to go on: python -m nas.train --resume {shlex.quote(str(self.path))}"
-        return f"after {len(self.history)} of {self.config.epochs} epochs; {again}"
+        again = f"python -m nas.train --resume {shlex.quote(str(self.path))}"
+        return next_step(self.directory.path / CONFIG, f"{len(self.history)} of {self.config.epochs} epochs", again)
 
     def _note(self, status: str) -> None:
         """Write the manifest with this ``status`` and the current time, epochs and best epoch."""
