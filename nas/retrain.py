@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.cli.fields import option
+from nas.cli.printing import complain
 from nas.errors import UserError
 from nas.files import as_path
 from nas.retraining.config import RetrainConfig
@@ -78,6 +79,10 @@ def command(argv: Sequence[str]) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints messages of its own to stdout
         with RetrainProgress(config.epochs, show=show, title=title) as bars:
             result = retrainer.run(bars.update)
+    if output.json or output.quiet:
+        for cell in result.cells:
+            if cell["status"] == "failed":
+                complain(f"warning: cell-{cell['number']} failed: {cell['error']}")
     if output.json:
         print(json.dumps({"path": str(result.path), "cells": result.cells}))
     elif output.quiet:

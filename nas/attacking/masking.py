@@ -72,11 +72,11 @@ def _square_signs(results: Sequence[AttackResult]) -> list[str]:
 def _one_class(evaluator: Evaluator) -> list[str]:
     """A sentence if the model has learned nothing: it is right on one class only, and there always."""
     correct, labels = evaluator.run(Natural()).correct, evaluator.labels.cpu()
-    right = labels[correct].unique()
-    enough = len(labels) >= FEWEST_SAMPLES and len(labels.unique()) > 1
-    if enough and len(right) == 1 and bool(correct[labels == right].all()):
+    right = set(labels[correct].tolist())
+    enough = len(labels) >= FEWEST_SAMPLES and len(set(labels.tolist())) > 1
+    if enough and len(right) == 1 and bool(correct[labels == min(right)].all()):
         return [
-            f"the model gives class {int(right)} for every natural image of it and is right on no other: it seems to"
+            f"the model gives class {min(right)} for every natural image of it and is right on no other: it seems to"
             " have learned nothing, and its accuracy under attack is that class's share"
         ]
     return []

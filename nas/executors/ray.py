@@ -75,6 +75,7 @@ class RayCrew(Crew):
             return
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self.address == "local":
+            _read_environment()
             cores = os.cpu_count() or 1
             options["num_cpus"] = max(cores, -int(-(self.workers or 0) * self.cpus // 1))
             options |= {"object_store_memory": object_store, **self._private.enter_context(private_options())}
@@ -258,6 +259,14 @@ def _cause_of_death(error: Exception) -> str:
             text = " ".join(line.split())
             break
     return f"worker died: {text}"
+
+
+def _read_environment() -> None:
+    """Let Ray read again how to authenticate, since a program may have imported it before that was decided."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _one_line(error: BaseException) -> str:

@@ -54,16 +54,15 @@ class Contender:
         """Train to the end of epoch ``until``. If that fails, write the reason to disk and return False.
 
         :param watch: called with the record of every epoch, including those finished before.
-        :raises MachineFailed: the machine is at fault.
-        :raises UserError: files of the training cannot be read or written, or an option is wrong.
+        :raises MachineFailed: the machine is at fault. :raises Unwritable: a file cannot be written.
         """
         remove(self.out / FAILED)
         try:
             self.trainer(images).run(watch, until=until)
         except Exception as error:  # only this cell fails, unless the machine is at fault; the others are still trained
-            if machine_failure(error) is not None or isinstance(error, UserError):  # a damaged file, for instance
+            if machine_failure(error) is not None:
                 raise
-            named = "" if isinstance(error, Stopped) else f"{type(error).__name__}: "
+            named = "" if isinstance(error, Stopped | UserError) else f"{type(error).__name__}: "
             self.fail(named + " ".join(str(error).split())[:300])
             if self.config.device.startswith("cuda"):
                 torch.cuda.empty_cache()

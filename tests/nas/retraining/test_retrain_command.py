@@ -37,6 +37,14 @@ def test_the_table_names_the_best_and_how_to_attack_it(run: Path, capsys: pytest
     assert len(rows) == 3 and "finished" in rows[0] and f" {number} " in rows[0]
 
 
+def test_a_cell_that_failed_is_told_whatever_is_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--run", "run", *SMALL, "--quiet"]) == 0
+    (run / "retrain/cell-1/train/last.pt").write_text("junk")
+    capsys.readouterr()
+    assert main(["--resume", "run", "--quiet"]) == 0
+    assert "warning: cell-1 failed: " in capsys.readouterr().err
+
+
 def test_json_and_quiet_and_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", "run", *SMALL, "--json"]) == 0
     out, err = capsys.readouterr()
