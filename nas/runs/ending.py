@@ -33,6 +33,8 @@ def noted(note: Callable[[str], None], how_to_go_on: Callable[[], str]) -> Itera
     with under_way():
         try:
             yield
+        except SystemExit:  # Ray Tune ends the thread of a trial so, also one that is finished
+            raise
         except BaseException as error:
             stop = error if isinstance(error, KeyboardInterrupt | Unwritable) else machine_failure(error)
             with suppress(UserError):

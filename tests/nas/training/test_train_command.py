@@ -145,7 +145,7 @@ def test_a_printed_configuration_can_be_given_back(capsys: pytest.CaptureFixture
         ("--cell DARTS_V2 --step-size 2", ["--step-size must be from 0 to 1, got 2", "in pixel units"]),
         ("--cell DARTS_V2 --step-size 0", ["--step-size must be above 0, got 0"]),
         ("--cell DARTS_V2 --images 1 --validation 0", ["--images 1 and --validation 0 need 2 training images"]),
-        ("--cell DARTS_V2 --image-size 1000000", ["image size must be from 1 to 65,535 pixels, got 1000000"]),
+        ("--cell DARTS_V2 --image-size 1000000", ["--image-size must be at most 100000, got 1000000"]),
         ("--cell DARTS_V2 --epsilon 1.5", ["--epsilon must be from 0 to 1, got 1.5"]),
         ("--cell DARTS_V2 --epsilon=-8/255", ["--epsilon must be from 0 to 1, got -0.03"]),
         ("--cell DARTS_V2 --epsilon 8/0", ["--epsilon must be a number or a fraction such as 8/255, got '8/0'"]),
