@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from nas.cli import bounds
 from nas.cli.fields import check_types, option, path_option
 from nas.errors import ExportFailed, UserError
 from nas.files import as_path, check_free, read_bytes, write
@@ -39,6 +40,8 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.image_size is not None:
+            bounds.whole("image_size", self.image_size)
         if (self.run is None) == (self.checkpoint is None):
             got = "neither" if self.run is None else "both"
             raise UserError(f"expected --run RUN or --checkpoint FILE, got {got}")
