@@ -263,10 +263,11 @@ def _cause_of_death(error: Exception) -> str:
 
 def _read_environment() -> None:
     """Let Ray read again how to authenticate, since a program may have imported it before that was decided."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    import ray
 
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    internals: Any = ray._raylet  # what Ray's own tests use; there is no public way
+    internals.Config.initialize("")
+    internals.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _one_line(error: BaseException) -> str:
