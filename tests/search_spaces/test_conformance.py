@@ -91,7 +91,7 @@ def test_parsing_needs_no_torch() -> None:
     [
         ({"channels": 0}, "channels must be at least 1, got 0"),
         ({"layers": -1}, "layers must be at least 1, got -1"),
-        ({"image_size": (0, 4)}, "images must be at least 1x1 pixels, got 0x4"),
+        ({"image_size": (0, 4)}, "image size must be at least 1, got 0"),
     ],
 )
 def test_network_specs_that_cannot_be(change: dict[str, Any], message: str) -> None:
