@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,5 +66,7 @@ class Events:
         try:
             yield
         except OSError as error:
-            self._writer = None
+            failed, self._writer = self._writer, None
+            with suppress(OSError, AttributeError):  # its own close() flushes first, so would leave the file open
+                failed._py_recordio_writer.close()
             print(f"warning: no more TensorBoard events in {self.folder}: {error.strerror or error}", file=sys.stderr)

@@ -15,7 +15,6 @@ from tests.nas.training.test_trainer import trained
 pytestmark = pytest.mark.usefixtures("somewhere_else")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file that cannot be closed either
 def test_curves_that_cannot_be_written_warn_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
