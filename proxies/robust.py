@@ -29,6 +29,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from proxies.base import Function, NormMode, Probe, Proxy, Request
 from proxies.engine.checks import check_at_least, check_positive, check_word, finite, log_or_error
@@ -127,3 +128,15 @@ class Robust(RobustBound):
         change = probe.gradient_change("loss", self.norm, self.h, curvature_images) / self.h
         curvature = change.flatten(1).double().square().sum(1).mean().item()
         return RobustTerms(ntk, log_or_error(curvature, "the curvature"))
+
+
+def log_robustness(proxy: Robust, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The score of ``proxy`` as a scalar through which gradients reach whatever the network's output depends on.
+
+    The NTK's mean runs over the network's parameters that require a gradient. Batch norms are in the mode that the
+    proxy states.
+
+    :param images: ``(N, C, H, W)`` in [0, 1]; the proxy's numbers of images are taken from the start.
+    :raises ProxyError: the curvature is not a positive number.
+    """
+    raise NotImplementedError

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from search_spaces.cells.supernet import Supernet
 
 G = TypeVar("G")
+G_co = TypeVar("G_co", covariant=True)
 
 
 #: Upper bounds, far above what is used: no input, such as a damaged checkpoint, may ask for all memory there is.
@@ -162,3 +165,22 @@ class SearchSpace(ABC, Generic[G]):
     @abstractmethod
     def build(self, genotype: G, spec: NetworkSpec) -> nn.Module:
         """The network, ``(N, image_channels, H, W)`` -> ``(N, classes)``; weights from torch's global generator."""
+
+
+@runtime_checkable
+class Relaxable(Protocol[G_co]):
+    """A search space whose choice of operations can be relaxed to weights: differentiable searchers need it."""
+
+    def supernet(self, spec: NetworkSpec, *, partial_channels: int = 1) -> Supernet:
+        """The network in which each edge is a weighted sum of all operations; weights from torch's global generator.
+
+        :param partial_channels: K of PC-DARTS: one Kth of an edge's channels goes through the operations. With K above
+            1 the edges that enter a node have weights of their own as well.
+        """
+
+    def derive(self, strengths: Mapping[str, Tensor]) -> G_co:
+        """The genotype of the strongest operations and edges.
+
+        :param strengths: by name of a cell, ``(edges, operations)``: what :meth:`Supernet.strengths` returns, or others
+            of this shape. Ties go to the earlier edge and the earlier operation.
+        """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,9 @@ class Trial(Generic[G]):
 
     ``id`` counts from 0 in the order of proposal. ``key`` is the candidate's canonical key, ``seed`` the seed of its
     weights. ``seconds`` is the time that its scoring took, or 0.0 if the result of an earlier trial with the same key
-    was reused. ``error`` says why a trial failed or is infeasible.
+    was reused. ``error`` says why a trial failed or is infeasible. ``violation`` is above 0 for an infeasible trial
+    that was measured: by which share it exceeds the limit. ``fidelity`` is the share of the full size at which it was
+    scored; only trials of fidelity 1 are ranked.
     """
 
     id: int
@@ -35,6 +37,8 @@ class Trial(Generic[G]):
     macs: int = 0
     seconds: float = 0.0
     error: str | None = None
+    violation: float = 0.0
+    fidelity: float = 1.0
 
     @classmethod
     def deferred(cls, find_genotype: Callable[[], G], **fields: Any) -> Trial[G]:
@@ -97,10 +101,19 @@ class Searcher(ABC, Generic[G]):
 
     So :meth:`ask` may change the state, too, and the history is the same wherever the process ended.
 
+    :cvar step: candidates asked for at a time, unless the user says otherwise.
+    :cvar needs_material: whether the constructor takes ``material``, a function that returns the
+        :class:`~searchers.supernet.Material` that the searcher computes with. It is called by the first :meth:`ask`.
+    :cvar takes_start: whether the searcher proposes the genotypes ``start`` first; others refuse them.
     :param feasible: whether a genotype meets the constraints; if it does not, another one is drawn.
     :param max_draws: the maximum number of draws for a single proposal.
     :param options: the algorithm's own settings; None means their defaults.
+    :param start: genotypes to begin with.
     """
+
+    step: ClassVar[int] = 10
+    needs_material: ClassVar[bool] = False
+    takes_start: ClassVar[bool] = False
 
     @dataclass(frozen=True, kw_only=True)
     class Options:
@@ -119,8 +132,12 @@ class Searcher(ABC, Generic[G]):
         feasible: Callable[[G], bool] | None = None,
         max_draws: int = MAX_DRAWS,
         options: Options | None = None,
+        start: Sequence[G] = (),
     ):
+        if start and not self.takes_start:
+            raise ValueError(f"{type(self).__name__} takes no genotypes to start with, got {len(start)}")
         self.space = space
+        self.start = tuple(start)
         self.seed = whole_number("seed", seed, 0)
         self.objectives = objectives
         self.feasible = feasible

@@ -30,8 +30,12 @@ _FIELDS: dict[str, tuple[Check, Any]] = {
     "macs": (WHOLE, 0),
     "seconds": (POSITIVE, 0.0),
     "error": (maybe(TEXT), None),
+    "violation": (POSITIVE, 0.0),
+    "fidelity": (POSITIVE, 1.0),
 }
 _ALWAYS = ("id", "status")
+#: fields that a line has only if their value is not the default
+_SELDOM = ("violation", "fidelity")
 
 
 def trial_lines(path: Path) -> JsonLines:
@@ -52,6 +56,7 @@ def trial_to_json(trial: Trial[G], space: SearchSpace[G]) -> dict[str, Any]:
         "macs": trial.macs,
         "seconds": round(trial.seconds, 6),
         "error": trial.error,
+        **{name: value for name in _SELDOM if (value := getattr(trial, name)) != _FIELDS[name][1]},
     }
 
 
@@ -86,7 +91,7 @@ def _checked(value: Any, *, complete: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, (check, default) in _FIELDS.items():
         got = value.get(name)
-        if got is None and not complete and name not in _ALWAYS:
+        if got is None and (name in _SELDOM or not complete) and name not in _ALWAYS:
             got = default
         elif name not in value:
             raise ValueError(f"{name} is missing")

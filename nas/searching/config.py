@@ -15,7 +15,7 @@ from nas.searching.searcher_options import all_options, make_options
 from nas.spaces import check_space, known_space
 from proxies.spelling import canonical
 from search_spaces.base import SearchSpace
-from searchers import SEARCHERS
+from searchers import SEARCHERS, get_searcher
 from searchers.base import Searcher
 
 DEFAULT_PROXIES = ("robust",)
@@ -64,7 +64,11 @@ class SearchConfig:
     layers: int | None = option(None, "number of cells in the network (default: the space's own, such as 8 of darts)")
     ntk_images: int = option(50, "images of the robust proxies' NTK term", untrained=True)
     curvature_images: int = option(8, "images of the robust proxies' curvature term", untrained=True)
-    candidates_per_step: int = option(10, "candidates proposed at a time; a larger number feeds more workers")
+    candidates_per_step: int = option(
+        None,
+        "candidates proposed at a time; a larger number feeds more workers (default: 10, or 1 for a searcher with a"
+        " supernet)",
+    )
     max_params: int | None = option(None, "reject cells of more parameters (at --channels and --layers)")
     max_macs: int | None = option(None, "reject cells of more multiply-accumulates (likewise)")
     require: tuple[str, ...] = option((), "reject cells that do not meet it: 'normal.skip_connect == 2'; repeatable")
@@ -143,6 +147,8 @@ class SearchConfig:
                 object.__setattr__(self, name, value)
         if self.searcher_options is None:
             object.__setattr__(self, "searcher_options", make_options(self.searcher, {}))
+        if self.candidates_per_step is None:
+            object.__setattr__(self, "candidates_per_step", get_searcher(self.searcher).step)
         if self.metric is not None and self.table is None:
             raise UserError(f"--metric {self.metric} needs --table, got none")
 
@@ -151,6 +157,8 @@ class SearchConfig:
         from nas.tabular import find_benchmark
 
         assert self.table is not None
+        if get_searcher(self.searcher).needs_material:
+            raise UserError(f"--searcher {self.searcher} needs networks and images, which --table does not read")
         measured = find_benchmark(self.table).space
         if self.space != measured:
             raise UserError(f"--space must be {measured}, the space of --table {self.table}, got {self.space}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from nas.cli.bounds import flag
 from nas.errors import UserError, as_user_error
 from nas.searching.config import SearchConfig
@@ -34,6 +36,7 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
         def violation(genotype: Any) -> str | None:
             return constraints.violation(genotype, source.space, source.spec) or source.refusal(genotype)
 
+        material = {"material": source.material} if searcher.needs_material else {}
         made = searcher(
             source.space,
             seed=config.seed,
@@ -41,6 +44,7 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
             feasible=lambda genotype: violation(genotype) is None,
             max_draws=config.max_draws,
             options=config.searcher_options,
+            **material,
         )
         return made, violation
 
@@ -51,8 +55,12 @@ def check_reachable(config: SearchConfig, searcher: Searcher[Any]) -> None:
     """:raises UserError: ``max_draws`` draws in a row all violated the constraints; the message lists them."""
     limits = [flag(name) + f" {getattr(config, name)}" for name in ("max_params", "max_macs") if getattr(config, name)]
     tables = [] if config.table is None else [f"--table {config.table}"]
+    space, rng = searcher.space, np.random.default_rng(config.seed)
     try:
-        searcher.ask(1)
+        if searcher.needs_material:  # ask() would train
+            searcher.draw(lambda: space.sample(rng))
+        else:
+            searcher.ask(1)
     except NoFeasibleCandidate as error:
         raise UserError(f"{error}: {', '.join([*config.require, *limits, *tables])}") from None
 

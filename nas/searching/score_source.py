@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from nas.errors import UserError
+
 if TYPE_CHECKING:
     from nas.executors.base import Executor
     from nas.executors.candidates import CandidateScorer
     from search_spaces.base import NetworkSpec, SearchSpace
     from searchers.base import Objectives
     from searchers.objectives import PopulationScore
+    from searchers.supernet import Material
 
 
 class ScoreSource(ABC):
@@ -49,6 +52,13 @@ class ScoreSource(ABC):
     @abstractmethod
     def scorer(self) -> CandidateScorer[Any]:
         """The object that scores candidates; available after :meth:`prepare`."""
+
+    def material(self) -> Material:
+        """What a searcher with a supernet computes with; available after :meth:`prepare`.
+
+        :raises UserError: there are no networks and images.
+        """
+        raise UserError("a searcher with a supernet needs networks and images, got none")
 
     @abstractmethod
     def executor(self) -> Executor:

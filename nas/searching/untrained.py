@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from nas.cli.bounds import flag
 from nas.device import torch_device, worker_device
@@ -24,8 +25,10 @@ from nas.searching.scoring import Scorer
 from proxies import get_proxy
 from proxies.base import Proxy
 from proxies.population import PopulationProxy
+from proxies.robust import Robust, log_robustness
 from proxies.spelling import base_name
 from search_spaces.base import NetworkSpec, SearchSpace
+from searchers.supernet import Material
 
 #: Images in the batch, unless an option makes a proxy need more; no proxy needs more by default. A larger batch begins
 #: with the same images.
@@ -89,6 +92,20 @@ class UntrainedNetworks(ScoreSource):
     def scorer(self) -> Scorer[Any]:
         return Scorer(
             self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device
+        )
+
+    def material(self) -> Material:
+        robust = as_user_error(partial(_configured_proxy, "robust", self.config))
+        assert isinstance(robust, Robust)
+        return Material(
+            spec=self.spec,
+            images=self.data.train.images,
+            labels=self.data.train.labels,
+            probe_images=self.images,
+            probe_labels=self.labels,
+            device=torch.device(self.device),
+            budget=self.config.budget,
+            log_robustness=partial(log_robustness, robust),
         )
 
     def executor(self) -> Executor:

@@ -7,7 +7,7 @@ kernels) can be parsed, built, mutated and crossed as well, but are never sample
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from search_spaces.cells.network import CellNetwork
+    from search_spaces.cells.supernet import Supernet
 
 NODES = 4
 CELLS = ("normal", "reduce")
@@ -141,6 +142,15 @@ class DartsSpace(SearchSpace[CellGenotype]):
         from search_spaces.cells.network import CellNetwork
 
         return CellNetwork(_validated(genotype), spec)
+
+    def supernet(self, spec: NetworkSpec, *, partial_channels: int = 1) -> Supernet:
+        from search_spaces.darts.supernet import DartsSupernet
+
+        return DartsSupernet(spec, partial_channels)
+
+    def derive(self, strengths: Mapping[str, Tensor]) -> CellGenotype:
+        """An edge takes its strongest operation other than ``none``, a node its two strongest edges."""
+        return CellGenotype(*(_strongest_cell(strengths[name]) for name in CELLS))
 
 
 def _validated(genotype: CellGenotype) -> CellGenotype:

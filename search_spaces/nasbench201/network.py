@@ -31,7 +31,7 @@ class EdgeCell(nn.Module):
             for (source, target), name in zip(EDGES, genotype.operations, strict=True)
             if name != "none"
         ]
-        self.operations = nn.ModuleList(_operation(name, channels) for _, _, name in self.edges)
+        self.operations = nn.ModuleList(make_operation(name, channels) for _, _, name in self.edges)
         through_relu = [source for source, _, name in self.edges if name.startswith("nor_conv")]
         self.activations = shared_relus(through_relu, NODES - 1)
 
@@ -52,7 +52,8 @@ class EdgeCell(nn.Module):
         return x * 0 if output is None else output
 
 
-def _operation(name: str, channels: int) -> nn.Module:
+def make_operation(name: str, channels: int) -> nn.Module:
+    """The module of an operation other than ``none``. A convolution reads the ReLU of its input."""
     if name == "skip_connect":
         return nn.Identity()
     if name == "avg_pool_3x3":

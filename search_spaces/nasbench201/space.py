@@ -10,7 +10,7 @@ networks. The benchmark counts 6,466 classes, which compare texts and can hold d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,9 @@ from search_spaces.nasbench201.equivalence import representative
 from search_spaces.nasbench201.genotype import EDGES, OPERATIONS, STAGES, EdgeGenotype
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from search_spaces.cells.supernet import Supernet
     from search_spaces.nasbench201.network import EdgeNetwork
 
 
@@ -112,6 +115,16 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
 
         self.check_spec(spec)
         return EdgeNetwork(genotype, spec)
+
+    def supernet(self, spec: NetworkSpec, *, partial_channels: int = 1) -> Supernet:
+        from search_spaces.nasbench201.supernet import EdgeSupernet
+
+        self.check_spec(spec)
+        return EdgeSupernet(spec, partial_channels)
+
+    def derive(self, strengths: Mapping[str, Tensor]) -> EdgeGenotype:
+        """An edge takes its strongest operation, which may be ``none``."""
+        return EdgeGenotype(tuple(OPERATIONS[index] for index in strengths["cell"].argmax(-1).tolist()))
 
 
 def _others(genotype: EdgeGenotype, edge: int) -> list[str]:

@@ -75,6 +75,7 @@ def test_a_resumed_search_may_leave_out_what_is_too_large() -> None:
 def test_stored_failures_of_an_earlier_version_are_told(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copy_of(finished, Path("old"))
     lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    lines.sort(key=lambda line: line["id"])  # threads finish in any order
     lines[2] |= {"status": "failed", "scores": {}, "error": "RuntimeError: could not create a primitive"}
     (run / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     capsys.readouterr()

@@ -1,0 +1,135 @@
+"""Supernets: networks in which each edge is a weighted sum of all operations of the space.
+
+The continuous relaxation is that of DARTS (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055): an edge outputs
+``sum_o w_o o(x)``, and its architecture weights ``w`` are the softmax of learnable numbers. As published, batch norms
+on the edges have no scale and shift. A channel sample with K > 1 is that of PC-DARTS (Xu et al.,
+ICLR 2020, https://arxiv.org/abs/1907.05737): one Kth of the channels goes through the operations, the others pass by,
+the channels are then shuffled, and the edges that enter a node have weights of their own.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.cells.operations import ACTIVATED, ConvNorm
+
+INITIAL_DEVIATION = 1e-3  # of the architecture weights before the softmax, as published
+THROUGH_RELU = (*ACTIVATED, ConvNorm)  # operations of an edge that read the ReLU of its input
+
+
+class MixedOperation(nn.Module):
+    """All operations of one edge: ``(N, C, H, W)``, its ReLU and weights ``(operations,)`` -> their weighted sum.
+
+    An operation whose weight is exactly 0 is not computed.
+
+    :param make: operation name, channels and stride -> module.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        make: Callable[[str, int, int], nn.Module],
+        channels: int,
+        stride: int,
+        partial_channels: int = 1,
+    ):
+        super().__init__()
+        if channels % partial_channels or (partial_channels > 1 and channels // partial_channels % 2):
+            raise ValueError(
+                f"partial_channels must divide the {channels} channels of a cell into even numbers, got"
+                f" {partial_channels}"
+            )
+        self.partial_channels = partial_channels
+        self.stride = stride
+        self.operations = nn.ModuleList(
+            without_affine(make(name, channels // partial_channels, stride)) for name in names
+        )
+
+    def forward(self, x: Tensor, activated: Tensor, weights: Tensor, active: Sequence[bool]) -> Tensor:
+        """:param activated: ``relu(x)``. :param active: for each operation, whether its weight is not 0."""
+        part = x.shape[1] // self.partial_channels
+        inputs = (x, activated) if self.partial_channels == 1 else (x[:, :part], activated[:, :part])
+        out: Tensor | None = None
+        for operation, weight, used in zip(self.operations, weights, active, strict=True):
+            if used:
+                term = weight * operation(inputs[isinstance(operation, THROUGH_RELU)])
+                out = term if out is None else out + term
+        if out is None:
+            out = inputs[0][:, :, :: self.stride, :: self.stride] * 0.0
+        if self.partial_channels == 1:
+            return out
+        rest = x[:, part:]
+        out = torch.cat([out, F.max_pool2d(rest, 2, 2, ceil_mode=True) if self.stride == 2 else rest], dim=1)
+        n, channels, h, w = out.shape
+        return out.view(n, self.partial_channels, part, h, w).transpose(1, 2).reshape(n, channels, h, w)
+
+
+def without_affine(operation: nn.Module) -> nn.Module:
+    """``operation``, its batch norms replaced by ones that have no scale and shift."""
+    for module in list(operation.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.BatchNorm2d(child.num_features, affine=False))
+    return operation
+
+
+class Supernet(nn.Module):
+    """A network with architecture weights: ``(N, image_channels, H, W)`` -> logits ``(N, classes)``.
+
+    ``operations`` names the columns of the architecture weights. ``architecture`` holds them before the softmax, by the
+    name of the cell ``(edges, operations)``; with partial channels also the edges' own, ``NAME_edges`` ``(edges,)``.
+    ``groups`` holds, by the name of the cell and for each of its nodes, the indices of the edges that enter it.
+    """
+
+    operations: tuple[str, ...]
+    groups: Mapping[str, Sequence[Sequence[int]]]
+
+    def __init__(self, edges: Mapping[str, int], partial_channels: int):
+        super().__init__()
+        self.architecture = nn.ParameterDict()
+        for name, count in edges.items():
+            self.architecture[name] = nn.Parameter(INITIAL_DEVIATION * torch.randn(count, len(self.operations)))
+        if partial_channels > 1:
+            for name, count in edges.items():
+                self.architecture[f"{name}_edges"] = nn.Parameter(INITIAL_DEVIATION * torch.randn(count))
+
+    def mixing(self) -> dict[str, Tensor]:
+        """By the name of the cell ``(edges, operations)``: the softmax of the architecture weights."""
+        return {name: self.architecture[name].softmax(-1) for name in self.groups}
+
+    def edge_shares(self) -> dict[str, Tensor]:
+        """By the name of the cell ``(edges,)``: the softmax over the edges that enter a node, or 1."""
+        shares = {}
+        for name, nodes in self.groups.items():
+            own = self.architecture.get(f"{name}_edges", None)
+            like = self.architecture[name]
+            shares[name] = (
+                like.new_ones(len(like)) if own is None else torch.cat([own[list(node)].softmax(0) for node in nodes])
+            )
+        return shares
+
+    def strengths(self, mixing: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """What a genotype is derived from: ``mixing``, times the weights of the edges; detached."""
+        mixing, shares = mixing or self.mixing(), self.edge_shares()
+        return {name: (mixing[name] * shares[name][:, None]).detach() for name in self.groups}
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """All parameters except the architecture weights."""
+        own = set(map(id, self.architecture.values()))
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+
+    def weighted(self, mixing: Mapping[str, Tensor] | None) -> dict[str, tuple[Tensor, list[list[bool]]]]:
+        """For each cell, the weights ``(edges, operations)`` and which of them are not 0."""
+        mixing, shares = mixing or self.mixing(), self.edge_shares()
+        return {
+            name: (mixing[name] * shares[name][:, None], (mixing[name].detach() != 0).tolist()) for name in self.groups
+        }
+
+    @abstractmethod
+    def forward(self, images: Tensor, mixing: Mapping[str, Tensor] | None = None) -> Tensor:
+        """:param mixing: weights to use instead of :meth:`mixing`, in its shapes."""

@@ -1,0 +1,92 @@
+"""The supernet of the DARTS space: each node reads all earlier nodes of its cell, each through all operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.base import NetworkSpec
+from search_spaces.cells.genotype import INPUTS, reduction_layers
+from search_spaces.cells.network import STEM_MULTIPLIER
+from search_spaces.cells.operations import OPERATIONS, ConvNorm, FactorizedReduce, channels_last
+from search_spaces.cells.supernet import MixedOperation, Supernet, without_affine
+from search_spaces.darts.space import CELLS, DARTS_OPERATIONS, NODES
+
+NAMES = ("none", *DARTS_OPERATIONS)
+#: For each node, the sources of its edges, in the order of the architecture weights' rows.
+SOURCES = tuple(tuple(range(INPUTS + node)) for node in range(NODES))
+EDGES = sum(map(len, SOURCES))
+
+
+def _make(name: str, channels: int, stride: int) -> nn.Module:
+    made = OPERATIONS[name](channels, stride)
+    pools = isinstance(made, (nn.MaxPool2d, nn.AvgPool2d))  # as published, a batch norm follows them in the supernet
+    return nn.Sequential(made, nn.BatchNorm2d(channels)) if pools else made
+
+
+class MixedCell(nn.Module):
+    """One cell with all edges and operations: two states -> ``(N, 4 C, H', W')``."""
+
+    def __init__(
+        self, c_prev_prev: int, c_prev: int, channels: int, reduction: bool, reduced_before: bool, partial_channels: int
+    ):
+        super().__init__()
+        first = FactorizedReduce(c_prev_prev, channels) if reduced_before else ConvNorm(c_prev_prev, channels, 1)
+        self.preprocess0 = without_affine(first)
+        self.preprocess1 = without_affine(ConvNorm(c_prev, channels, 1))
+        self.edges = nn.ModuleList(
+            MixedOperation(NAMES, _make, channels, 2 if reduction and source < INPUTS else 1, partial_channels)
+            for sources in SOURCES
+            for source in sources
+        )
+
+    def forward(self, before_last: Tensor, last: Tensor, weights: Tensor, active: list[list[bool]]) -> Tensor:
+        """:param before_last: and ``last``: the two states before it, after a ReLU. :param weights: ``(14, 8)``."""
+        states = [self.preprocess0(before_last), self.preprocess1(last)]
+        activated = [state.relu() for state in states]
+        edges = iter(zip(self.edges, weights, active, strict=True))
+        for sources in SOURCES:
+            terms = []
+            for source in sources:
+                edge, weight, used = next(edges)
+                terms.append(edge(states[source], activated[source], weight, used))
+            states.append(sum(terms[1:], terms[0]))
+            activated.append(states[-1].relu())
+        return torch.cat(states[INPUTS:], dim=1)
+
+
+class DartsSupernet(Supernet):
+    """The DARTS search network, of the same stem, reduction layers and classifier as the networks of single cells."""
+
+    operations = NAMES
+
+    def __init__(self, spec: NetworkSpec, partial_channels: int = 1):
+        super().__init__(dict.fromkeys(CELLS, EDGES), partial_channels)
+        ends = [sum(map(len, SOURCES[: node + 1])) for node in range(NODES)]
+        nodes = [list(range(end - len(sources), end)) for end, sources in zip(ends, SOURCES, strict=True)]
+        self.groups = dict.fromkeys(CELLS, nodes)
+        channels, layers = spec.stack
+        c_prev_prev = c_prev = STEM_MULTIPLIER * channels
+        self.stem = ConvNorm(spec.image_channels, c_prev, 3, padding=1)
+        self.cells = nn.ModuleList()
+        self.kinds: list[str] = []
+        reduced_before = False
+        for layer in range(layers):
+            reduction = layer in reduction_layers(layers)
+            channels *= 2 if reduction else 1
+            self.cells.append(MixedCell(c_prev_prev, c_prev, channels, reduction, reduced_before, partial_channels))
+            self.kinds.append(CELLS[reduction])
+            c_prev_prev, c_prev, reduced_before = c_prev, NODES * channels, reduction
+        self.classifier = nn.Linear(c_prev, spec.classes)
+
+    def forward(self, images: Tensor, mixing: Mapping[str, Tensor] | None = None) -> Tensor:
+        weighted = self.weighted(mixing)
+        features = self.stem(channels_last(images))
+        before_last = last = features.relu()
+        for cell, kind in zip(self.cells, self.kinds, strict=True):
+            features = cell(before_last, last, *weighted[kind])
+            before_last, last = last, features.relu()
+        logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
+        return logits
