@@ -36,7 +36,7 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
         def violation(genotype: Any) -> str | None:
             return constraints.violation(genotype, source.space, source.spec) or source.refusal(genotype)
 
-        material = {"material": source.material} if searcher.needs_material else {}
+        material: dict[str, Any] = {"material": source.material} if searcher.needs_material else {}
         made = searcher(
             source.space,
             seed=config.seed,
