@@ -12,7 +12,7 @@ slow:
 	$(PYTHON) -m pytest -m slow
 
 gpu:
-	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) -m pytest -m gpu -n 0
 
 RULES = --line-length 120 --target-version py310
 FOLDERS = nas search_spaces searchers proxies experiments benchmarks tests

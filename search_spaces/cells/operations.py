@@ -189,6 +189,20 @@ class Conv7x1And1x7(nn.Module):
         return columns
 
 
+class AveragePool(nn.AvgPool2d):
+    """The average of 3x3 pixels, of those inside the image.
+
+    On CUDA it reads its input in contiguous layout: until torch 2.13, the gradient of a padded average pooling is wrong
+    there in channels_last layout (https://github.com/pytorch/pytorch/issues/188344).
+    """
+
+    def __init__(self, stride: int):
+        super().__init__(3, stride, padding=1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous() if x.is_cuda else x)
+
+
 class Zero(nn.Module):
     """The operation ``none``: zeros in the shape of its output."""
 
@@ -234,7 +248,7 @@ ACTIVATED = (SeparableConv, SepConv, Conv7x1And1x7, FactorizedReduce)
 OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "none": lambda channels, stride: Zero(stride),
     "max_pool_3x3": lambda channels, stride: nn.MaxPool2d(3, stride, padding=1),
-    "avg_pool_3x3": lambda channels, stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
+    "avg_pool_3x3": lambda channels, stride: AveragePool(stride),
     "skip_connect": _skip_connect,
     "sep_conv_3x3": lambda channels, stride: SepConv(channels, 3, stride),
     "sep_conv_5x5": lambda channels, stride: SepConv(channels, 5, stride),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.folding import FoldingNetwork
-from search_spaces.cells.operations import ConvNorm, channels_last, shared_relus
+from search_spaces.cells.operations import AveragePool, ConvNorm, channels_last, shared_relus
 from search_spaces.nasbench201.genotype import EDGES, NODES, STAGES, EdgeGenotype
 
 
@@ -57,7 +57,7 @@ def make_operation(name: str, channels: int) -> nn.Module:
     if name == "skip_connect":
         return nn.Identity()
     if name == "avg_pool_3x3":
-        return nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
+        return AveragePool(1)
     return ConvNorm(channels, channels, 1) if name == "nor_conv_1x1" else ConvNorm(channels, channels, 3, 1, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from nas import Search
 from nas.training import TrainConfig, Trainer
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
+from search_spaces.cells.operations import OPERATIONS, channels_last
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,6 +30,22 @@ def _exact_products() -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_has_the_gradients_of_the_cpu(name: str, stride: int) -> None:
+    torch.manual_seed(0)
+    operation = OPERATIONS[name](8, stride).eval()
+    images = channels_last(torch.randn(4, 8, 16, 16, dtype=torch.float64))
+
+    def gradients(device: str, dtype: torch.dtype) -> list[torch.Tensor]:
+        made, x = deepcopy(operation).to(device, dtype), images.to(device, dtype).requires_grad_()
+        output = made(x)
+        output.mul(torch.linspace(-1, 1, output.numel(), dtype=dtype, device=device).view_as(output)).sum().backward()
+        return [each.grad.double().cpu() for each in (x, *made.parameters()) if each.grad is not None]
+
+    torch.testing.assert_close(gradients("cuda", torch.float32), gradients("cpu", torch.float64), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("space_name", "cell"), [("darts", "ROBUST_ZCP"), ("nasbench201", "334413")])
