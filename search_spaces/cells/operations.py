@@ -192,8 +192,8 @@ class Conv7x1And1x7(nn.Module):
 class AveragePool(nn.AvgPool2d):
     """The average of 3x3 pixels, of those inside the image.
 
-    On CUDA it reads its input in contiguous layout: until torch 2.13, the gradient of a padded average pooling is wrong
-    there in channels_last layout (https://github.com/pytorch/pytorch/issues/188344).
+    On CUDA it reads its input in contiguous layout: in versions of torch before July 2026, the gradient of a padded
+    average pooling is wrong there in channels_last layout (https://github.com/pytorch/pytorch/issues/188344).
     """
 
     def __init__(self, stride: int):
