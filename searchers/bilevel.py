@@ -70,7 +70,7 @@ def halves(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     Classes take turns, one image each; the images of a class go to the two sets alternately.
     """
     order = torch.randperm(len(labels), generator=generator(seed))
-    classes = labels[order].unique(return_inverse=True)[1]
+    classes = torch.unique(labels[order], return_inverse=True)[1]
     turns = torch.empty_like(order)
     for each in range(int(classes.max()) + 1):
         members = classes == each
@@ -111,9 +111,7 @@ class Bilevel:
             (images[rows].to(self.device), labels[rows].to(self.device))
             for rows in halves(labels.cpu(), options.search_images, seed)
         ]
-        self.sgd = torch.optim.SGD(
-            self.network, lr=options.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-        )
+        self.sgd = torch.optim.SGD(self.network, lr=options.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
         self.adam = torch.optim.Adam(
             self.architecture, lr=options.architecture_learning_rate, betas=BETAS, weight_decay=ARCHITECTURE_DECAY
         )
@@ -121,8 +119,10 @@ class Bilevel:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that an epoch changes."""
-        parts = {"supernet": self.supernet, "sgd": self.sgd, "adam": self.adam}
-        return {name: copy.deepcopy(dict(part.state_dict())) for name, part in parts.items()}
+        parts = {
+            "supernet": dict(self.supernet.state_dict()), "sgd": self.sgd.state_dict(), "adam": self.adam.state_dict()
+        }  # fmt: skip
+        return copy.deepcopy(parts)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
