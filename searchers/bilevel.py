@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from search_spaces.cells.supernet import Supernet
 from searchers.adversarial import Logits, adversarial_images, curvature
+from searchers.base import SearcherStopped
 
 if TYPE_CHECKING:
     from searchers.darts import Darts
@@ -40,10 +41,6 @@ LAST_TEMPERATURE = 0.1  # of Gumbel sampling, as in the published program
 
 #: of a batch: the sum of the losses, the number of images classified correctly, the number of images
 Figures = tuple[Tensor, Tensor, Tensor]
-
-
-class Diverged(ArithmeticError):
-    """A loss is no longer a finite number."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +112,7 @@ class Bilevel:
         self.adam = torch.optim.Adam(
             self.architecture, lr=options.architecture_learning_rate, betas=BETAS, weight_decay=ARCHITECTURE_DECAY
         )
-        self._temperature = options.temperature
+        self._temperature = options.gumbel
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that an epoch changes."""
@@ -136,13 +133,13 @@ class Bilevel:
         They are those of the images and networks that the losses see, adversarial or sampled ones where so asked.
 
         :param number: of the epoch, from 0. What it draws depends on the seed and on this number.
-        :raises Diverged: a loss is not a finite number.
+        :raises SearcherStopped: a loss is not a finite number.
         """
         progress = number / self.epochs
         cosine = LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * progress)) / 2
         self.sgd.param_groups[0]["lr"] = self.options.learning_rate * cosine
-        last = min(LAST_TEMPERATURE, self.options.temperature)
-        self._temperature = self.options.temperature + (last - self.options.temperature) * progress
+        first = self.options.gumbel
+        self._temperature = first + (min(LAST_TEMPERATURE, first) - first) * progress
         moves, curved = number >= self.options.warm_up_epochs, number >= self.options.curvature_from
         figures: list[Tensor] = []  # a row for each pair of batches: loss, correct and count of both
         for train, valid in self._pairs(generator(self.seed, number)):
@@ -156,7 +153,9 @@ class Bilevel:
         sums = torch.stack(figures).double().sum(0).tolist()
         means = [sums[place] / sums[count] for place, count in ((0, 2), (1, 2), (3, 5), (4, 5))]
         if not all(map(math.isfinite, means)):
-            raise Diverged(f"the loss of the supernet is not finite in epoch {number + 1}")
+            raise SearcherStopped(
+                f"the loss of the supernet is not finite in epoch {number + 1}; a lower --learning-rate may help"
+            )
         return {name: round(mean, 6) for name, mean in zip(names, means, strict=True)}
 
     def _pairs(self, random: torch.Generator) -> Iterator[tuple[Batch, Batch]]:
