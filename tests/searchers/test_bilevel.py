@@ -139,7 +139,8 @@ def test_figures_are_those_of_the_halves() -> None:
     for name, (images, labels) in zip(("train", "valid"), training.halves, strict=True):
         logits = training.supernet(images.float() / 255).detach()
         assert figures[f"{name}_loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), abs=1e-5)
-        assert figures[f"{name}_accuracy"] == pytest.approx(float((logits.argmax(1) == labels).double().mean()), abs=1e-6)
+        accuracy = (logits.argmax(1) == labels).double().mean().item()
+        assert figures[f"{name}_accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
 def test_during_the_warm_up_only_the_network_learns() -> None:

@@ -20,9 +20,9 @@ IMAGES = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8, generator=torch
 
 def material() -> Material:
     return Material(
-        spec=NetworkSpec(channels=4, layers=3, classes=2, image_size=(8, 8)), images=IMAGES, labels=torch.arange(16) % 2,
-        probe_images=IMAGES[:2].float() / 255, probe_labels=torch.arange(2), device=torch.device("cpu"), budget=6,
-        log_robustness=lambda *_: torch.zeros(()),
+        spec=NetworkSpec(channels=4, layers=3, classes=2, image_size=(8, 8)),
+        images=IMAGES, labels=torch.arange(16) % 2, probe_images=IMAGES[:2].float() / 255, probe_labels=torch.arange(2),
+        device=torch.device("cpu"), budget=6, log_robustness=lambda *_: torch.zeros(()),
     )  # fmt: skip
 
 
