@@ -169,7 +169,12 @@ class SearchSpace(ABC, Generic[G]):
 
 @runtime_checkable
 class Relaxable(Protocol[G_co]):
-    """A search space whose choice of operations can be relaxed to weights: differentiable searchers need it."""
+    """A search space whose choice of operations can be relaxed to weights: differentiable searchers need it.
+
+    ``derived_edges`` is the number of edges of a derived cell (of each, where a genotype holds several).
+    """
+
+    derived_edges: int
 
     def supernet(self, spec: NetworkSpec, *, partial_channels: int = 1) -> Supernet:
         """The network in which each edge is a weighted sum of all operations; weights from torch's global generator.

@@ -6,9 +6,9 @@ This module does not import torch itself, so that the command line can list the 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,19 @@ class Material:
     log_robustness: Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step(Generic[G]):
+    """What one step has come to: the derived cell and the architecture weights that it was derived from.
+
+    ``mixing`` holds, by the name of the cell, the weights ``(edges, operations)`` after the softmax, each row of sum 1.
+    ``figures`` holds what else is known of the step, such as ``train_loss``.
+    """
+
+    derived: G
+    mixing: Mapping[str, Tensor]
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
 class SupernetSearcher(Searcher[G]):
     """Proposes the cell that its supernet stands for after each step, and when it has ended, that cell's neighbours.
 
@@ -51,6 +64,8 @@ class SupernetSearcher(Searcher[G]):
     state before it only: nothing else is random. A derived cell that violates the constraints is mutated until it meets
     them. After the last step come the neighbours of the last derived cell in random order, each once, those known left
     out, and then cells that several mutations separate from it.
+
+    ``records`` holds one record for each step taken, as plain values: see :meth:`_record`. They are part of the state.
     """
 
     step: ClassVar[int] = 1
@@ -83,6 +98,7 @@ class SupernetSearcher(Searcher[G]):
         self.steps = 0  # steps taken
         self.proposals = 0  # candidates proposed since the last step
         self.derived: G | None = None  # after the last step
+        self.records: list[dict[str, Any]] = []
         self._material = material
         self._known: set[str] = set()  # keys of all trials told
         self._asked: list[G] = []  # proposals since the last trial told
@@ -98,8 +114,8 @@ class SupernetSearcher(Searcher[G]):
         """Whether the last step has been taken."""
 
     @abstractmethod
-    def advance(self) -> G:
-        """Take step number ``steps`` (from 0) and return the cell that is derived after it."""
+    def advance(self) -> Step[G]:
+        """Take step number ``steps`` (from 0)."""
 
     def ask(self, n: int) -> list[G]:
         while len(self._asked) < n:
@@ -112,13 +128,37 @@ class SupernetSearcher(Searcher[G]):
 
     def _propose(self) -> G:
         if not self.ended:
-            self.derived = self.advance()
+            step = self.advance()
+            self.derived = step.derived
             self.steps += 1
+            self.records.append(self._record(step))
             self.proposals = 0
             return self._near(self.derived, (self.seed, self.steps))
         self.proposals += 1
         assert self.derived is not None  # at least one step was taken
         return self._neighbour(self.derived)
+
+    def _record(self, step: Step[G]) -> dict[str, Any]:
+        """One line of ``architecture.jsonl``, for the step that was just counted.
+
+        ``entropy`` is the mean over the edges of all cells, in nats. ``skip_connections`` are those of the first cell;
+        ``collapsed`` says whether more than half of its edges are skip connections.
+        """
+        skips = self.space.count(step.derived, f"{next(iter(step.mixing))}.skip_connect")
+        entropies = [-weights.xlogy(weights).sum(-1) for weights in step.mixing.values()]
+        edges = sum(map(len, entropies))
+        return {
+            "step": self.steps,
+            "cell": self.space.format(step.derived),
+            "skip_connections": skips,
+            "collapsed": 2 * skips > self.relaxable.derived_edges,
+            "entropy": round(sum(float(each.sum()) for each in entropies) / edges, 6),
+            "weights": {
+                name: [[round(weight, 6) for weight in row] for row in weights.tolist()]
+                for name, weights in step.mixing.items()
+            },
+            **step.figures,
+        }
 
     def _near(self, genotype: G, seed: tuple[int, ...]) -> G:
         """``genotype``, or where it is infeasible, the first feasible cell of a walk of mutations from it."""
@@ -149,8 +189,14 @@ class SupernetSearcher(Searcher[G]):
 
     def state_dict(self) -> dict[str, Any]:
         derived = None if self.derived is None else self.space.format(self.derived)
-        return {"steps": self.steps, "proposals": self.proposals, "derived": derived}
+        return {
+            "steps": self.steps,
+            "proposals": self.proposals,
+            "derived": derived,
+            "records": list(self.records),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps, self.proposals = int(state["steps"]), int(state["proposals"])
         self.derived = None if state["derived"] is None else self.space.parse(state["derived"])
+        self.records = [dict(record) for record in state["records"]]

@@ -54,6 +54,7 @@ class DartsSpace(SearchSpace[CellGenotype]):
 
     name = "darts"
     default_layers = 8
+    derived_edges = 2 * NODES
 
     def sample(self, rng: np.random.Generator) -> CellGenotype:
         """Uniform over pairs of predecessors and over operations; edges in the order of their predecessors."""

@@ -32,6 +32,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
 
     name = "nasbench201"
     default_layers = 15
+    derived_edges = len(EDGES)
 
     def sample(self, rng: np.random.Generator) -> EdgeGenotype:
         """A cell, drawn uniformly from all 15,625."""
