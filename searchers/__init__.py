@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 #: Name -> module and class.
 SEARCHERS = {
+    "darts": ("searchers.darts", "Darts"),
     "random": ("searchers.random_search", "RandomSearch"),
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,15 @@ MAX_DRAWS = 100_000
 def check_whole(name: str, value: Any, least: int, most: int = 10**9) -> None:
     """:raises ValueError: ``value`` is not a whole number from ``least`` to ``most``."""
     whole_number(name, value, least, most)
+
+
+def check_number(name: str, value: Any, least: float = 0.0, most: float = math.inf) -> None:
+    """:raises ValueError: ``value`` is not a finite number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
+    if not least <= value <= most:
+        bound = f"at least {least:g}" if value < least else f"at most {most:g}"
+        raise ValueError(f"{name} must be {bound}, got {value!r:.60}")
 
 
 class Searcher(ABC, Generic[G]):

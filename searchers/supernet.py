@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -103,7 +104,7 @@ class SupernetSearcher(Searcher[G]):
         self._known: set[str] = set()  # keys of all trials told
         self._asked: list[G] = []  # proposals since the last trial told
 
-    @property
+    @cached_property
     def material(self) -> Material:
         """What to compute with. The first access reads the images."""
         return self._material()
