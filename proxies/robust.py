@@ -135,14 +135,18 @@ class Robust(RobustBound):
         return RobustTerms(ntk, log_or_error(curvature, "the curvature"))
 
 
-def log_robustness(proxy: Robust, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def log_robustness(
+    proxy: Robust, network: nn.Module, images: Tensor, labels: Tensor, *, params: Tensor | None = None
+) -> Tensor:
     """The score of ``proxy`` as a scalar through which gradients reach whatever the network's output depends on.
 
-    The NTK's mean runs over the parameters of ``network`` that require a gradient. What gradients shall reach, such as
+    The NTK is that of the parameters of ``network`` that require a gradient. What gradients shall reach, such as
     architecture weights, must not be among them. Inside ``torch.no_grad()`` only the value is computed.
 
     :param images: ``(N, C, H, W)`` in [0, 1], of which at most the proxy's numbers of images are taken from the start.
     :param labels: ``(N,)``
+    :param params: ``()``, what the NTK's mean divides by in place of the number of these parameters: for a supernet,
+        the number that a derived network is expected to have.
     :return: ``()``
     :raises ProxyError: the curvature is not a positive number.
     """
@@ -156,7 +160,7 @@ def log_robustness(proxy: Robust, network: nn.Module, images: Tensor, labels: Te
         weights = [each for each in network.parameters() if each.requires_grad]
         gradients = torch.autograd.grad(function, weights, create_graph=graph, materialize_grads=True)
         squares = torch.stack([each.square().sum() for each in gradients]).sum()
-        ntk = squares / (n**2 * sum(each.numel() for each in weights))
+        ntk = squares / n**2 / (sum(each.numel() for each in weights) if params is None else params)
         with without_gradients(weights):
             curvature = _curvature(proxy, forward, images, labels, graph)
     log_or_error(curvature.item(), "the curvature")

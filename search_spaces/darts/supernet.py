@@ -81,6 +81,9 @@ class DartsSupernet(Supernet):
             c_prev_prev, c_prev, reduced_before = c_prev, NODES * channels, reduction
         self.classifier = nn.Linear(c_prev, spec.classes)
 
+    def mixed_edges(self) -> list[tuple[str, list[nn.Module]]]:
+        return [(kind, list(cell.get_submodule("edges").children())) for kind, cell in zip(self.kinds, self.cells, strict=True)]
+
     def forward(self, images: Tensor, mixing: Mapping[str, Tensor] | None = None) -> Tensor:
         weighted = self.weighted(mixing)
         features = self.stem(channels_last(images))
