@@ -29,9 +29,7 @@ def input_gradients(logits: Logits, images: Tensor, labels: Tensor, *, create_gr
     return torch.autograd.grad(loss, images, create_graph=create_graph)[0]
 
 
-def adversarial_images(
-    logits: Logits, images: Tensor, labels: Tensor, attack: str, random: torch.Generator
-) -> Tensor:
+def adversarial_images(logits: Logits, images: Tensor, labels: Tensor, attack: str, random: torch.Generator) -> Tensor:
     """Images ``(N, C, H, W)`` in [0, 1] that the attack has moved away from ``images``, by at most ``EPSILON`` each.
 
     :param random: a generator of the CPU, which draws the points to start from.
@@ -56,4 +54,5 @@ def curvature(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
     gradients = input_gradients(logits, images, labels, create_graph=True)
     z = F.normalize(gradients.detach().sign().flatten(1)).view_as(images)
     moved = input_gradients(logits, images + CURVATURE_STEP * z, labels, create_graph=True)
-    return (moved - gradients).flatten(1).norm(dim=1).mean()
+    lengths: Tensor = torch.linalg.vector_norm((moved - gradients).flatten(1), dim=1)
+    return lengths.mean()

@@ -65,6 +65,10 @@ class NoFeasibleCandidate(ValueError):
     """No candidate within the allowed number of draws met the constraints."""
 
 
+class SearcherStopped(ArithmeticError):
+    """A searcher cannot go on, for instance because its training has diverged."""
+
+
 class Objectives(Protocol):
     """The objectives to be maximised: for each name, one column of values."""
 

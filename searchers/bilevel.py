@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from search_spaces.cells.supernet import Supernet
 from searchers.adversarial import Logits, adversarial_images, curvature
+from searchers.base import SearcherStopped
 
 if TYPE_CHECKING:
     from searchers.darts import Darts
@@ -40,10 +41,6 @@ LAST_TEMPERATURE = 0.1  # of Gumbel sampling, as in the published program
 
 #: of a batch: the sum of the losses, the number of images classified correctly, the number of images
 Figures = tuple[Tensor, Tensor, Tensor]
-
-
-class Diverged(ArithmeticError):
-    """A loss is no longer a finite number."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +67,7 @@ def halves(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     Classes take turns, one image each; the images of a class go to the two sets alternately.
     """
     order = torch.randperm(len(labels), generator=generator(seed))
-    classes = labels[order].unique(return_inverse=True)[1]
+    classes = torch.unique(labels[order], return_inverse=True)[1]
     turns = torch.empty_like(order)
     for each in range(int(classes.max()) + 1):
         members = classes == each
@@ -111,18 +108,18 @@ class Bilevel:
             (images[rows].to(self.device), labels[rows].to(self.device))
             for rows in halves(labels.cpu(), options.search_images, seed)
         ]
-        self.sgd = torch.optim.SGD(
-            self.network, lr=options.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-        )
+        self.sgd = torch.optim.SGD(self.network, lr=options.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
         self.adam = torch.optim.Adam(
             self.architecture, lr=options.architecture_learning_rate, betas=BETAS, weight_decay=ARCHITECTURE_DECAY
         )
-        self._temperature = options.temperature
+        self._temperature = options.gumbel
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that an epoch changes."""
-        parts = {"supernet": self.supernet, "sgd": self.sgd, "adam": self.adam}
-        return {name: copy.deepcopy(dict(part.state_dict())) for name, part in parts.items()}
+        parts = {
+            "supernet": dict(self.supernet.state_dict()), "sgd": self.sgd.state_dict(), "adam": self.adam.state_dict()
+        }  # fmt: skip
+        return copy.deepcopy(parts)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
@@ -136,13 +133,13 @@ class Bilevel:
         They are those of the images and networks that the losses see, adversarial or sampled ones where so asked.
 
         :param number: of the epoch, from 0. What it draws depends on the seed and on this number.
-        :raises Diverged: a loss is not a finite number.
+        :raises SearcherStopped: a loss is not a finite number.
         """
         progress = number / self.epochs
         cosine = LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * progress)) / 2
         self.sgd.param_groups[0]["lr"] = self.options.learning_rate * cosine
-        last = min(LAST_TEMPERATURE, self.options.temperature)
-        self._temperature = self.options.temperature + (last - self.options.temperature) * progress
+        first = self.options.gumbel
+        self._temperature = first + (min(LAST_TEMPERATURE, first) - first) * progress
         moves, curved = number >= self.options.warm_up_epochs, number >= self.options.curvature_from
         figures: list[Tensor] = []  # a row for each pair of batches: loss, correct and count of both
         for train, valid in self._pairs(generator(self.seed, number)):
@@ -156,7 +153,9 @@ class Bilevel:
         sums = torch.stack(figures).double().sum(0).tolist()
         means = [sums[place] / sums[count] for place, count in ((0, 2), (1, 2), (3, 5), (4, 5))]
         if not all(map(math.isfinite, means)):
-            raise Diverged(f"the loss of the supernet is not finite in epoch {number + 1}")
+            raise SearcherStopped(
+                f"the loss of the supernet is not finite in epoch {number + 1}; a lower --learning-rate may help"
+            )
         return {name: round(mean, 6) for name, mean in zip(names, means, strict=True)}
 
     def _pairs(self, random: torch.Generator) -> Iterator[tuple[Batch, Batch]]:

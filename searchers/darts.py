@@ -6,7 +6,7 @@ variants are options:
 
 * ``partial_channels``: PC-DARTS (Xu et al., ICLR 2020, https://arxiv.org/abs/1907.05737; there 4, with
   ``warm_up_epochs`` 15 of 50, ``batch_size`` 256, and learning rates of 0.1 and 6e-4);
-* ``gumbel``: GDAS (Dong and Yang, CVPR 2019, https://arxiv.org/abs/1910.04465; there on 250 epochs);
+* ``gumbel``: GDAS (Dong and Yang, CVPR 2019, https://arxiv.org/abs/1910.04465; there from 10 on);
 * ``inner``: losses of adversarial images, as RobNet (Guo et al., CVPR 2020, https://arxiv.org/abs/1911.10695) and RACL
   (Dong et al., 2020, https://arxiv.org/abs/2009.00902) search;
 * ``curvature_weight``: AdvRush (:func:`searchers.adversarial.curvature`; there 0.01, from epoch 50 of 60 on);
@@ -40,7 +40,7 @@ class Darts(SupernetSearcher[G]):
         epochs: int = field(default=0, metadata={"help": "epochs of the supernet; 0: as many as --budget"})
         order: int = field(default=1, metadata={"help": "1, or 2: the gradient looks one step of the weights ahead"})
         search_images: int = field(
-            default=1000, metadata={"help": "training images at most, class-balanced, in two halves"}
+            default=256, metadata={"help": "training images at most, class-balanced, in two halves; 2,000 are better"}
         )
         batch_size: int = field(default=64, metadata={"help": "images of a batch, of each half"})
         learning_rate: float = field(default=0.025, metadata={"help": "of the supernet's weights; it falls to a 25th"})
@@ -51,8 +51,10 @@ class Darts(SupernetSearcher[G]):
         partial_channels: int = field(
             default=1, metadata={"help": "K of PC-DARTS: one Kth of the channels goes through the operations"}
         )
-        gumbel: bool = field(default=False, metadata={"help": "sample one operation an edge, as GDAS does"})
-        temperature: float = field(default=10.0, metadata={"help": "of --gumbel at first; it falls to 0.1"})
+        gumbel: float = field(
+            default=0.0,
+            metadata={"help": "GDAS: sample one operation an edge, at this temperature (GDAS: 10), falling to 0.1"},
+        )
         inner: Inner = field(
             default="clean", metadata={"help": "images of both losses: clean, fgsm or pgd (adversarial, 8/255)"}
         )
@@ -74,9 +76,8 @@ class Darts(SupernetSearcher[G]):
             check_whole("search_images", self.search_images, 4)
             check_whole("batch_size", self.batch_size, 4)
             check_whole("partial_channels", self.partial_channels, 1)
-            for name in ("learning_rate", "architecture_learning_rate", "curvature_weight"):
+            for name in ("learning_rate", "architecture_learning_rate", "curvature_weight", "gumbel"):
                 check_number(name, getattr(self, name))
-            check_number("temperature", self.temperature, 1e-3)
             if self.inner not in get_args(Inner):
                 raise ValueError(f"inner must be {' or '.join(get_args(Inner))}, got '{self.inner}'")
 

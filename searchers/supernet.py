@@ -143,8 +143,8 @@ class SupernetSearcher(Searcher[G]):
     def _record(self, step: Step[G]) -> dict[str, Any]:
         """One line of ``architecture.jsonl``, for the step that was just counted.
 
-        ``entropy`` is the mean over the edges of all cells, in nats. ``skip_connections`` are those of the first cell;
-        ``collapsed`` says whether more than half of its edges are skip connections.
+        ``entropy`` is the mean over the edges of all cells, in nats. ``skip_connections`` are those of the first cell,
+        which has so many ``edges``; ``collapsed`` says whether they are more than half of them.
         """
         skips = self.space.count(step.derived, f"{next(iter(step.mixing))}.skip_connect")
         entropies = [-weights.xlogy(weights).sum(-1) for weights in step.mixing.values()]
@@ -153,6 +153,7 @@ class SupernetSearcher(Searcher[G]):
             "step": self.steps,
             "cell": self.space.format(step.derived),
             "skip_connections": skips,
+            "edges": self.relaxable.derived_edges,
             "collapsed": 2 * skips > self.relaxable.derived_edges,
             "entropy": round(sum(float(each.sum()) for each in entropies) / edges, 6),
             "weights": {

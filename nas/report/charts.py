@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nas.report.ranking import OperationShare, Ranked, VisibleRange, best_so_far, visible_range
+from nas.runs.architecture import Step
 from nas.runs.reader import ScoredBy
 from searchers.base import Trial
 
@@ -110,6 +111,26 @@ def operations(shares: Sequence[OperationShare]) -> str:
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(left=0)
     return _svg(figure, axes, "Operations among the best candidates and among all")
+
+
+def architecture(steps: Sequence[Step]) -> str:
+    """Mean entropy of the architecture weights and skip connections of the derived cell, after each step."""
+    figure, axes = _axes("step", "entropy of the weights, nats")
+    numbers = [step["step"] for step in steps]
+    axes.plot(numbers, [step["entropy"] for step in steps], "-", color=POINT, linewidth=1.6, label="entropy")
+    axes.set_ylim(bottom=0)
+    skips = axes.twinx()
+    skips.step(numbers, [step["skip_connections"] for step in steps], where="mid", color=BAD, linewidth=1.4)
+    axes.plot([], [], "-", color=BAD, label="skip connections")  # for the legend
+    skips.set_ylabel(f"skip connections, of {steps[-1]['edges']} edges", color=MUTED, parse_math=False)
+    skips.set_ylim(0, steps[-1]["edges"])
+    skips.tick_params(which="both", color=GRID, labelcolor=MUTED)
+    skips.patch.set_visible(False)
+    for spine in skips.spines.values():
+        spine.set_visible(False)
+    for each in (axes.xaxis, skips.yaxis):
+        each.set_major_locator(MaxNLocator(integer=True))
+    return _svg(figure, axes, "Entropy of the architecture weights and skip connections after each step")
 
 
 def _axes(x: str, y: str, height: float = SIZE[1]) -> tuple[Figure, Axes]:

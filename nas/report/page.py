@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jinja2
@@ -14,6 +14,7 @@ from nas.report.diagrams import KINDS, diagrams, short_lines
 from nas.report.drawing import draw
 from nas.report.published import CELLS, HALF_WIDTH, OWN, PUBLISHED
 from nas.report.ranking import TOP, Ranked, is_ranked, operation_shares, ranking, size_correlation, visible_range
+from nas.runs.architecture import collapse
 from nas.runs.reader import RunRecord, ScoredBy
 from proxies.spelling import base_name
 from search_spaces.cells.notation import SHORT_NAMES
@@ -35,7 +36,8 @@ def render(record: RunRecord) -> str:
     """The HTML text of a run's page."""
     ranked = ranking(record.trials, record.proxies)
     best = record.best or (ranked[0] if ranked else None)
-    drawings = _drawings(best)
+    drawings = _drawings(None if best is None else (best.genotype, best.key))
+    last = _drawings((record.steps[-1]["cell"],) if record.steps else None)
     run_names = [proxy.name for proxy in record.proxies]
     known = {name for row in PUBLISHED for name in (row.name, row.kin) if name}
     template = _environment().get_template("template.html")
@@ -50,6 +52,10 @@ def render(record: RunRecord) -> str:
         facts=_facts(record, ranked, best),
         drawings=drawings,
         used_kinds={box.kind for drawing in drawings for box in drawing.labels},
+        steps=record.steps,
+        steps_chart=Markup(charts.architecture(record.steps)) if record.steps else None,
+        collapse=collapse(record.steps),
+        last_drawings=last,
         kinds={kind: title for kind, (title, _) in KINDS.items()},
         panels=[_panel(record, ranked, proxy, best) for proxy in record.proxies[:CHARTED]] if ranked else [],
         sizes=_sizes(ranked, record.proxies),
@@ -141,11 +147,10 @@ def _score_fact(proxy: ScoredBy, score: float) -> tuple[str, str, str]:
     return f"score, {proxy.name}", wording.score(score), better
 
 
-def _drawings(best: Trial[str] | None) -> list[Any]:
-    if best is None:
-        return []
-    cells = diagrams(best.genotype) or diagrams(best.key)
-    return [draw(cell) for cell in cells if len(cell.links) <= MAX_LINKS]
+def _drawings(texts: Sequence[str] | None) -> list[Any]:
+    """The cells of the first of the texts that is in a known notation."""
+    cells = [cells for text in texts or () if (cells := diagrams(text))]
+    return [draw(cell) for cell in (cells[0] if cells else ()) if len(cell.links) <= MAX_LINKS]
 
 
 def _panel(record: RunRecord, ranked: list[Ranked], proxy: ScoredBy, best: Trial[str] | None) -> dict[str, Any]:

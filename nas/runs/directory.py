@@ -2,7 +2,8 @@
 
 It holds ``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one
 trial a line, each flushed at once), ``best.json`` and ``report.html``; if the searcher has a state, also
-``searcher.pt`` (see :mod:`nas.runs.searcher_state`). Nothing in a run directory is ever unpickled or executed. Only one
+``searcher.pt`` (see :mod:`nas.runs.searcher_state`), and if it has a supernet, ``architecture.jsonl`` (see
+:mod:`nas.runs.architecture`). Nothing in a run directory is ever unpickled or executed. Only one
 process at a time may write to it. Its lock is released in whatever way that process ends.
 """
 
@@ -18,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from nas.errors import UserError, as_user_error
 from nas.files import check_free, kind, make_folder, read_text, write, writing
+from nas.runs.architecture import ArchitectureLog
 from nas.runs.json_lines import locked
 from nas.runs.manifest import SEARCH, SHARED
 from nas.runs.schema import Check, fields, plain, shown
@@ -50,6 +52,7 @@ class RunDirectory(Generic[G]):
         self.space = space
         self._lock = locked(path / ".lock", f"run directory {path}")
         self._trials = trial_lines(path / TRIALS)
+        self.architecture = ArchitectureLog(path)
 
     @property
     def manifest(self) -> Path:
@@ -61,6 +64,7 @@ class RunDirectory(Generic[G]):
 
     def __exit__(self, *exception: object) -> None:
         self._trials.close()
+        self.architecture.close()
         self._lock.release()
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

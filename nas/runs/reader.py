@@ -1,4 +1,4 @@
-"""Reads a whole run directory (manifest.json, trials.jsonl and best.json) for reports, without changing it.
+"""Reads a whole run directory (manifest, trials, best candidate, steps of a supernet) for reports, and changes nothing.
 
 If a killed process left the last line of trials.jsonl incomplete, that line is skipped. Anything else that cannot be
 read raises an error that names the file and the line, so that a report never silently shows only a part of a run.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.report.population import known_components, with_population_scores
+from nas.runs.architecture import Step, read_steps
 from nas.runs.directory import TRIALS, read_best, read_manifest
 from nas.runs.trials import read_trials, stored_trial, trial_lines
 from searchers.base import Trial
@@ -39,7 +40,10 @@ class ScoredBy:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of a run directory. ``torn`` is True if an incomplete last line of trials.jsonl was skipped."""
+    """The content of a run directory. ``torn`` is True if an incomplete last line of trials.jsonl was skipped.
+
+    ``steps`` are those of a searcher with a supernet.
+    """
 
     name: str
     manifest: dict[str, Any]
@@ -47,6 +51,7 @@ class RunRecord:
     trials: tuple[Trial[str], ...]
     best: Trial[str] | None
     torn: bool
+    steps: tuple[Step, ...] = ()
 
     def section(self, name: str) -> dict[str, Any]:
         """The mapping ``name`` in the manifest; empty if the manifest has no such mapping."""
@@ -68,6 +73,7 @@ def read_run(run: Path) -> RunRecord:
         trials=trials,
         best=read_best(run),
         torn=lines.torn,
+        steps=tuple(read_steps(run)),
     )
 
 

@@ -19,7 +19,7 @@ from nas.executors.base import Executor
 from nas.executors.candidates import Candidate, CandidateScorer, candidate_seed
 from nas.executors.failures import machine_failure, told_failure
 from nas.searching.proposals import check_proposal
-from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
+from searchers.base import NoFeasibleCandidate, Searcher, SearcherStopped, Status, Trial
 
 G = TypeVar("G")
 
@@ -66,7 +66,7 @@ class Loop(Generic[G]):
     def run(self, stored: Sequence[Trial[G]] = ()) -> list[Trial[G]]:
         """All ``budget`` trials in id order, including the ``stored`` trials of an interrupted run.
 
-        :raises SearchStopped: more than half of 20 consecutive trials failed.
+        :raises SearchStopped: more than half of 20 consecutive trials failed, or the searcher cannot go on.
         :raises MachineFailed: the machine does not let a candidate be scored; the run can be resumed.
         :raises UserError: no candidate meets the constraints, or ``stored`` belongs to another history.
         """
@@ -90,6 +90,8 @@ class Loop(Generic[G]):
             proposals = self.searcher.ask(len(ids))
         except NoFeasibleCandidate as error:
             raise UserError(str(error)) from None
+        except SearcherStopped as error:
+            raise SearchStopped(str(error)) from None
         space = self.scorer.space
         candidates = [Candidate(id, space.canonical(g), g) for id, g in zip(ids, proposals, strict=True)]
         first: dict[str, Candidate[G]] = {}  # by key; only the first candidate with a key is scored

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from nas.cli.bars import Bars
 from nas.cli.printing import Terminal
+from nas.runs.architecture import collapse, read_steps
 from nas.searching.config import SearchConfig
 from search_spaces import SPACES
 from searchers.base import Objectives, Trial
@@ -143,6 +144,7 @@ def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) 
     told = {"failed": "failed", "reused": "met again, scored once", "rejected": rejected}
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
     lines = [", ".join(notes)] if notes else []
+    lines += collapse(read_steps(result.path))
     lines.append(f"run:    {result.path}")
     lines += [f"report: {result.report}"] if result.report else []
     if config.table is None:

@@ -209,9 +209,7 @@ class Search:
             run.write_best(best_to_json(top[0], run.space))
             note("finished")
         report = self._written_report(run.path) if self.report else None
-        return SearchResult(
-            best=top[0], top=top, trials=trials, path=run.path, summary=summarise(loop), report=report
-        )
+        return SearchResult(best=top[0], top=top, trials=trials, path=run.path, summary=summarise(loop), report=report)
 
     def _written_report(self, path: Path) -> Path | None:
         """The path of ``report.html``; None if it cannot be written, which is told on the error stream."""
@@ -245,12 +243,13 @@ class Search:
     def _check_path(self, path: Path) -> None:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
         from nas.report import PAGE_NAME
+        from nas.runs.architecture import ARCHITECTURE
         from nas.runs.directory import BEST, STATE, holds_run, read_manifest
 
         if not self.resume:
             if holds_run(path):
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
-            check_free(*(path / name for name in (BEST, STATE, PAGE_NAME)))
+            check_free(*(path / name for name in (BEST, STATE, ARCHITECTURE, PAGE_NAME)))
             return
         differing = differences(read_manifest(path)["configuration"], self.config)
         if differing:

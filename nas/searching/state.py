@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import UserError
+from searchers import get_searcher
+from searchers.supernet import SupernetSearcher
 
 if TYPE_CHECKING:
     from nas.runs.directory import RunDirectory
@@ -25,13 +27,16 @@ class KeptState:
         self._run = run
         self._config = config
         self._covered = Covered(self._decisive)
+        self._has_steps = issubclass(get_searcher(config.searcher), SupernetSearcher)
 
     def write(self, state: dict[str, Any], trials: Sequence[Trial[Any]], count: int) -> None:
-        """Replace the file.
+        """Replace the file; before it, add the steps of a searcher with a supernet to theirs.
 
         :param trials: those of the search in id order; the state covers the first ``count`` of them.
         :raises UserError: the state holds something other than tensors and plain values, or cannot be written.
         """
+        if self._has_steps:
+            self._run.architecture.add(state["records"])
         covers = self._covered.first(trial.key for trial in trials[len(self._covered) : count])
         try:
             self._run.write_state(state, count, covers)
@@ -63,3 +68,5 @@ class KeptState:
         except Exception as error:  # which one the searcher raises depends on what is wrong with the state
             reason = error if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
             raise UserError(f"{path} is no state of {type(searcher).__name__}: {reason}") from None
+        if self._has_steps:
+            self._run.architecture.resume(state["records"])

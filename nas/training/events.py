@@ -1,14 +1,14 @@
-"""Training curves as TensorBoard events. Only this module imports tensorboardX, and only when a training starts.
+"""Curves of trainings and searches as TensorBoard events. Only this module imports tensorboardX, when it is used.
 
 Events are written in the calling thread, so that a full disk is noticed here. The curves are optional: if they cannot
-be written, the user is warned once and the training goes on without them.
+be written, the user is warned once and the work goes on without them.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ CURVES = ("loss", "train_accuracy", "learning_rate", "validation_accuracy", "val
 class Events:
     """Writes events into ``folder``; if tensorboardX is not installed, nothing is written.
 
-    :param done: number of epochs already recorded there; the curves of a resumed training continue after them.
+    :param done: number of records already there; the curves of what is resumed continue after them.
+    :param step: the name of the field that counts the records. With ``epoch``, those of a training, the curves are
+        ``CURVES``; otherwise all other numbers.
     """
 
-    def __init__(self, folder: Path, done: int):
+    def __init__(self, folder: Path, done: int, step: str = "epoch"):
         self.folder = folder
+        self._step = step
         self.available = True  # whether tensorboardX is installed
         self._writer: Any = None
         try:
@@ -37,16 +40,20 @@ class Events:
                 self._write(step=done + 1, file_version="brain.Event:2")
                 self._write(step=done + 1, session_log={"status": "START"})
 
-    def add(self, epoch: dict[str, Any]) -> None:
-        """Write one point of each curve, for one epoch."""
+    def add(self, record: dict[str, Any], distributions: Mapping[str, Any] | None = None) -> None:
+        """Write one point of each curve, and each of the distributions, which are numbers in lists."""
         if self._writer is None:
             return
-        from tensorboardX.summary import scalar
+        import numpy as np
+        from tensorboardX.summary import histogram, scalar
 
+        names = CURVES if self._step == "epoch" else [name for name in record if name != self._step]
         with self._optional():
-            for name in CURVES:
-                if name in epoch:
-                    self._write(step=epoch["epoch"], summary=scalar(name, epoch[name]))
+            for name in names:
+                if name in record:
+                    self._write(step=record[self._step], summary=scalar(name, record[name]))
+            for name, values in (distributions or {}).items():
+                self._write(step=record[self._step], summary=histogram(name, np.array(values), bins=30))
             self._writer.flush()
 
     def close(self) -> None:

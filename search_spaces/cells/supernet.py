@@ -11,23 +11,54 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.cells.operations import ACTIVATED, ConvNorm
+from search_spaces.cells.operations import ACTIVATED, ConvNorm, Zero
 
 INITIAL_DEVIATION = 1e-3  # of the architecture weights before the softmax, as published
 THROUGH_RELU = (*ACTIVATED, ConvNorm)  # operations of an edge that read the ReLU of its input
 
 
+class State:
+    """A tensor ``(N, C, H, W)`` that several edges of a cell read: what they share is computed once.
+
+    :param part: number of channels that go through the operations.
+    """
+
+    def __init__(self, x: Tensor, part: int):
+        self.x = x
+        self.part = part
+        self._shared: dict[nn.Module, Tensor] = {}
+
+    @cached_property
+    def through(self) -> Tensor:
+        """The channels that go through the operations."""
+        return self.x if self.part == self.x.shape[1] else self.x[:, : self.part]
+
+    @cached_property
+    def activated(self) -> Tensor:
+        """Their ReLU."""
+        return self.through.relu()
+
+    def shared(self, operation: nn.Module) -> Tensor:
+        """The output of an operation that several edges have in common."""
+        if operation not in self._shared:
+            self._shared[operation] = operation(self.through)
+        return self._shared[operation]
+
+
 class MixedOperation(nn.Module):
-    """All operations of one edge: ``(N, C, H, W)``, its ReLU and weights ``(operations,)`` -> their weighted sum.
+    """All operations of one edge: a state and weights ``(operations,)`` -> their weighted sum ``(N, C, H', W')``.
 
     An operation whose weight is exactly 0 is not computed.
 
     :param make: operation name, channels and stride -> module.
+    :param shared: by name, the operations without weights that all edges from one state have in common; those not there
+        yet are added.
     """
 
     def __init__(
@@ -36,7 +67,8 @@ class MixedOperation(nn.Module):
         make: Callable[[str, int, int], nn.Module],
         channels: int,
         stride: int,
-        partial_channels: int = 1,
+        partial_channels: int,
+        shared: dict[str, nn.Module],
     ):
         super().__init__()
         if channels % partial_channels or (partial_channels > 1 and channels // partial_channels % 2):
@@ -46,24 +78,26 @@ class MixedOperation(nn.Module):
             )
         self.partial_channels = partial_channels
         self.stride = stride
-        self.operations = nn.ModuleList(
-            without_affine(make(name, channels // partial_channels, stride)) for name in names
-        )
+        self.operations = nn.ModuleList()
+        for name in names:
+            made = shared.get(name) or without_affine(make(name, channels // partial_channels, stride))
+            self.operations.append(made)
+            if not list(made.parameters()):
+                shared[name] = made
 
-    def forward(self, x: Tensor, activated: Tensor, weights: Tensor, active: Sequence[bool]) -> Tensor:
-        """:param activated: ``relu(x)``. :param active: for each operation, whether its weight is not 0."""
-        part = x.shape[1] // self.partial_channels
-        inputs = (x, activated) if self.partial_channels == 1 else (x[:, :part], activated[:, :part])
+    def forward(self, state: State, weights: Tensor, active: Sequence[bool]) -> Tensor:
+        """:param active: for each operation, whether its weight is not 0."""
         out: Tensor | None = None
         for operation, weight, used in zip(self.operations, weights, active, strict=True):
-            if used:
-                term = weight * operation(inputs[isinstance(operation, THROUGH_RELU)])
+            if used and not isinstance(operation, Zero):
+                through_relu = isinstance(operation, THROUGH_RELU)
+                term = weight * (operation(state.activated) if through_relu else state.shared(operation))
                 out = term if out is None else out + term
         if out is None:
-            out = inputs[0][:, :, :: self.stride, :: self.stride] * 0.0
+            out = state.through[:, :, :: self.stride, :: self.stride] * 0.0
         if self.partial_channels == 1:
             return out
-        rest = x[:, part:]
+        part, rest = state.part, state.x[:, state.part :]
         out = torch.cat([out, F.max_pool2d(rest, 2, 2, ceil_mode=True) if self.stride == 2 else rest], dim=1)
         n, channels, h, w = out.shape
         return out.view(n, self.partial_channels, part, h, w).transpose(1, 2).reshape(n, channels, h, w)

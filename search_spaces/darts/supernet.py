@@ -11,7 +11,7 @@ from search_spaces.base import NetworkSpec
 from search_spaces.cells.genotype import INPUTS, reduction_layers
 from search_spaces.cells.network import STEM_MULTIPLIER
 from search_spaces.cells.operations import OPERATIONS, ConvNorm, FactorizedReduce, channels_last
-from search_spaces.cells.supernet import MixedOperation, Supernet, without_affine
+from search_spaces.cells.supernet import MixedOperation, State, Supernet, without_affine
 from search_spaces.darts.space import CELLS, DARTS_OPERATIONS, NODES
 
 NAMES = ("none", *DARTS_OPERATIONS)
@@ -36,25 +36,27 @@ class MixedCell(nn.Module):
         first = FactorizedReduce(c_prev_prev, channels) if reduced_before else ConvNorm(c_prev_prev, channels, 1)
         self.preprocess0 = without_affine(first)
         self.preprocess1 = without_affine(ConvNorm(c_prev, channels, 1))
+        self.part = channels // partial_channels
+        shared: list[dict[str, nn.Module]] = [{} for _ in SOURCES[-1]]  # for each state
         self.edges = nn.ModuleList(
-            MixedOperation(NAMES, _make, channels, 2 if reduction and source < INPUTS else 1, partial_channels)
+            MixedOperation(
+                NAMES, _make, channels, 2 if reduction and source < INPUTS else 1, partial_channels, shared[source]
+            )
             for sources in SOURCES
             for source in sources
         )
 
     def forward(self, before_last: Tensor, last: Tensor, weights: Tensor, active: list[list[bool]]) -> Tensor:
         """:param before_last: and ``last``: the two states before it, after a ReLU. :param weights: ``(14, 8)``."""
-        states = [self.preprocess0(before_last), self.preprocess1(last)]
-        activated = [state.relu() for state in states]
+        states = [State(self.preprocess0(before_last), self.part), State(self.preprocess1(last), self.part)]
         edges = iter(zip(self.edges, weights, active, strict=True))
         for sources in SOURCES:
             terms = []
             for source in sources:
                 edge, weight, used = next(edges)
-                terms.append(edge(states[source], activated[source], weight, used))
-            states.append(sum(terms[1:], terms[0]))
-            activated.append(states[-1].relu())
-        return torch.cat(states[INPUTS:], dim=1)
+                terms.append(edge(states[source], weight, used))
+            states.append(State(sum(terms[1:], terms[0]), self.part))
+        return torch.cat([state.x for state in states[INPUTS:]], dim=1)
 
 
 class DartsSupernet(Supernet):

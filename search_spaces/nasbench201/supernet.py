@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.operations import ConvNorm, Zero, channels_last
-from search_spaces.cells.supernet import MixedOperation, Supernet
+from search_spaces.cells.supernet import MixedOperation, State, Supernet
 from search_spaces.nasbench201.genotype import EDGES, NODES, OPERATIONS, OUTPUT, STAGES
 from search_spaces.nasbench201.network import ResidualReduction, make_operation
 
@@ -24,20 +24,23 @@ class MixedEdgeCell(nn.Module):
 
     def __init__(self, channels: int, partial_channels: int):
         super().__init__()
-        self.edges = nn.ModuleList(MixedOperation(OPERATIONS, _make, channels, 1, partial_channels) for _ in EDGES)
+        self.part = channels // partial_channels
+        shared: list[dict[str, nn.Module]] = [{} for _ in range(NODES)]  # for each node
+        self.edges = nn.ModuleList(
+            MixedOperation(OPERATIONS, _make, channels, 1, partial_channels, shared[source]) for source, _ in EDGES
+        )
 
     def forward(self, x: Tensor, weights: Tensor, active: list[list[bool]]) -> Tensor:
         """:param weights: ``(6, 5)``, and for each of them in ``active`` whether it is not 0."""
-        nodes, activated = [x], [x.relu()]
+        nodes = [State(x, self.part)]
         for target in range(1, NODES):
             terms = [
-                edge(nodes[source], activated[source], weight, used)
+                edge(nodes[source], weight, used)
                 for (source, end), edge, weight, used in zip(EDGES, self.edges, weights, active, strict=True)
                 if end == target
             ]
-            nodes.append(sum(terms[1:], terms[0]))
-            activated.append(nodes[-1].relu())
-        return nodes[OUTPUT]
+            nodes.append(State(sum(terms[1:], terms[0]), self.part))
+        return nodes[OUTPUT].x
 
 
 class EdgeSupernet(Supernet):
