@@ -153,9 +153,10 @@ def log_robustness(
     graph = torch.is_grad_enabled()
     n = min(proxy.ntk_images or NTK_IMAGES, len(images))
     with norm_mode(network, proxy.norm), torch.enable_grad():
-        # norm_mode restores the buffers, which the recorded graph would not survive: the passes write to copies
-        forward = partial(functional_call, network, {name: each.clone() for name, each in network.named_buffers()})
-        logits = forward((images[:n],))
+        forward: Callable[[Tensor], Tensor] = network
+        if proxy.norm == "train":  # norm_mode restores the buffers; the graph needs those that the passes have written
+            forward = partial(functional_call, network, {name: each.clone() for name, each in network.named_buffers()})
+        logits = forward(images[:n])
         function = logits.sum() if proxy.function == "logits" else _loss(logits, labels[:n])
         weights = [each for each in network.parameters() if each.requires_grad]
         gradients = torch.autograd.grad(function, weights, create_graph=graph, materialize_grads=True)
@@ -167,13 +168,15 @@ def log_robustness(
     return -(proxy.t * ntk + curvature.log())
 
 
-def _curvature(proxy: Robust, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, graph: bool) -> Tensor:
+def _curvature(
+    proxy: Robust, forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, graph: bool
+) -> Tensor:
     """``()``: the mean over images of ``||(l(x + h z) - l(x)) / h||_2^2``."""
     n = min(proxy.curvature_images or CURVATURE_IMAGES, len(images))
 
     def gradient(x: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(_loss(forward((x,)), labels[:n]), x, create_graph=graph, materialize_grads=True)[0]
+        return torch.autograd.grad(_loss(forward(x), labels[:n]), x, create_graph=graph, materialize_grads=True)[0]
 
     before = gradient(images[:n])
     sign = before.detach().sign()

@@ -4,7 +4,7 @@ The rule is the perturbation rule of Wang, Cheng, Chen, Tang, Hsieh: "Rethinking
 Differentiable NAS", ICLR 2021, https://arxiv.org/abs/2108.04392: for one edge after another, in random order, the
 operation whose removal costs most stays. Then, where a node of a cell keeps only some of its edges, those whose removal
 costs most stay. Xiang et al.: "Zero-Cost Operation Scoring in Differentiable Architecture Search" (Zero-Cost-PT),
-https://arxiv.org/abs/2106.06799, apply the rule to an untrained supernet with a zero-cost proxy in place of the accuracy.
+https://arxiv.org/abs/2106.06799, apply the rule to an untrained supernet, with a zero-cost proxy for the accuracy.
 
 As there, the operations of an edge that is not decided have equal weights that sum to 1, a removed operation leaves the
 others' weights as they are, and an edge that is decided has the weight 1. Departures from it:
@@ -48,7 +48,7 @@ class ZeroCostPruning(SupernetSearcher[G]):
     class Options(Searcher.Options):
         """How removals are scored."""
 
-        draws: int = field(default=1, metadata={"help": "draws of the supernet's weights to average over, in each step"})
+        draws: int = field(default=1, metadata={"help": "draws of the supernet's weights in a step, averaged over"})
         supernet_images: int = field(default=8, metadata={"help": "images of each score of the supernet"})
 
         def __post_init__(self) -> None:
@@ -63,10 +63,7 @@ class ZeroCostPruning(SupernetSearcher[G]):
 
     def advance(self) -> Step[G]:
         name, edges = self._decisions[self.steps]
-        if len(edges) == 1:
-            scores = self._decide_operation(name, edges[0])
-        else:
-            scores = self._decide_edges(name, edges)
+        scores = self._decide_operation(name, edges[0]) if len(edges) == 1 else self._decide_edges(name, edges)
         mixing = {name: each / each.sum(-1, keepdim=True) for name, each in self._left.items()}
         strengths = {name: each * self._kept[name][:, None] for name, each in mixing.items()}
         figures = {"least_log_robustness": min(scores), "most_log_robustness": max(scores)}

@@ -2,8 +2,8 @@
 
 The relaxation is that of DARTS (Liu et al., ICLR 2019, https://arxiv.org/abs/1806.09055): an edge is the sum of all
 operations, weighted with a softmax. The softmax is moved by Adam along the gradient of the log robustness
-(Feng et al., ICLR 2025, Eq. 4; :func:`proxies.robust.log_robustness`) of the untrained supernet, whose weights are drawn
-anew in each step. :mod:`searchers.untrained_supernet` says how the score is relaxed.
+(Feng et al., ICLR 2025, Eq. 4; :func:`proxies.robust.log_robustness`) of the untrained supernet, whose weights are
+drawn anew in each step. :mod:`searchers.untrained_supernet` says how the score is relaxed.
 
 What the optimum looks like: the proxy prefers small outputs and many parameters, so on ``darts`` nearly all edges end
 at ``sep_conv_5x5``, on ``nasbench201`` at ``nor_conv_3x3``. These are the largest cells of their spaces.
@@ -40,7 +40,7 @@ class ZeroShotGradient(SupernetSearcher[G]):
         """The ascent."""
 
         steps: int = field(default=50, metadata={"help": "steps at most; fewer where the entropy has settled"})
-        draws: int = field(default=1, metadata={"help": "draws of the supernet's weights to average over, in each step"})
+        draws: int = field(default=1, metadata={"help": "draws of the supernet's weights in a step, averaged over"})
         supernet_images: int = field(default=8, metadata={"help": "images of each score of the supernet"})
         architecture_learning_rate: float = field(default=0.3, metadata={"help": "of Adam"})
 

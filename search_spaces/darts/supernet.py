@@ -84,7 +84,8 @@ class DartsSupernet(Supernet):
         self.classifier = nn.Linear(c_prev, spec.classes)
 
     def mixed_edges(self) -> list[tuple[str, list[nn.Module]]]:
-        return [(kind, list(cell.get_submodule("edges").children())) for kind, cell in zip(self.kinds, self.cells, strict=True)]
+        edges = [list(cell.get_submodule("edges").children()) for cell in self.cells]
+        return list(zip(self.kinds, edges, strict=True))
 
     def forward(self, images: Tensor, mixing: Mapping[str, Tensor] | None = None) -> Tensor:
         weighted = self.weighted(mixing)
