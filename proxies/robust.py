@@ -26,13 +26,18 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from proxies.base import Function, NormMode, Probe, Proxy, Request
 from proxies.engine.checks import check_at_least, check_positive, check_word, finite, log_or_error
+from proxies.engine.modes import norm_mode, without_gradients
 
 NTK_IMAGES = 50
 CURVATURE_IMAGES = 8
@@ -130,13 +135,55 @@ class Robust(RobustBound):
         return RobustTerms(ntk, log_or_error(curvature, "the curvature"))
 
 
-def log_robustness(proxy: Robust, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def log_robustness(
+    proxy: Robust, network: nn.Module, images: Tensor, labels: Tensor, *, params: Tensor | None = None
+) -> Tensor:
     """The score of ``proxy`` as a scalar through which gradients reach whatever the network's output depends on.
 
-    The NTK's mean runs over the network's parameters that require a gradient. Batch norms are in the mode that the
-    proxy states.
+    The NTK is that of the parameters of ``network`` that require a gradient. What gradients shall reach, such as
+    architecture weights, must not be among them. Inside ``torch.no_grad()`` only the value is computed.
 
-    :param images: ``(N, C, H, W)`` in [0, 1]; the proxy's numbers of images are taken from the start.
+    :param images: ``(N, C, H, W)`` in [0, 1], of which at most the proxy's numbers of images are taken from the start.
+    :param labels: ``(N,)``
+    :param params: ``()``, what the NTK's mean divides by in place of the number of these parameters: for a supernet,
+        the number that a derived network is expected to have.
+    :return: ``()``
     :raises ProxyError: the curvature is not a positive number.
     """
-    raise NotImplementedError
+    graph = torch.is_grad_enabled()
+    n = min(proxy.ntk_images or NTK_IMAGES, len(images))
+    with norm_mode(network, proxy.norm), torch.enable_grad():
+        forward: Callable[[Tensor], Tensor] = network
+        if proxy.norm == "train":  # norm_mode restores the buffers; the graph needs those that the passes have written
+            forward = partial(functional_call, network, {name: each.clone() for name, each in network.named_buffers()})
+        logits = forward(images[:n])
+        function = logits.sum() if proxy.function == "logits" else _loss(logits, labels[:n])
+        weights = [each for each in network.parameters() if each.requires_grad]
+        gradients = torch.autograd.grad(function, weights, create_graph=graph, materialize_grads=True)
+        squares = torch.stack([each.square().sum() for each in gradients]).sum()
+        ntk = squares / n**2 / (sum(each.numel() for each in weights) if params is None else params)
+        with without_gradients(weights):
+            curvature = _curvature(proxy, forward, images, labels, graph)
+    log_or_error(curvature.item(), "the curvature")
+    return -(proxy.t * ntk + curvature.log())
+
+
+def _curvature(
+    proxy: Robust, forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, graph: bool
+) -> Tensor:
+    """``()``: the mean over images of ``||(l(x + h z) - l(x)) / h||_2^2``."""
+    n = min(proxy.curvature_images or CURVATURE_IMAGES, len(images))
+
+    def gradient(x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(_loss(forward(x), labels[:n]), x, create_graph=graph, materialize_grads=True)[0]
+
+    before = gradient(images[:n])
+    sign = before.detach().sign()
+    z = sign / sign.flatten(1).norm(dim=1).clamp_min(1.0).view(-1, 1, 1, 1)  # below 1 only if no pixel moves
+    change = (gradient(images[:n] + proxy.h * z) - before) / proxy.h
+    return change.flatten(1).square().sum(1).mean()
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels, reduction="sum")

@@ -15,6 +15,8 @@ SEARCHERS = {
     "darts": ("searchers.darts", "Darts"),
     "random": ("searchers.random_search", "RandomSearch"),
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
+    "zero_cost_pruning": ("searchers.zero_cost_pruning", "ZeroCostPruning"),
+    "zero_shot_gradient": ("searchers.zero_shot_gradient", "ZeroShotGradient"),
 }
 
 

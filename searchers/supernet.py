@@ -18,7 +18,7 @@ from searchers.base import MAX_DRAWS, Objectives, Searcher, Trial
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 G = TypeVar("G")
 
@@ -31,8 +31,9 @@ class Material:
     float ``(n, C, H, W)`` in [0, 1], and ``probe_labels`` are the batch on which candidates are scored. ``budget`` is
     the number of candidates of the whole search.
 
-    ``log_robustness`` is the score of the proxy ``robust`` as a differentiable function: network, images and labels ->
-    a scalar, higher is more robust. The network may be any callable module; gradients reach what its output depends on.
+    ``log_robustness`` is the score of the proxy ``robust`` as a differentiable function: network, images, labels and,
+    by the keyword ``params``, the number of parameters to divide by -> a scalar, higher is more robust. The network may
+    be any callable module; gradients reach what its output depends on.
     """
 
     spec: NetworkSpec
@@ -42,7 +43,7 @@ class Material:
     probe_labels: Tensor
     device: torch.device
     budget: int
-    log_robustness: Callable[[nn.Module, Tensor, Tensor], Tensor]
+    log_robustness: Callable[..., Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -157,6 +157,19 @@ class Supernet(nn.Module):
         own = set(map(id, self.architecture.values()))
         return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
+    @abstractmethod
+    def mixed_edges(self) -> list[tuple[str, list[nn.Module]]]:
+        """For each cell of the network, its name and its edges in the order of the architecture weights' rows."""
+
+    def expected_parameters(self, mixing: Mapping[str, Tensor]) -> Tensor:
+        """``()``: the number of the network's parameters, where those of an operation count as often as its weight."""
+        total = mixing[next(iter(self.groups))].new_tensor(sum(each.numel() for each in self.network_parameters()))
+        for name, edges in self.mixed_edges():
+            operations = [edge.get_submodule("operations").children() for edge in edges]
+            counts = [[sum(each.numel() for each in made.parameters()) for made in row] for row in operations]
+            total = total + (total.new_tensor(counts) * (mixing[name] - 1)).sum()
+        return total
+
     def weighted(self, mixing: Mapping[str, Tensor] | None) -> dict[str, tuple[Tensor, list[list[bool]]]]:
         """For each cell, the weights ``(edges, operations)`` and which of them are not 0."""
         mixing, shares = mixing or self.mixing(), self.edge_shares()

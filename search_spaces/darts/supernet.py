@@ -83,6 +83,10 @@ class DartsSupernet(Supernet):
             c_prev_prev, c_prev, reduced_before = c_prev, NODES * channels, reduction
         self.classifier = nn.Linear(c_prev, spec.classes)
 
+    def mixed_edges(self) -> list[tuple[str, list[nn.Module]]]:
+        edges = [list(cell.get_submodule("edges").children()) for cell in self.cells]
+        return list(zip(self.kinds, edges, strict=True))
+
     def forward(self, images: Tensor, mixing: Mapping[str, Tensor] | None = None) -> Tensor:
         weighted = self.weighted(mixing)
         features = self.stem(channels_last(images))

@@ -63,6 +63,9 @@ class EdgeSupernet(Supernet):
         self.norm = nn.BatchNorm2d(channels)
         self.classifier = nn.Linear(channels, spec.classes)
 
+    def mixed_edges(self) -> list[tuple[str, list[nn.Module]]]:
+        return [(CELL, list(block.edges)) for block in self.blocks if isinstance(block, MixedEdgeCell)]
+
     def forward(self, images: Tensor, mixing: Mapping[str, Tensor] | None = None) -> Tensor:
         weights, active = self.weighted(mixing)[CELL]
         features = self.stem(channels_last(images))

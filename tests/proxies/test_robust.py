@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from benchmarks.literal import robust_score
 from nas.testing.literal import literal_network
+from nas.testing.networks import SMALL, edge_network
 from proxies.base import Probe, ProxyError
-from proxies.robust import Robust
+from proxies.robust import Robust, log_robustness
+from search_spaces import get_space
 from tests.proxies.networks import (
     IMAGES,
     batch_kernel,
@@ -228,3 +230,80 @@ def test_without_curvature_there_is_no_value(weight: list[list[float]], label: i
     probe = Probe(network, linear_batch()[0], torch.tensor([label, label]))
     with pytest.raises(ProxyError, match=r"the curvature is 0.0, expected a positive number"):
         robust(ntk_images=2, curvature_images=2).score(probe)
+
+
+@pytest.mark.parametrize("options", [{}, {"function": "loss"}, {"norm": "train"}], ids=str)
+def test_the_differentiable_score_is_the_score(images: Tensor, labels: Tensor, options: dict[str, Any]) -> None:
+    for network in (darts_network(), edge_network()):
+        before = copy.deepcopy(network.state_dict())
+        expected = robust(**options).score(Probe(network, images, labels))
+        with_graph = log_robustness(robust(**options), network, images, labels)
+        assert with_graph.item() == pytest.approx(expected, rel=1e-9)
+        with torch.no_grad():
+            without = log_robustness(robust(**options), network, images, labels)
+        assert without.item() == with_graph.item() and not without.requires_grad
+        assert network.training
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(tensor, before[name]), name
+
+
+class Mixed(nn.Module):
+    """A supernet with given architecture weights, which are no parameters."""
+
+    def __init__(self, space: str):
+        super().__init__()
+        torch.manual_seed(9)
+        self.supernet = get_space(space).supernet(SMALL).double()  # type: ignore[attr-defined]
+        for name, buffer in self.supernet.named_buffers():
+            if name.endswith("running_var"):
+                buffer.uniform_(0.1, 0.5)
+        self.supernet.architecture.requires_grad_(False)
+        self.weights = {
+            name: torch.randn_like(each).requires_grad_() for name, each in self.supernet.architecture.items()
+        }
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.supernet(images, {name: each.softmax(-1) for name, each in self.weights.items()})
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("space", "norm"), [("darts", "eval"), ("nasbench201", "eval"), ("nasbench201", "train")]
+)
+def test_its_gradient_reaches_architecture_weights(images: Tensor, labels: Tensor, space: str, norm: str) -> None:
+    """Against central differences, along a random direction."""
+    network, proxy = Mixed(space), robust(ntk_images=3, curvature_images=2, t=10.0, norm=norm)
+    leaves, width = list(network.weights.values()), 1e-6
+    gradients = torch.autograd.grad(log_robustness(proxy, network, images, labels), leaves)
+    directions = [torch.randn_like(leaf) for leaf in leaves]
+    values = []
+    with torch.no_grad():
+        for distance in (width, -2 * width):
+            for leaf, direction in zip(leaves, directions, strict=True):
+                leaf += distance * direction
+            values.append(log_robustness(proxy, network, images, labels).item())
+    expected = sum((a * b).sum().item() for a, b in zip(gradients, directions, strict=True))
+    assert (values[0] - values[1]) / (2 * width) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_mean_counts_only_weights_that_require_a_gradient(images: Tensor, labels: Tensor) -> None:
+    """With a frozen layer, as the proxy itself counts."""
+    network = plain_cnn()
+    network[0].requires_grad_(False)
+    expected = robust(t=1e4).score(Probe(network, images, labels))
+    assert log_robustness(robust(t=1e4), network, images, labels).item() == pytest.approx(expected, rel=1e-9)
+    network.requires_grad_(True)
+    assert robust(t=1e4).score(Probe(network, images, labels)) != pytest.approx(expected, rel=1e-3)
+
+
+def test_it_takes_no_more_images_than_there_are(images: Tensor, labels: Tensor) -> None:
+    network = plain_cnn()
+    expected = Robust(ntk_images=2, curvature_images=2).score(Probe(network, images, labels))
+    assert log_robustness(robust(), network, images[:2], labels[:2]).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_it_has_no_value_without_curvature() -> None:
+    network = linear_network()
+    network[1].weight.data.zero_()  # type: ignore[index,union-attr]
+    with pytest.raises(ProxyError, match="the curvature is 0.0, expected a positive number"):
+        log_robustness(Robust(), network, *linear_batch())
