@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SEARCHERS = {
     "random": ("searchers.random_search", "RandomSearch"),
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
+    "nsga2": ("searchers.nsga2", "NSGA2"),
 }
 
 
