@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from searchers.base import Trial
-from searchers.objectives import Direction, Joint, SingleScore, distinct, evaluate, front_numbers
+from searchers.objectives import Direction, Joint, SingleScore, distinct, evaluate, front_numbers, rank
 
 G = TypeVar("G")
 
@@ -57,6 +57,12 @@ def front_of(trials: Sequence[Trial[G]], directions: Mapping[str, Direction]) ->
         best=dict(zip(directions, best, strict=True)),
         worst=dict(zip(directions, worst, strict=True)),
     )
+
+
+def spread(front: Sequence[Trial[G]], directions: Mapping[str, Direction], k: int, knee: int) -> list[Trial[G]]:
+    """The trial ``knee`` and those with the largest crowding distances, ``k`` in all, in the order of the front."""
+    others = [trial.id for trial in rank(front, joint(directions), len(front)) if trial.id != knee]
+    return [trial for trial in front if trial.id in (knee, *others[: k - 1])]
 
 
 def normalised(values: np.ndarray, worst: np.ndarray, best: np.ndarray) -> np.ndarray:

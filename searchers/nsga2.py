@@ -128,7 +128,8 @@ class NSGA2(Searcher[G]):
 
     def _parent(self, rng: np.random.Generator) -> G:
         """The winner of a binary tournament: of two places in the order of the members, the better one."""
-        return self.members[rng.integers(len(self.members), size=2).min()].genotype
+        place = int(rng.integers(len(self.members), size=2).min())
+        return self.members[place].genotype
 
 
 def by_constrained_domination(trials: Sequence[Trial[G]], objectives: Objectives) -> list[Trial[G]]:
@@ -137,6 +138,6 @@ def by_constrained_domination(trials: Sequence[Trial[G]], objectives: Objectives
     Trials that tie stay in the order given.
     """
     ok = [trial for trial in trials if trial.status == "ok"]
-    order = np.argsort(-standing(evaluate(objectives, ok)), kind="stable") if ok else []
+    order = np.argsort(-standing(evaluate(objectives, ok)), kind="stable")
     infeasible = [trial for trial in trials if trial.status != "ok"]
     return [*(ok[index] for index in order), *sorted(infeasible, key=lambda trial: trial.violation)]

@@ -97,11 +97,11 @@ def memory_mib(network: nn.Module, images: Tensor) -> float:
     return counter.peak / MIB
 
 
-class _LiveStorages(TorchDispatchMode):
+class _LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
     """Counts the bytes of the storages of all tensors that operations return, as long as they live."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self.peak = 0
         self._live: dict[int, int] = {}  # by address of the storage
 
