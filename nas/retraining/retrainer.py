@@ -221,7 +221,7 @@ def best_cells(run: Path, top: int) -> list[dict[str, Any]]:
     """
     record = read_run(run)
     space = record.manifest["configuration"].get("space")
-    ranked = ranking(record.trials, record.proxies)[:top]
+    ranked = ranking(record.trials, record.proxies, record.objectives)[:top]
     if not ranked or not isinstance(space, str):
         raise UserError(f"{run} holds no cell with a score, expected those of a search")
     return [

@@ -246,11 +246,6 @@ class Search:
         if differing:
             raise UserError(f"cannot resume {path} with another configuration: {', '.join(differing)}")
 
-    def _objectives(self) -> dict[str, Any]:
-        """The manifest's entry about the objectives that the user has named; empty if there are none."""
-        named = [{"name": name, "direction": each} for name, each in self.source.directions.items()]
-        return {"objectives": named} if named else {}
-
     def _manifest(self, path: Path) -> dict[str, Any]:
         """The manifest of a new run, or that of the resumed run with an entry for this resumption."""
         from nas.runs import environment
@@ -263,7 +258,7 @@ class Search:
             "configuration": self.config.to_json(),
             **({} if fingerprint is None else {FINGERPRINT: fingerprint}),
             **self.source.facts(),
-            **self._objectives(),
+            **self.source.named_objectives(),
             "versions": environment.versions(("ray",) if self.config.executor == "ray" else ()),
             "hardware": environment.hardware(self.source.device),
             "executor": self.executor.facts(),

@@ -71,6 +71,7 @@ class MeasuredCells(ScoreSource):
         metrics = self._metrics(config)
         self.names = config.objective or metrics
         self.metric = metrics[0]
+        self.units = dict.fromkeys(metrics, "percent")
         self.spec = self.table.spec_for(self.metric)
         directions = {name: _direction(name) for name in self.names}
         self.directions = directions if config.objective else {}
