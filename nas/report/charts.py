@@ -108,6 +108,8 @@ def pareto(ranked: Sequence[Ranked], front: Front[str], x: ScoredBy, y: ScoredBy
         label=f"knee, candidate {front.knee.id}",
     )  # fmt: skip
     _show(axes, shown[x], foot=0.06, axis="x")
+    if not shown[x].logarithmic:
+        axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))  # the last label would be cut off
     _show(axes, shown[y], foot=0.06)
     hovered = {name: [_values(trial, front) for trial in trials] for name, trials in groups.items()}
     if len(inside) > MANY_POINTS:  # drawn as a pixel image

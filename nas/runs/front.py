@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nas.errors import UserError
-from nas.runs.directory import FRONT, check_cell, checked, read_json
+from nas.runs.directory import FRONT, checked, read_json
 from nas.runs.schema import FINITE, OBJECT, POSITIVE, TEXT, WHOLE, by_name, each, fields, one_of
 from nas.runs.trials import stored_trial
-from search_spaces.base import SearchSpace
 from searchers.base import Trial
 from searchers.fronts import Front
 from searchers.objectives import Direction
@@ -44,30 +44,33 @@ def front_to_json(
     }
 
 
-def read_front(run: Path) -> tuple[dict[str, Direction], list[Trial[str]]]:
-    """The objectives with their directions, and the trials of the front of the search in ``run``, genotypes as text.
+@dataclass(frozen=True, kw_only=True)
+class StoredFront:
+    """What ``front.json`` holds: the trials, with genotypes as text; ``knee`` is the id of one of them."""
+
+    directions: dict[str, Direction]
+    trials: list[Trial[str]]
+    knee: int
+
+
+def read_front(run: Path) -> StoredFront:
+    """The front of the search in ``run``.
 
     :raises UserError: ``front.json`` cannot be read, or there is none.
     """
     path = run / FRONT
     value = read_json(path)
     if value is None:
-        raise UserError(f"{run} holds no {FRONT}, expected that of a finished search with several objectives")
+        raise UserError(f"{run} holds no {FRONT}, expected that of a finished search with several --objective")
     checked(path, _FRONT, value)
     try:
-        trials = [stored_trial({"status": "ok", **entry}) for entry in value["front"]]
         directions = {each["name"]: each["direction"] for each in value["objectives"]}
-        if not trials or not directions:
-            raise ValueError("it holds no cell, or no objective")
+        trials = [stored_trial({"status": "ok", **entry}) for entry in value["front"]]
+        if not directions or value["knee"] not in {trial.id for trial in trials}:
+            raise ValueError("it holds no objective, or not the cell of its knee")
         for trial in trials:
             for name in directions:
                 FINITE(trial.scores.get(name), f"trial {trial.id}: score {name}")
     except (ValueError, OverflowError) as error:
         raise UserError(f"{path} is not the front of a search: {error}") from None
-    return directions, trials
-
-
-def check_front(run: Path, space: SearchSpace[Any]) -> None:
-    """:raises UserError: ``front.json`` cannot be read, or holds a key that is not that of its genotype."""
-    for trial in read_front(run)[1]:
-        check_cell(run / FRONT, space, trial.genotype, trial.key)
+    return StoredFront(directions=directions, trials=trials, knee=value["knee"])
