@@ -72,7 +72,7 @@ class MeasuredObjectives:
 
     @cached_property
     def front(self) -> np.ndarray:
-        """The values of the table's own front, ``(k, m)``, higher is better, each once, sorted by the first objective."""
+        """The values of the table's own front, ``(k, m)``, higher is better, each once, sorted by first objective."""
         return np.unique(self.signed[front_numbers(self.signed) == 0], axis=0)
 
     def hypervolume(self, values: np.ndarray) -> float:
@@ -95,7 +95,7 @@ class MeasuredObjectives:
 
 @dataclass(frozen=True, kw_only=True)
 class Fronts:
-    """``curves``: by searcher ``(seeds, budget)``, hypervolume so far. ``found``: the front of each seed, ``(k, m)``."""
+    """``curves``: by searcher ``(seeds, budget)``, hypervolume so far. ``found``: each seed's front, ``(k, m)``."""
 
     objectives: MeasuredObjectives
     curves: dict[str, np.ndarray]
@@ -173,8 +173,8 @@ def markdown(fronts: Fronts) -> str:
     shown = sorted({n for n in (20, 50, 100, 200, 300, 1000) if n < budget} | {budget})
     goals = " and ".join(f"{direction} `{name}`" for name, direction in own.directions.items())
     lines = [
-        f"{own.table.title}: {goals}; {budget} evaluations, {seeds} seeds. Hypervolume in percent of that of the table's"
-        f" own front, which has {len(own.front)} point{'s' * (len(own.front) > 1)}: mean over seeds [95 % bootstrap interval].",
+        f"{own.table.title}: {goals}; {budget} evaluations, {seeds} seeds. Hypervolume in percent of that of the"
+        f" table's own front (points: {len(own.front)}): mean over seeds [95 % bootstrap interval].",
         "",
         "| searcher | " + " | ".join(map(str, shown)) + f" | at the end, against {fronts.baseline} | front found |",
         "|---|" + "---|" * (len(shown) + 2),
@@ -211,7 +211,7 @@ def _picture(fronts: Fronts) -> bytes:
     figure = Figure(figsize=(10.4, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     own = fronts.objectives
-    x, y = list(own.directions)[1], list(own.directions)[0]
+    y, x = list(own.directions)[:2]
     right.plot(*_places(own, own.signed), ".", color="0.85", markersize=2, label="cells of the table")
     line = own.front[front_numbers(own.front[:, :2]) == 0]
     line = line[np.argsort(own.signs[1] * line[:, 1])]
@@ -223,7 +223,9 @@ def _picture(fronts: Fronts) -> bytes:
         (drawn,) = left.plot(evaluations, 100 * curves.mean(axis=0), label=name)
         left.fill_between(evaluations, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
         points = np.vstack(fronts.found[name])
-        right.plot(*_places(own, points), "o", color=drawn.get_color(), markersize=3, alpha=0.4, label=f"found by {name}")
+        right.plot(
+            *_places(own, points), "o", color=drawn.get_color(), markersize=3, alpha=0.4, label=f"found by {name}"
+        )
     reached = np.vstack([each for found in fronts.found.values() for each in found])
     for axis, column in (("x", 1), ("y", 0)):
         ends = own.signs[column] * np.vstack([reached, own.front])[:, column]

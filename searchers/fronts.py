@@ -83,8 +83,8 @@ def knee(front: np.ndarray) -> int:
 
     Each objective is normalised over the front. The plane passes through the best row of each objective (the least
     squares solution, where there are too few different ones); rows beyond it, away from the worst values, are at a
-    positive distance. Of tied rows, the first is taken. After Das, "On characterizing the knee of the Pareto curve based
-    on normal-boundary intersection", Structural Optimization 1999.
+    positive distance. Of tied rows, the first is taken. After Das, "On characterizing the knee of the Pareto curve
+    based on normal-boundary intersection", Structural Optimization 1999.
     """
     rows = normalised(front, front.min(axis=0), front.max(axis=0))
     plane = np.linalg.lstsq(rows[rows.argmax(axis=0)], np.ones(rows.shape[1]), rcond=None)[0]

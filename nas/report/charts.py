@@ -91,9 +91,11 @@ def pareto(ranked: Sequence[Ranked], front: Front[str], x: ScoredBy, y: ScoredBy
     shown = {each: _with_front(visible_range(scores[each], each.sign), front, each) for each in (x, y)}
     among = {trial.id for trial in front.trials}
     inside = [
-        trial for trial in ranked
-        if trial.id not in among and all(shown[each].low <= trial.scores[each.name] <= shown[each].high for each in (x, y))
-    ]  # fmt: skip
+        trial
+        for trial in ranked
+        if trial.id not in among
+        and all(shown[each].low <= trial.scores[each.name] <= shown[each].high for each in (x, y))
+    ]
     groups = {"candidates": inside, "front": front.trials, "knee": [front.knee]}
 
     def places(trials: Sequence[Trial[str]]) -> tuple[list[float], list[float]]:

@@ -70,7 +70,7 @@ def render(record: RunRecord) -> str:
         kinds={kind: title for kind, (title, _) in KINDS.items()},
         panels=[_panel(record, ranked, proxy, best) for proxy in record.proxies[:CHARTED]] if ranked else [],
         sizes=_sizes(ranked, record.proxies),
-        listed=spread(front.trials, directions(record.objectives), FRONT_LISTED, front.knee.id) if front else ranked[:LISTED],
+        listed=_listed(record, front) if front else ranked[:LISTED],
         short_names=[(short, name) for name, short in SHORT_NAMES.items()],
         operations=_operations(ranked),
         failures=_failures(record),
@@ -170,6 +170,10 @@ def _drawings(best: Trial[str] | None) -> list[Any]:
         return []
     cells = diagrams(best.genotype) or diagrams(best.key)
     return [draw(cell) for cell in cells if len(cell.links) <= MAX_LINKS]
+
+
+def _listed(record: RunRecord, front: Front[str]) -> list[Trial[str]]:
+    return spread(front.trials, directions(record.objectives), FRONT_LISTED, front.knee.id)
 
 
 def _pareto(record: RunRecord, ranked: list[Ranked], front: Front[str]) -> list[Markup]:

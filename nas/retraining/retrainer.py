@@ -91,8 +91,9 @@ class Retrainer:
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
         check_precision(config, device)
         searched = known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
+        source = self.path / MANIFEST if resume else run / (FRONT if config.front else TRIALS)
         for cell in self.cells:
-            check_cell(self.path / MANIFEST if resume else run / (FRONT if config.front else TRIALS), searched, cell["genotype"], cell["key"])
+            check_cell(source, searched, cell["genotype"], cell["key"])
         self.contenders = [self._contender(cell, device) for cell in self.cells]
 
     def _contender(self, cell: dict[str, Any], device: str) -> Contender:

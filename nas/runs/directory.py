@@ -1,9 +1,10 @@
 """The run directory: the files that a search writes, and from which it can be resumed.
 
 It holds ``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one
-trial a line, each flushed at once), ``best.json`` and ``report.html``; with several objectives also ``front.json``, and
-if the searcher has a state, ``searcher.pt`` (see :mod:`nas.runs.searcher_state`). Nothing in a run directory is ever unpickled or executed. Only one
-process at a time may write to it. Its lock is released in whatever way that process ends.
+trial a line, each flushed at once), ``best.json`` and ``report.html``; with several objectives also ``front.json``
+(see :mod:`nas.runs.front`); if the searcher has a state, also ``searcher.pt`` (see :mod:`nas.runs.searcher_state`).
+Nothing in a run directory is ever unpickled or executed. Only one process at a time may write to it. Its lock is
+released in whatever way that process ends.
 """
 
 from __future__ import annotations

@@ -184,7 +184,8 @@ class SearchConfig:
             )
         for name in self.objective or ():
             if self.metric is not None:
-                raise UserError(f"--metric {self.metric} and --objective {name} both rank the cells, expected one of them")
+                both = f"--metric {self.metric} and --objective {name}"
+                raise UserError(f"{both} both rank the cells, expected one of them")
             if name in MEASURED:
                 raise UserError(f"--objective {name} has no use with --table: no network is built")
         for field in dataclasses.fields(self):

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-LATENCY, SPREAD, MEMORY = "latency_ms", "latency_ms_spread", "memory_mib"
+from nas.searching.objectives import MEASURED
+
+LATENCY, MEMORY = MEASURED
+SPREAD = f"{LATENCY}_spread"
 WARM_UP = 3  # passes before the first that is measured: allocators and kernels are chosen in them
 REPEATS = 20
 MIB = 2**20

@@ -19,7 +19,7 @@ from nas.executors import EXECUTORS
 from nas.executors.base import Executor
 from nas.images.data import ImageData, fingerprint, load_data, probe_batch
 from nas.searching.config import SearchConfig
-from nas.searching.forward_pass import ForwardPass
+from nas.searching.forward_pass import LATENCY, MEMORY, ForwardPass
 from nas.searching.objectives import (
     COUNTED,
     MEASURED,
@@ -65,8 +65,8 @@ class UntrainedNetworks(ScoreSource):
         check_different(self.asked)
         self.forward = ForwardPass(
             batch=config.latency_batch or 1,
-            latency=MEASURED[0] in config.measured,
-            memory=MEASURED[1] in config.measured,
+            latency=LATENCY in config.measured,
+            memory=MEMORY in config.measured,
             max_latency_ms=config.max_latency_ms,
         )
         self.proxies = components(self.asked)

@@ -76,7 +76,8 @@ class MeasuredCells(ScoreSource):
         directions = {name: _direction(name) for name in self.names}
         self.directions = directions if config.objective else {}
         self.objectives = weighed(directions, ())
-        self.about = f"{' and '.join(metrics)} {'is' if len(metrics) == 1 else 'are'} in percent; {self.table.description}"
+        verb = "is" if len(metrics) == 1 else "are"
+        self.about = f"{' and '.join(metrics)} {verb} in percent; {self.table.description}"
 
     def _metrics(self, config: SearchConfig) -> tuple[str, ...]:
         """The metrics of the table that the configuration names.

