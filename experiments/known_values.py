@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from search_spaces.base import SearchSpace
 from searchers import get_searcher
-from searchers.base import Trial
+from searchers.base import Objectives, Trial
 from searchers.objectives import SingleScore
 
 BATCH = 10  # candidates for each call of ``ask``
@@ -30,18 +30,37 @@ def best_so_far(
 
     :param value: the value of a genotype, higher is better. :param feasible: whether a genotype has a value.
     """
-    objectives = SingleScore("value", "maximize")
+    trials = history(
+        searcher_name, space, lambda genotype: {"value": float(value(genotype))}, SingleScore("value", "maximize"),
+        seed=seed, budget=budget, feasible=feasible,
+    )  # fmt: skip
+    return np.maximum.accumulate([trial.scores["value"] for trial in trials])
+
+
+def history(
+    searcher_name: str,
+    space: SearchSpace[Any],
+    scores: Callable[[Any], Mapping[str, float]],
+    objectives: Objectives,
+    *,
+    seed: int,
+    budget: int,
+    feasible: Callable[[Any], bool] | None = None,
+) -> list[Trial[Any]]:
+    """The ``budget`` trials of one search. :param scores: those of a genotype, of which the objectives are computed."""
     searcher = get_searcher(searcher_name)(space, seed=seed, objectives=objectives, feasible=feasible)
-    values: list[float] = []
-    while searcher.told < budget:
-        trials = []
-        for id_, genotype in enumerate(searcher.ask(min(BATCH, budget - searcher.told)), start=searcher.told):
-            values.append(float(value(genotype)))
-            key = space.canonical(genotype)
-            scores = {"value": values[-1]}
-            trials.append(Trial(id=id_, key=key, genotype=genotype, seed=seed, status="ok", scores=scores))
-        searcher.tell(trials)
-    return np.maximum.accumulate(values)
+    trials: list[Trial[Any]] = []
+    while len(trials) < budget:
+        step = [
+            Trial(
+                id=number, key=space.canonical(genotype), genotype=genotype, seed=seed, status="ok",
+                scores=dict(scores(genotype)),
+            )
+            for number, genotype in enumerate(searcher.ask(min(BATCH, budget - len(trials))), start=len(trials))
+        ]  # fmt: skip
+        searcher.tell(step)
+        trials += step
+    return trials
 
 
 @dataclass(frozen=True)

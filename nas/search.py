@@ -62,7 +62,7 @@ def _parse(argv: Sequence[str], space: SearchSpace[Any] | None) -> tuple[dict[st
         " accuracies for its best cell.",
         (("search", SearchConfig), ("of one searcher", options_group())),
         ("output", OutputOptions),
-        ("--proxy", "--require"),
+        ("--proxy", "--require", "--objective"),
         check=lambda stored: SearchConfig.of(**{**stored, "space": space or stored["space"]}),
     )
     return options, output if path is None else dataclasses.replace(output, out=str(path))
@@ -149,6 +149,7 @@ def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, A
         "report": None if result.report is None else str(result.report),
         "best": best_to_json(result.best, space),
         "top": [best_to_json(trial, space) for trial in result.top],
+        "front": [best_to_json(trial, space) for trial in result.front],
         "summary": result.summary,
     }
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 #: Name -> module and class.
 SEARCHERS = {
     "darts": ("searchers.darts", "Darts"),
+    "nsga2": ("searchers.nsga2", "NSGA2"),
     "random": ("searchers.random_search", "RandomSearch"),
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
     "zero_cost_pruning": ("searchers.zero_cost_pruning", "ZeroCostPruning"),

@@ -20,7 +20,8 @@ def flag(name: str) -> str:
 #: Upper bounds of whole numbers, by option: far above what is used, and far below what fills a memory. Others: 10^9.
 MOST = {
     **base.MOST,
-    "threads": 4096, "workers": 4096, "candidates_per_step": 10**6, "max_params": 10**18, "max_macs": 10**18,
+    "threads": 4096, "workers": 4096, "candidates_per_step": 10**6, "latency_batch": 10**4,
+    "max_params": 10**18, "max_macs": 10**18,
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class CandidateScorer(Protocol[G]):
         """Whether several threads may call the scorer at the same time, each with its own candidate."""
 
     def __call__(self, candidate: Candidate[G]) -> Trial[G]:
-        """The finished trial, of status ok or failed.
+        """The finished trial. It is infeasible only if it has a ``violation``: a limit on what was measured.
 
         :raises MachineFailed: the candidate is not at fault (see :func:`nas.executors.failures.machine_failure`).
         """

@@ -6,12 +6,15 @@ same SVG fits the light and the dark theme.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from io import StringIO
+from types import MappingProxyType
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -19,10 +22,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nas.report.ranking import OperationShare, Ranked, VisibleRange, best_so_far, visible_range
+from nas.report import wording
+from nas.report.ranking import OperationShare, Ranked, VisibleRange, best_so_far, directions, visible_range
 from nas.runs.architecture import Step
 from nas.runs.reader import ScoredBy
 from searchers.base import Trial
+from searchers.fronts import Front, front_of
 
 # Placeholder colours, which occur nowhere else in a picture, and the CSS variables that replace them.
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
@@ -75,6 +80,54 @@ def scatter(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
     _mark_best(axes, [(trial.params / unit, trial.scores[proxy.name]) for trial in known if trial.id == best])
     _show(axes, visible_range(scores, proxy.sign), foot=0.05)
     return _svg(figure, axes, f"Score {plain(proxy.name)} against parameters")
+
+
+def pareto(ranked: Sequence[Ranked], front: Front[str], x: ScoredBy, y: ScoredBy) -> str:
+    """Two objectives of all candidates, with the front over them; a point that is hovered over shows its values.
+
+    The step line bounds what the candidates reach by these two objectives alone.
+    """
+    figure, axes = _axes(_score_axis(x), _score_axis(y))
+    scores = {each: [trial.scores[each.name] for trial in ranked] for each in (x, y)}
+    shown = {each: _with_front(visible_range(scores[each], each.sign), front, each) for each in (x, y)}
+    among = {trial.id for trial in front.trials}
+    inside = [
+        trial
+        for trial in ranked
+        if trial.id not in among
+        and all(shown[each].low <= trial.scores[each.name] <= shown[each].high for each in (x, y))
+    ]
+    groups = {"candidates": inside, "front": front.trials, "knee": [front.knee]}
+
+    def places(trials: Sequence[Trial[str]]) -> tuple[list[float], list[float]]:
+        return [trial.scores[x.name] for trial in trials], [trial.scores[y.name] for trial in trials]
+
+    _points(axes, *places(inside), gid="candidates")
+    line = sorted(front_of(front.trials, directions((x, y))).trials, key=lambda trial: trial.scores[x.name])
+    axes.step(*places(line), where="pre" if x.sign > 0 else "post", color=INK, linewidth=1.2)
+    axes.plot(*places(front.trials), "o", color=INK, markersize=4.5, label="front", gid="front")
+    axes.plot(
+        *places([front.knee]), "o", color=BEST, markersize=8, markeredgecolor=PAPER, zorder=5, gid="knee",
+        label=f"knee, candidate {front.knee.id}",
+    )  # fmt: skip
+    _show(axes, shown[x], foot=0.06, axis="x")
+    if not shown[x].logarithmic:
+        axes.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))  # the last label would be cut off
+    _show(axes, shown[y], foot=0.06)
+    hovered = {name: [_values(trial, front) for trial in trials] for name, trials in groups.items()}
+    if len(inside) > MANY_POINTS:  # drawn as a pixel image
+        del hovered["candidates"]
+    return _svg(figure, axes, f"The front of {plain(y.name)} against {plain(x.name)}", hovered)
+
+
+def _with_front(shown: VisibleRange, front: Front[str], axis: ScoredBy) -> VisibleRange:
+    scores = [trial.scores[axis.name] for trial in front.trials]
+    return dataclasses.replace(shown, low=min(shown.low, *scores), high=max(shown.high, *scores))
+
+
+def _values(trial: Trial[str], front: Front[str]) -> str:
+    values = ", ".join(f"{name} {wording.score(trial.scores[name])}" for name in front.best)
+    return f"candidate {trial.id}{' (knee)' if trial.id == front.knee.id else ''}: {values}"
 
 
 def histogram(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
@@ -154,10 +207,10 @@ def _score_axis(proxy: ScoredBy) -> str:
     return "\n".join(textwrap.wrap(f"{plain(proxy.name, 60)}, {better}", 32))
 
 
-def _points(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+def _points(axes: Axes, x: Sequence[float], y: Sequence[float], gid: str | None = None) -> None:
     many = len(x) > MANY_POINTS
     colour, size = (MANY_COLOUR, 2.0) if many else (POINT, 6.0)
-    axes.plot(x, y, ".", color=colour, alpha=0.55, markersize=size, label="candidate", rasterized=many)
+    axes.plot(x, y, ".", color=colour, alpha=0.55, markersize=size, label="candidate", rasterized=many, gid=gid)
 
 
 def _mark_best(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
@@ -165,20 +218,24 @@ def _mark_best(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
         axes.plot([x], [y], "o", color=BEST, markersize=8, markeredgecolor=PAPER, label="best cell", zorder=5)
 
 
-def _show(axes: Axes, shown: VisibleRange, foot: float) -> None:
-    """Set the range of the score axis; ``foot`` is the share of it that is left free at the bottom for marks."""
+def _show(axes: Axes, shown: VisibleRange, foot: float, axis: Literal["x", "y"] = "y") -> None:
+    """Set the range of a score axis; ``foot`` is the share of it that is left free at its low end for marks."""
     low, high = shown.low, shown.high
     if shown.logarithmic:
-        axes.set_yscale("log")
-        axes.set_ylim(low * (low / high) ** foot, high * (high / low) ** 0.06)
+        axes.set(**{f"{axis}scale": "log"})
+        axes.set(**{f"{axis}lim": (low * (low / high) ** foot, high * (high / low) ** 0.06)})
     elif not shown.flat:
-        axes.set_ylim(low - foot * (high - low), high + 0.06 * (high - low))
+        axes.set(**{f"{axis}lim": (low - foot * (high - low), high + 0.06 * (high - low))})
 
 
-def _svg(figure: Figure, axes: Axes, description: str) -> str:
+def _svg(
+    figure: Figure, axes: Axes, description: str, hovered: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> str:
     """The figure as SVG that can be inlined in a page with other figures.
 
     Size, fonts, metadata and style sheets are removed, and its ids get a prefix that is unique in the page.
+
+    :param hovered: by gid of a group of points, the texts shown when they are hovered over.
     """
     if axes.get_legend_handles_labels()[1]:
         axes.legend(
@@ -193,6 +250,8 @@ def _svg(figure: Figure, axes: Axes, description: str) -> str:
     svg = re.sub(r"(?s)<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg[svg.index("<svg") :])
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
+    for gid, texts in hovered.items():
+        svg = _with_titles(svg, gid, texts)
     prefix = hashlib.sha256(svg.encode()).hexdigest()[:8]
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     view = re.search(r'viewBox="[^"]*"', svg)
@@ -202,3 +261,15 @@ def _svg(figure: Figure, axes: Axes, description: str) -> str:
     for stand_in, variable in VARIABLES.items():
         svg = svg.replace(stand_in, f"var({variable})")
     return svg
+
+
+def _with_titles(svg: str, gid: str, texts: Sequence[str]) -> str:
+    """The points of a group, as many as there are texts, with a title each."""
+    if not texts:
+        return svg
+    before, group, after = svg.partition(f'<g id="{gid}">')
+    left = iter(texts)
+    titled = re.sub(
+        r"(<use [^>]*?)/>", lambda use: f"{use[1]}><title>{escape(next(left))}</title></use>", after, count=len(texts)
+    )
+    return before + group + titled

@@ -13,15 +13,27 @@ from nas.report import charts, wording
 from nas.report.diagrams import KINDS, diagrams, short_lines
 from nas.report.drawing import draw
 from nas.report.published import CELLS, HALF_WIDTH, OWN, PUBLISHED
-from nas.report.ranking import TOP, Ranked, is_ranked, operation_shares, ranking, size_correlation, visible_range
+from nas.report.ranking import (
+    TOP,
+    Ranked,
+    directions,
+    is_ranked,
+    operation_shares,
+    ranking,
+    size_correlation,
+    visible_range,
+)
 from nas.runs.architecture import collapse
 from nas.runs.reader import RunRecord, ScoredBy
+from nas.searching.objectives import COUNTED, MEASURED
 from proxies.spelling import base_name
 from search_spaces.cells.notation import SHORT_NAMES
 from searchers.base import Trial
+from searchers.fronts import Front, front_of, spread
 
 CHARTED = 3  # number of proxies with charts; the tables show all proxies
 LISTED = 10  # number of candidates in the list of the best
+FRONT_LISTED = 30  # the same where the list is that of a front
 FEWEST_FOR_OPERATIONS = 20  # candidates needed to compare operations; with fewer, the best tenth is a single cell
 REASONS = 12  # number of reasons in the table of failures
 MAX_LINKS = 80  # a cell with more links is not drawn
@@ -34,11 +46,13 @@ SIZES: tuple[tuple[str, Callable[[Ranked], int]], ...] = (
 
 def render(record: RunRecord) -> str:
     """The HTML text of a run's page."""
-    ranked = ranking(record.trials, record.proxies)
-    best = record.best or (ranked[0] if ranked else None)
+    ranked = ranking(record.trials, record.proxies, record.objectives)
+    front = front_of(ranked, directions(record.objectives)) if ranked and len(record.objectives) > 1 else None
+    first = front.knee if front else ranked[0] if ranked else None
+    best = record.best or first
     drawings = _drawings(None if best is None else (best.genotype, best.key))
     last = _drawings((record.steps[-1]["cell"],) if record.steps else None)
-    run_names = [proxy.name for proxy in record.proxies]
+    run_names = [proxy.name for proxy in record.proxies if proxy.name not in MEASURED]
     known = {name for row in PUBLISHED for name in (row.name, row.kin) if name}
     template = _environment().get_template("template.html")
     return template.render(
@@ -48,7 +62,10 @@ def render(record: RunRecord) -> str:
         searcher=record.section("configuration").get("searcher"),
         best=best,
         ranked=ranked,
-        notes=_notes(record, ranked, best),
+        first=first,
+        front=front,
+        pareto=_pareto(record, ranked, front) if front else [],
+        notes=_notes(record, first, best),
         facts=_facts(record, ranked, best),
         drawings=drawings,
         used_kinds={box.kind for drawing in drawings for box in drawing.labels},
@@ -59,7 +76,7 @@ def render(record: RunRecord) -> str:
         kinds={kind: title for kind, (title, _) in KINDS.items()},
         panels=[_panel(record, ranked, proxy, best) for proxy in record.proxies[:CHARTED]] if ranked else [],
         sizes=_sizes(ranked, record.proxies),
-        listed=ranked[:LISTED],
+        listed=_listed(record, front) if front else ranked[:LISTED],
         short_names=[(short, name) for name, short in SHORT_NAMES.items()],
         operations=_operations(ranked),
         failures=_failures(record),
@@ -95,10 +112,11 @@ def _table(record: RunRecord) -> dict[str, str]:
     """Facts about the table from which the run's scores were looked up; empty if the scores are from proxies."""
     table = record.section("table")
     names = ("metric", "description", "source") if table else ()
-    return {name: str(table.get(name, "not recorded")) for name in names}
+    objectives = ", ".join(objective.name for objective in record.objectives)
+    return {name: str(table.get(name, objectives or "not recorded")) for name in names}
 
 
-def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> list[str]:
+def _notes(record: RunRecord, first: Trial[str] | None, best: Trial[str] | None) -> list[str]:
     """Warnings at the top of the page, such as that the run is incomplete."""
     notes = []
     state = {
@@ -110,8 +128,9 @@ def _notes(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
         notes.append(state[record.manifest["status"]])
     if record.torn:
         notes.append("The last line of trials.jsonl was cut off in the middle of being written; it is left out.")
-    if best is not None and ranked and best.key != ranked[0].key:
-        notes.append(f"best.json names candidate {best.id}; by trials.jsonl, candidate {ranked[0].id} ranks first.")
+    if best is not None and first is not None and best.key != first.key:
+        place = "is the knee of the front" if len(record.objectives) > 1 else "ranks first"
+        notes.append(f"best.json names candidate {best.id}; by trials.jsonl, candidate {first.id} {place}.")
     for proxy in record.proxies:
         if not proxy.recorded:
             notes.append(f"The run does not record which direction of {proxy.name} is better; higher is assumed.")
@@ -125,7 +144,7 @@ def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     facts = []
     if best is not None:
         for proxy in record.proxies[:CHARTED]:
-            if proxy.name in best.scores:
+            if proxy.name in best.scores and not _is_size(proxy):
                 facts.append(_score_fact(proxy, best.scores[proxy.name]))
         network = "of the network as trained" if record.section("table") else "of the network as scored"
         facts.append(("parameters", wording.amount(best.params), network))
@@ -140,6 +159,11 @@ def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     return facts
 
 
+def _is_size(proxy: ScoredBy) -> bool:
+    """Whether it is the number of parameters or MACs as an objective, which the page states anyway."""
+    return proxy.name in COUNTED and proxy.direction == "minimize"
+
+
 def _score_fact(proxy: ScoredBy, score: float) -> tuple[str, str, str]:
     better = "higher is better" if proxy.sign > 0 else "lower is better"
     if proxy.unit == "percent":
@@ -151,6 +175,16 @@ def _drawings(texts: Sequence[str] | None) -> list[Any]:
     """The cells of the first of the texts that is in a known notation."""
     cells = [cells for text in texts or () if (cells := diagrams(text))]
     return [draw(cell) for cell in (cells[0] if cells else ()) if len(cell.links) <= MAX_LINKS]
+
+
+def _listed(record: RunRecord, front: Front[str]) -> list[Trial[str]]:
+    return spread(front.trials, directions(record.objectives), FRONT_LISTED, front.knee.id)
+
+
+def _pareto(record: RunRecord, ranked: list[Ranked], front: Front[str]) -> list[Markup]:
+    """A chart of each other objective with the first one."""
+    y, *others = record.objectives
+    return [Markup(charts.pareto(ranked, front, x, y)) for x in others]
 
 
 def _panel(record: RunRecord, ranked: list[Ranked], proxy: ScoredBy, best: Trial[str] | None) -> dict[str, Any]:
@@ -176,6 +210,8 @@ def _panel(record: RunRecord, ranked: list[Ranked], proxy: ScoredBy, best: Trial
 def _sizes(ranked: list[Ranked], proxies: tuple[ScoredBy, ...]) -> list[dict[str, Any]]:
     rows = []
     for proxy in proxies:
+        if _is_size(proxy):
+            continue
         for size, of in SIZES:
             correlation = size_correlation(ranked, proxy, of)
             finding = wording.size_finding(correlation, size)

@@ -16,7 +16,8 @@ from scipy.stats import kendalltau, rankdata
 
 from nas.runs.reader import ScoredBy
 from searchers.base import Trial
-from searchers.objectives import RankSum, rank
+from searchers.fronts import joint
+from searchers.objectives import Direction, RankSum, rank
 
 RESAMPLES = 1000  # bootstrap resamples; fewer for long runs, where a resample costs more and the interval is narrow
 LOG_RATIO = 1000.0  # ratio of largest to smallest score above which the axis is logarithmic
@@ -34,14 +35,24 @@ def is_ranked(trial: Trial[str], proxies: Sequence[ScoredBy]) -> bool:
     )
 
 
-def ranking(trials: Sequence[Trial[str]], proxies: Sequence[ScoredBy]) -> list[Ranked]:
+def ranking(
+    trials: Sequence[Trial[str]], proxies: Sequence[ScoredBy], objectives: Sequence[ScoredBy] = ()
+) -> list[Ranked]:
     """The distinct candidates with a finite score from every proxy, best first, in the same order as in the search.
 
-    With several proxies, candidates are ordered by the mean of their ranks. Candidates of equal rank are in the order
-    of proposal.
+    With several objectives, candidates are ordered by front and crowding distance; without any, by the mean of their
+    ranks by the proxies. Candidates of equal rank are in the order of proposal.
     """
     usable = [trial for trial in trials if is_ranked(trial, proxies)]
-    return rank(usable, RankSum({proxy.name: proxy.direction for proxy in proxies}), len(usable)) if usable else []
+    if not usable:
+        return []
+    order = joint(directions(objectives)) if objectives else RankSum(directions(proxies))
+    return rank(usable, order, len(usable))
+
+
+def directions(scores: Sequence[ScoredBy]) -> dict[str, Direction]:
+    """The direction of each score by its name."""
+    return {score.name: score.direction for score in scores}
 
 
 def best_so_far(scores: Sequence[float], sign: int) -> np.ndarray:

@@ -25,7 +25,10 @@ class RetrainConfig(TrainConfig):
     cell: str | None = field(init=False, default=None)
     model: str | None = field(init=False, default=None)
     space: str | None = field(init=False, default=None)
-    top: int = option(5, "number of best cells to train")
+    front: bool = option(False, "train the cells of the run's front.json instead of its best cells")
+    top: int | None = option(
+        None, "number of best cells to train (default: 5; with --front: all, or so many spread over it, with the knee)"
+    )
     reduction_factor: float = option(3.0, "factor by which each cut reduces the number of cells: 3 keeps about a third")
     grace_epochs: int = option(None, "epochs before the first cut (default: --epochs / the factor squared, rounded up)")
     executor: Literal["ray", "local"] = option(
@@ -48,7 +51,10 @@ class RetrainConfig(TrainConfig):
         if self.run is None:
             raise UserError("expected --run RUN, the directory of a search, got none")
         super().__post_init__()
-        bounds.whole("top", self.top)
+        if self.top is None and not self.front:
+            self._set("top", 5)
+        if self.top is not None:
+            bounds.whole("top", self.top)
         bounds.number("reduction_factor", self.reduction_factor)
         if self.reduction_factor <= 1:
             raise UserError(f"--reduction-factor must be above 1, got {self.reduction_factor:g}")

@@ -24,8 +24,9 @@ from nas.report.ranking import ranking
 from nas.retraining.config import RetrainConfig
 from nas.retraining.halving import METRIC, SCRATCH, Contender, Watch, halve
 from nas.runs import environment
-from nas.runs.directory import TRIALS, check_cell, read_manifest, write_json
+from nas.runs.directory import FRONT, TRIALS, check_cell, read_manifest, write_json
 from nas.runs.ending import noted
+from nas.runs.front import read_front
 from nas.runs.json_lines import locked
 from nas.runs.reader import read_run
 from nas.runs.schema import COUNT, FINITE, TEXT, WHOLE, Check, by_name, each, fields, maybe, shown
@@ -35,6 +36,7 @@ from nas.training.images import held_out, pixel_statistics
 from nas.training.target import architecture, resolved
 from nas.training.trainer import check_precision, training_images
 from search_spaces.base import SearchSpace
+from searchers.fronts import spread
 
 FOLDER = "retrain"
 MANIFEST = "retrain.json"
@@ -83,14 +85,15 @@ class Retrainer:
         self.path = run / FOLDER
         self.resume = resume
         self.space = space
+        self.cells = self._stored()["cells"] if resume else chosen_cells(run, config)
         self._check_path()
-        self.cells = self._stored()["cells"] if resume else best_cells(run, config.top)
         ray = config.executor == "ray"
         device = worker_device(config.device, config.gpus_per_worker) if ray else torch_device(config.device)
         check_precision(config, device)
         searched = known_space(self.cells[0]["space"], space, read_manifest(run).get(FINGERPRINT))
+        source = self.path / MANIFEST if resume else run / (FRONT if config.front else TRIALS)
         for cell in self.cells:
-            check_cell(self.path / MANIFEST if resume else run / TRIALS, searched, cell["genotype"], cell["key"])
+            check_cell(source, searched, cell["genotype"], cell["key"])
         self.contenders = [self._contender(cell, device) for cell in self.cells]
 
     def _contender(self, cell: dict[str, Any], device: str) -> Contender:
@@ -190,7 +193,7 @@ class Retrainer:
                 raise UserError(
                     f"{self.path} already holds a retraining; pass --resume to go on with it, or move it away"
                 )
-            check_free(self.path / SCRATCH, *(self.path / cell_folder(n) for n in range(1, self.config.top + 1)))
+            check_free(self.path / SCRATCH, *(self.path / cell_folder(cell["number"]) for cell in self.cells))
             return
         differing = differences(self._stored()["configuration"], self.config)
         if differing:
@@ -214,14 +217,18 @@ def read_retraining(run: Path) -> dict[str, Any]:
     return read_manifest(run / FOLDER, MANIFEST, command="retrain", own=_OWN)
 
 
-def best_cells(run: Path, top: int) -> list[dict[str, Any]]:
-    """Records of the ``top`` cells that the search in ``run`` ranks best, or of all if it has fewer.
+def chosen_cells(run: Path, config: RetrainConfig) -> list[dict[str, Any]]:
+    """Records of the cells that the search in ``run`` ranks best, or of those of its front, as the configuration says.
 
-    :raises UserError: the run has no cell with a score.
+    :raises UserError: the run has no cell with a score, or no front.
     """
     record = read_run(run)
     space = record.manifest["configuration"].get("space")
-    ranked = ranking(record.trials, record.proxies)[:top]
+    if config.front:
+        front = read_front(run)
+        ranked = spread(front.trials, front.directions, config.top or len(front.trials), front.knee)
+    else:
+        ranked = ranking(record.trials, record.proxies, record.objectives)[: config.top]
     if not ranked or not isinstance(space, str):
         raise UserError(f"{run} holds no cell with a score, expected those of a search")
     return [

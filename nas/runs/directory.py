@@ -1,10 +1,11 @@
 """The run directory: the files that a search writes, and from which it can be resumed.
 
 It holds ``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one
-trial a line, each flushed at once), ``best.json`` and ``report.html``; if the searcher has a state, also
-``searcher.pt`` (see :mod:`nas.runs.searcher_state`), and if it has a supernet, ``architecture.jsonl`` (see
-:mod:`nas.runs.architecture`). Nothing in a run directory is ever unpickled or executed. Only one
-process at a time may write to it. Its lock is released in whatever way that process ends.
+trial a line, each flushed at once), ``best.json`` and ``report.html``; with several objectives also ``front.json``
+(see :mod:`nas.runs.front`); if the searcher has a state, also ``searcher.pt`` (see :mod:`nas.runs.searcher_state`), and
+if it has a supernet, ``architecture.jsonl`` (see :mod:`nas.runs.architecture`). Nothing in a run directory is ever
+unpickled or executed. Only one process at a time may write to it. Its lock is released in whatever way that process
+ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ G = TypeVar("G")
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 BEST = "best.json"
+FRONT = "front.json"
 STATE = "searcher.pt"
 FORMAT = 1
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a
@@ -74,6 +76,10 @@ class RunDirectory(Generic[G]):
     def write_best(self, best: dict[str, Any]) -> None:
         """Replace ``best.json`` atomically."""
         write_json(self.path / BEST, best)
+
+    def write_front(self, front: dict[str, Any]) -> None:
+        """Replace ``front.json`` atomically."""
+        write_json(self.path / FRONT, front)
 
     def write_state(self, state: dict[str, Any], trials: int, covers: str) -> None:
         """Replace the searcher's state atomically; see :func:`nas.runs.searcher_state.write_state`."""

@@ -27,6 +27,7 @@ SEARCH: dict[str, Check] = {
     "configuration": fields({}, _SEARCHED),
     "space_fingerprint": TEXT,
     "proxies": each(_PROXY),
+    "objectives": each(fields({"name": TEXT}, _DIRECTED)),
     "data": fields({}, {"name": TEXT, "fingerprint": TEXT, "probe_images": WHOLE}),
     "executor": OBJECT,
 }

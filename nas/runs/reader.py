@@ -20,7 +20,7 @@ from searchers.objectives import Direction
 
 @dataclass(frozen=True)
 class ScoredBy:
-    """A proxy of the run, or the metric of its table.
+    """A proxy of the run, or another of its objectives, such as a metric of its table.
 
     ``recorded`` is False if the manifest does not state the direction. ``unit`` is empty for a score without a unit.
     ``relative`` is True for a score that compares the candidates of the run.
@@ -42,12 +42,14 @@ class ScoredBy:
 class RunRecord:
     """The content of a run directory. ``torn`` is True if an incomplete last line of trials.jsonl was skipped.
 
-    ``steps`` are those of a searcher with a supernet.
+    ``proxies`` are all scores to be shown. ``objectives`` are those of them that the user named as objectives; if there
+    are none, candidates are ranked by all proxies together. ``steps`` are those of a searcher with a supernet.
     """
 
     name: str
     manifest: dict[str, Any]
     proxies: tuple[ScoredBy, ...]
+    objectives: tuple[ScoredBy, ...]
     trials: tuple[Trial[str], ...]
     best: Trial[str] | None
     torn: bool
@@ -66,10 +68,13 @@ def read_run(run: Path) -> RunRecord:
     manifest = read_manifest(run)
     lines = trial_lines(run / TRIALS)
     trials = with_population_scores(tuple(read_trials(lines, stored_trial)), manifest)
+    proxies = _proxies(manifest, trials)
+    named = {entry["name"] for entry in manifest.get("objectives", [])}
     return RunRecord(
         name=run.resolve().name,
         manifest=manifest,
-        proxies=_proxies(manifest, trials),
+        proxies=proxies,
+        objectives=tuple(proxy for proxy in proxies if proxy.name in named),
         trials=trials,
         best=read_best(run),
         torn=lines.torn,
@@ -85,6 +90,10 @@ def _proxies(manifest: dict[str, Any], trials: tuple[Trial[str], ...]) -> tuple[
     table = manifest.get("table", {})
     if "metric" in table:
         entries = [{**table, "name": table["metric"]}]
+    if named := manifest.get("objectives"):
+        other = {entry["name"]: entry for entry in entries or []}
+        own = {entry["name"]: {**other.get(entry["name"], {}), **entry} for entry in named}
+        entries = [*own.values(), *(entry for name, entry in other.items() if name not in own)]
     if not entries:
         names = dict.fromkeys(name for trial in trials for name in trial.scores)
         return tuple(ScoredBy(name, "maximize", recorded=False) for name in names)

@@ -11,6 +11,7 @@ from nas.cli.bounds import flag
 from nas.cli.fields import check_types, option, options_of, path_option, plain
 from nas.errors import UserError, as_user_error, unknown
 from nas.executors.options import RAY, check_executor
+from nas.searching.objectives import MEASURED
 from nas.searching.searcher_options import all_options, make_options
 from nas.spaces import check_space, known_space
 from proxies.spelling import canonical
@@ -28,6 +29,7 @@ _OPTIONAL = (
     "max_params",
     "max_macs",
     "image_size",
+    "latency_batch",
 )  # may be None, which means no limit or the default
 
 
@@ -50,6 +52,11 @@ class SearchConfig:
         "proxy to rank by, such as synflow or 'snip(images=64)' (default: robust, none with --table); repeat it to"
         " combine several by rank",
     )
+    objective: tuple[str, ...] = option(
+        None,
+        "what to weigh: a proxy, params, macs, latency_ms, memory_mib, or a metric of --table; repeat it for a front of"
+        " several",
+    )
     table: str | None = option(None, "rank by measured accuracies: nas_robbench_201, nas_bench_201_r, tiny_robustbench")
     metric: str | None = option(None, "which accuracy of the table, such as cifar10/autoattack")
     budget: int = option(100, "number of candidates")
@@ -71,6 +78,12 @@ class SearchConfig:
     )
     max_params: int | None = option(None, "reject cells of more parameters (at --channels and --layers)")
     max_macs: int | None = option(None, "reject cells of more multiply-accumulates (likewise)")
+    max_latency_ms: float | None = option(
+        None, "cells of a higher latency_ms, which is measured, are infeasible", untrained=True
+    )
+    latency_batch: int | None = option(
+        None, "images of the forward pass that latency_ms and memory_mib measure (default: 1)", untrained=True
+    )
     require: tuple[str, ...] = option((), "reject cells that do not meet it: 'normal.skip_connect == 2'; repeatable")
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
@@ -131,17 +144,20 @@ class SearchConfig:
         for name in ("proxy", "require"):
             object.__setattr__(self, name, bounds.texts(getattr(self, name)))
         object.__setattr__(self, "proxy", as_user_error(lambda: canonical(self.proxy)))
+        objective = as_user_error(lambda: canonical(bounds.texts(self.objective)))
+        object.__setattr__(self, "objective", objective or None)
         if self.table is not None:
             self._check_table()
-        elif not self.proxy:
+        elif not self.proxy and not self.objective:
             raise UserError("--proxy must name at least one proxy, got none")
-        if len(set(self.proxy)) < len(self.proxy):
-            raise UserError(f"--proxy must name each proxy once, got {', '.join(self.proxy)}")
+        for name, given in (("proxy", self.proxy), ("objective", objective)):
+            if len(set(given)) < len(given):
+                raise UserError(f"{flag(name)} must name each {name} once, got {', '.join(given)}")
         self._check_bounds()
 
     def _fill_in(self) -> None:
         """Replace the options that are None by the defaults that follow from the other options."""
-        proxy = () if self.table is not None else DEFAULT_PROXIES
+        proxy = () if self.table is not None or self.objective else DEFAULT_PROXIES
         for name, value in (("space", default_space(self.table)), ("proxy", proxy)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -166,6 +182,12 @@ class SearchConfig:
             raise UserError(
                 f"--proxy {self.proxy[0]} and --table {self.table} both rank the cells, expected one of them"
             )
+        for name in self.objective or ():
+            if self.metric is not None:
+                both = f"--metric {self.metric} and --objective {name}"
+                raise UserError(f"{both} both rank the cells, expected one of them")
+            if name in MEASURED:
+                raise UserError(f"--objective {name} has no use with --table: no network is built")
         for field in dataclasses.fields(self):
             if field.metadata.get("untrained") and getattr(self, field.name) != field.default:
                 raise UserError(f"{flag(field.name)} has no use with --table: no network is built, no image is read")
@@ -173,17 +195,27 @@ class SearchConfig:
     def _check_bounds(self) -> None:
         for name in (
             "budget", "channels", "layers", "ntk_images", "curvature_images", "candidates_per_step", "max_draws",
-            "threads", "workers", "max_params", "max_macs", "image_size",
+            "threads", "workers", "max_params", "max_macs", "image_size", "latency_batch",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:
                 bounds.whole(name, value)
         bounds.seed(self.seed)
+        if self.max_latency_ms is not None:
+            bounds.positive("max_latency_ms", self.max_latency_ms)
+        if self.latency_batch is not None and not self.measured:
+            raise UserError("--latency-batch needs --objective latency_ms or memory_mib, or --max-latency-ms, got none")
         for name in ("chunk_seconds", "candidate_timeout"):
             bounds.positive(name, getattr(self, name))
         check_executor(self)
         if self.executor == "ray" and self.threads is not None:
             raise UserError("--threads has no use with --executor ray, expected --workers")
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What is measured of each candidate: ``latency_ms``, ``memory_mib``, both or nothing."""
+        named = [name for name in MEASURED if name in (self.objective or ())]
+        return tuple(dict.fromkeys([*named, *([MEASURED[0]] if self.max_latency_ms is not None else [])]))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by option name, as the manifest stores them and ``--config`` reads them."""

@@ -1,18 +1,23 @@
-"""Makes the proxies to compute, the scores that compare candidates, and the objectives from the proxies of a search."""
+"""Makes the proxies to compute, the scores that compare candidates, and the objectives of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from searchers.base import Objectives, Trial
-from searchers.objectives import MeanRank, PopulationScore, RankSum, SingleScore, distinct
+from searchers.objectives import Direction, Joint, MeanRank, PopulationScore, RankSum, SingleScore, distinct
 
 if TYPE_CHECKING:
     from proxies.base import Proxy
     from proxies.population import PopulationProxy
 
 G = TypeVar("G")
+
+#: Objectives that are measured by a forward pass (:mod:`nas.searching.forward_pass`).
+MEASURED = ("latency_ms", "memory_mib")
+#: Objectives that are counted without one.
+COUNTED = ("params", "macs")
 
 
 def population_scores(proxies: Sequence[Proxy | PopulationProxy]) -> tuple[PopulationScore, ...]:
@@ -48,6 +53,22 @@ def objectives_of(proxies: Sequence[Proxy | PopulationProxy]) -> Objectives:
         return RankSum({each.name: each.direction for each in proxies})
     parts: list[Objectives] = [relative.get(each.name) or SingleScore(each.name, each.direction) for each in proxies]
     return parts[0] if len(parts) == 1 else MeanRank(tuple(parts))
+
+
+def weighed(directions: Mapping[str, Direction], relative: Sequence[PopulationScore]) -> Objectives:
+    """The objectives that the user named, in the order given: a single one, or several without weights.
+
+    :param directions: the direction of each score by its name.
+    :param relative: the scores among them that compare candidates.
+    """
+    own: dict[str, Objectives] = {each.proxy: each for each in relative}
+    parts = [own.get(name) or SingleScore(name, direction) for name, direction in directions.items()]
+    return parts[0] if len(parts) == 1 else Joint(tuple(parts))
+
+
+def direction_of(name: str, proxies: Sequence[Proxy | PopulationProxy]) -> Direction:
+    """Lower is better for what a network costs; for other objectives, the proxy of that name says it."""
+    return "minimize" if name in MEASURED + COUNTED else {each.name: each.direction for each in proxies}[name]
 
 
 def with_scores(trials: Sequence[Trial[G]], relative: Sequence[PopulationScore]) -> list[Trial[G]]:

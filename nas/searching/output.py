@@ -26,6 +26,7 @@ from nas.runs.architecture import collapse, read_steps
 from nas.searching.config import SearchConfig
 from search_spaces import SPACES
 from searchers.base import Objectives, Trial
+from searchers.fronts import spread
 from searchers.objectives import rank
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 #: time between two updates of the bar
 DRAW_SECONDS = 0.1
+MOST_OF_FRONT = 20  # cells in the table
 
 
 class StatusColumn(ProgressColumn):
@@ -114,26 +116,45 @@ def format_score(score: float) -> str:
 
 
 def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig) -> None:
-    """Print the best cells as a table, then the counts of the search and the paths of the run and its report."""
+    """Print the best cells as a table, then the counts of the search and the paths of the run and its report.
+
+    With several objectives these are the cells of the front, at most ``MOST_OF_FRONT`` of them.
+    """
     console = Terminal()
-    columns = {name: [format_score(trial.scores[name]) for trial in result.top] for name in source.shown}
-    columns["params"] = [f"{trial.params:,}" for trial in result.top]  # replaces a score of this name
-    columns["MACs"] = [f"{trial.macs / 1e6:.1f} M" for trial in result.top]
-    table = Table(title=f"best of {result.summary['trials']} {config.space} cells", title_justify="left")
+    several = len(source.directions) > 1
+    shown = spread(result.front, source.directions, MOST_OF_FRONT, result.best.id) if several else result.top
+    columns = {name: [format_score(trial.scores[name]) for trial in shown] for name in source.shown}
+    columns["params"] = [f"{trial.params:,}" for trial in shown]  # replaces a score of this name
+    columns["MACs"] = [f"{trial.macs / 1e6:.1f} M" for trial in shown]
+    kind = f"front of {len(result.front)} cells among" if several else "best of"
+    table = Table(title=f"{kind} {result.summary['trials']} {config.space} cells", title_justify="left")
     table.add_column("", justify="right", min_width=1)
     for head, column in columns.items():
         options_below = head.replace("(", "\n(", 1)
         table.add_column(options_below, justify="right", min_width=max(map(len, column)), overflow="fold")
-    for place, row in enumerate(zip(*columns.values(), strict=True), start=1):
-        table.add_row(str(place), *row)
+    named = "knee" if several else "best"
+    places = [named if trial.id == result.best.id else str(place) for place, trial in enumerate(shown, start=1)]
+    for place, row in zip(places, zip(*columns.values(), strict=True), strict=True):
+        table.add_row(place if several or place != named else "1", *row)
     console.print(table)
-    cells = [source.space.format(trial.genotype) for trial in result.top]  # not wrapped, to be copied
-    best = [f"{f'{place}:' if place > 1 else 'best:':7} {cell}" for place, cell in enumerate(cells, start=1)]
-    about = [f"table:  {source.about}"] if source.about else []
-    about += ["rows:   by the mean rank of the scores, each in its own direction"] if len(source.shown) > 1 else []
-    about += [f"{each.proxy} compares the candidates of this run" for each in source.relative]
-    for line in [*best, *about, *_notes(result, config, source.space)]:
+    cells = [source.space.format(trial.genotype) for trial in shown]  # not wrapped, to be copied
+    lines = [f"{f'{place}:':7} {cell}" for place, cell in zip(places, cells, strict=True)]
+    for line in [*lines, *_about(result, source, len(shown)), *_notes(result, config, source.space)]:
         console.say(line)
+
+
+def _about(result: SearchResult, source: ScoreSource, shown: int) -> list[str]:
+    """What the rows are, and in which order."""
+    lines = [f"table:  {source.about}"] if source.about else []
+    if len(source.directions) > 1:
+        goals = " and ".join(f"{direction} {name}" for name, direction in source.directions.items())
+        left = f"; {len(result.front) - shown} more in front.json" if shown < len(result.front) else ""
+        lines.append(f"rows:   {goals}: no candidate is better by all; the knee is the best compromise{left}")
+    elif source.directions:
+        lines.append(f"rows:   by {next(iter(source.directions))}")
+    elif len(source.shown) > 1:
+        lines.append("rows:   by the mean rank of the scores, each in its own direction")
+    return lines + [f"{each.proxy} compares the candidates of this run" for each in source.relative]
 
 
 def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) -> list[str]:

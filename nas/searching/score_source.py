@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import UserError
@@ -12,14 +14,16 @@ if TYPE_CHECKING:
     from nas.executors.candidates import CandidateScorer
     from search_spaces.base import NetworkSpec, SearchSpace
     from searchers.base import Objectives
-    from searchers.objectives import PopulationScore
+    from searchers.objectives import Direction, PopulationScore
     from searchers.supernet import Material
 
 
 class ScoreSource(ABC):
     """Where the scores of candidates come from. No data is read until :meth:`prepare` is called.
 
-    ``names`` are the scores of a trial, and ``objectives`` are computed from them. ``relative`` are scores that compare
+    ``names`` are the scores of a trial, and ``objectives`` are computed from them. ``directions`` are the objectives
+    that the user has named, with their directions; empty if there are none. ``units`` are those of scores that have
+    one beside their name. ``relative`` are scores that compare
     the trials of a run with each other. ``spec`` is the size of the networks whose parameters and MACs are counted;
     before :meth:`prepare` only its channels and layers are valid. ``about`` is one line of further information for the
     user, or empty.
@@ -29,6 +33,8 @@ class ScoreSource(ABC):
     spec: NetworkSpec
     names: tuple[str, ...]
     objectives: Objectives
+    directions: Mapping[str, Direction] = MappingProxyType({})
+    units: Mapping[str, str] = MappingProxyType({})
     relative: tuple[PopulationScore, ...] = ()
     device = "cpu"
     about = ""
@@ -67,6 +73,14 @@ class ScoreSource(ABC):
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """The manifest's entries about the scores and the data they are computed from; after :meth:`prepare`."""
+
+    def named_objectives(self) -> dict[str, Any]:
+        """The manifest's entry about the objectives that the user has named; empty if there are none."""
+        entries = [
+            {"name": name, "direction": direction, **({"unit": self.units[name]} if name in self.units else {})}
+            for name, direction in self.directions.items()
+        ]
+        return {"objectives": entries} if entries else {}
 
     @abstractmethod
     def identity(self, manifest: dict[str, Any]) -> dict[str, str]:

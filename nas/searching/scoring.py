@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nas.errors import MachineFailed
 from nas.executors.candidates import Candidate, candidate_seed
 from nas.executors.failures import machine_failure
+from nas.searching.forward_pass import ForwardPass
 from proxies.base import Probe, Proxy
 from search_spaces.base import NetworkSpec, SearchSpace
 from searchers.base import Trial
@@ -32,6 +33,7 @@ class Scorer(Generic[G]):
     built from the key itself, and its weights are drawn on the CPU with the seed :func:`candidate_seed`.
 
     :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
+    :param forward: what is measured of each candidate besides; a measured latency is no function of the above.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Scorer(Generic[G]):
         *,
         seed: int,
         device: str = "cpu",
+        forward: ForwardPass | None = None,
     ):
         self.space = space
         self.spec = spec
@@ -52,6 +55,7 @@ class Scorer(Generic[G]):
         self.images = images
         self.labels = labels
         self.seed = seed
+        self.forward = forward or ForwardPass()
 
     @cached_property
     def _batch(self) -> tuple[Tensor, Tensor]:
@@ -64,14 +68,15 @@ class Scorer(Generic[G]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(proxy.name for proxy in self.proxies)
+        return (*(proxy.name for proxy in self.proxies), *self.forward.names)
 
     @property
     def parallel(self) -> bool:
-        return self.device.type == "cpu"
+        return self.device.type == "cpu" and not self.forward.latency  # which others would disturb
 
     def __call__(self, candidate: Candidate[G]) -> Trial[G]:
-        """The finished trial. Its status is failed if the network raises or has no finite score.
+        """The finished trial. Its status is failed if the network raises or has no finite score, and infeasible if a
+        measured quantity is above its limit.
 
         :raises MachineFailed: the machine lacked memory or something else, so that nothing is known of the candidate.
         """
@@ -99,9 +104,12 @@ class Scorer(Generic[G]):
             result = {"params": cost.params, "macs": cost.macs}
             cost.check()
             probe = Probe(lambda: self._build(representative, seed), *self._batch, counted=result)
+            measured = self.forward.measure(probe.network, probe.images) if self.forward.names else {}
+            if violation := self.forward.violation(measured):
+                return {**result, **violation}
             probe.plan(self.proxies)
             scores = {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}
-            return {**result, "status": "ok", "scores": scores}
+            return {**result, "status": "ok", "scores": {**scores, **measured}}
         except Exception as error:  # a failed candidate must not end the search; the trial keeps the reason
             failure = machine_failure(error)
             result = {**result, "status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}

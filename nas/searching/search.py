@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from nas.cli.fields import differences
 from nas.cli.printing import complain
-from nas.errors import SearchStopped, Unwritable, UserError
+from nas.errors import Unwritable, UserError
 from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_history, check_reachable, make_searcher
 from nas.searching.score_source import ScoreSource
-from nas.searching.summary import best_to_json, oversight, summarise
+from nas.searching.summary import Found, conclude, oversight, summarise
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 
 if TYPE_CHECKING:
@@ -42,18 +42,17 @@ if TYPE_CHECKING:
 
     Watch = Callable[[Trial[Any]], None]
 
-TOP = 5
-
 
 @dataclass(frozen=True, kw_only=True)
-class SearchResult:
+class SearchResult(Found):
     """What a search found: ``top`` is best first, ``trials`` are in the order of proposal.
 
-    ``best`` and ``top`` also have the scores that compare candidates, computed over all candidates of the run.
+    ``front`` holds the trials that no other one dominates, best by the first objective first; with a single objective,
+    or several proxies that are combined by rank, it holds ``best`` alone. With several objectives ``best`` is the knee
+    of the front (:func:`searchers.fronts.knee`), and ``top`` is in the order of fronts and crowding distances. All of
+    these also have the scores that compare candidates, computed over all candidates of the run.
     """
 
-    best: Trial[Any]
-    top: list[Trial[Any]]
     trials: list[Trial[Any]]
     path: Path
     summary: dict[str, int]
@@ -69,6 +68,7 @@ class Search:
     :param proxies: a name, a :class:`~proxies.base.Proxy` or :class:`~proxies.population.PopulationProxy` object, or
         several of them, which are combined by rank. By default ``robust``; none with the option ``table``, where the
         table's accuracies are the scores.
+        An option ``objective`` names what is weighed instead, one or several; proxies beside it are only shown.
     :param executor: a name, or an :class:`~nas.executors.base.Executor` object.
     :param out: run directory, by default a new one in ``runs/``.
     :param resume: whether to resume the run in ``out``.
@@ -183,8 +183,6 @@ class Search:
         self, run: RunDirectory[Any], loop: Loop[Any], manifest: dict[str, Any], stored: list[Trial[Any]]
     ) -> SearchResult:
         from nas.runs.ending import noted
-        from nas.searching.objectives import with_scores
-        from searchers.objectives import rank
 
         started, before = time.perf_counter(), manifest["seconds"]
 
@@ -200,16 +198,10 @@ class Search:
             })  # fmt: skip
 
         with noted(note, partial(self._how_to_go_on, run)):
-            trials = loop.run(stored)
-            top = rank(with_scores(trials, self.source.relative), self.source.objectives, TOP)
-            if not top:
-                raise SearchStopped(
-                    f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}"
-                )
-            run.write_best(best_to_json(top[0], run.space))
+            found = conclude(run, loop.run(stored), self.source)
             note("finished")
         report = self._written_report(run.path) if self.report else None
-        return SearchResult(best=top[0], top=top, trials=trials, path=run.path, summary=summarise(loop), report=report)
+        return SearchResult(**vars(found), trials=loop.trials, path=run.path, summary=summarise(loop), report=report)
 
     def _written_report(self, path: Path) -> Path | None:
         """The path of ``report.html``; None if it cannot be written, which is told on the error stream."""
@@ -244,12 +236,12 @@ class Search:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
         from nas.report import PAGE_NAME
         from nas.runs.architecture import ARCHITECTURE
-        from nas.runs.directory import BEST, STATE, holds_run, read_manifest
+        from nas.runs.directory import BEST, FRONT, STATE, holds_run, read_manifest
 
         if not self.resume:
             if holds_run(path):
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
-            check_free(*(path / name for name in (BEST, STATE, ARCHITECTURE, PAGE_NAME)))
+            check_free(*(path / name for name in (BEST, FRONT, STATE, ARCHITECTURE, PAGE_NAME)))
             return
         differing = differences(read_manifest(path)["configuration"], self.config)
         if differing:
@@ -267,6 +259,7 @@ class Search:
             "configuration": self.config.to_json(),
             **({} if fingerprint is None else {FINGERPRINT: fingerprint}),
             **self.source.facts(),
+            **self.source.named_objectives(),
             "versions": environment.versions(("ray",) if self.config.executor == "ray" else ()),
             "hardware": environment.hardware(self.source.device),
             "executor": self.executor.facts(),

@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nas.errors import SearchStopped
 from nas.executors.failures import told_failure
+from nas.searching.objectives import with_scores
 from search_spaces.base import SearchSpace
 from searchers.base import Trial
+from searchers.fronts import front_of
+from searchers.objectives import rank
 
 if TYPE_CHECKING:
+    from nas.runs.directory import RunDirectory
     from nas.searching.loop import Loop
+    from nas.searching.score_source import ScoreSource
+
+TOP = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The best trials of a search, with the scores that compare candidates; see :class:`nas.SearchResult`."""
+
+    best: Trial[Any]
+    top: list[Trial[Any]]
+    front: list[Trial[Any]]
+
+
+def conclude(run: RunDirectory[Any], trials: Sequence[Trial[Any]], source: ScoreSource) -> Found:
+    """Find the best of all trials; write ``best.json``, and ``front.json`` if there are several objectives.
+
+    :raises SearchStopped: no trial has a score.
+    """
+    compared, directions = with_scores(trials, source.relative), source.directions
+    top = rank(compared, source.objectives, TOP)
+    if not top:
+        raise SearchStopped(f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}")
+    found = Found(best=top[0], top=top, front=top[:1])
+    if len(directions) > 1:
+        from nas.runs.front import front_to_json
+
+        front = front_of(compared, directions)
+        found = Found(best=front.knee, top=top, front=front.trials)
+        run.write_front(front_to_json(front, directions, partial(best_to_json, space=run.space)))
+    run.write_best(best_to_json(found.best, run.space))
+    return found
 
 
 def summarise(loop: Loop[Any]) -> dict[str, int]:

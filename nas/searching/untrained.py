@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,15 +14,24 @@ import torch
 
 from nas.cli.bounds import flag
 from nas.device import torch_device, worker_device
-from nas.errors import UserError, as_user_error
+from nas.errors import UserError, as_user_error, unknown
 from nas.executors import EXECUTORS
 from nas.executors.base import Executor
 from nas.images.data import ImageData, fingerprint, load_data, probe_batch
 from nas.searching.config import SearchConfig
-from nas.searching.objectives import components, objectives_of, population_scores
+from nas.searching.forward_pass import LATENCY, MEMORY, ForwardPass
+from nas.searching.objectives import (
+    COUNTED,
+    MEASURED,
+    components,
+    direction_of,
+    objectives_of,
+    population_scores,
+    weighed,
+)
 from nas.searching.score_source import ScoreSource
 from nas.searching.scoring import Scorer
-from proxies import get_proxy
+from proxies import POPULATION_PROXIES, PROXIES, get_proxy
 from proxies.base import Proxy
 from proxies.population import PopulationProxy
 from proxies.robust import Robust, log_robustness
@@ -46,15 +55,25 @@ class UntrainedNetworks(ScoreSource):
             if config.executor == "ray"
             else torch_device(config.device)
         )
+        objectives = config.objective or ()
+        check_objectives(objectives, given)
         self.asked = [
             given.get(name) or as_user_error(partial(_configured_proxy, name, config))
-            for name in config.proxy
+            for name in dict.fromkeys((*objectives, *config.proxy))
+            if name not in MEASURED
         ]
         check_different(self.asked)
+        self.forward = ForwardPass(
+            batch=config.latency_batch or 1,
+            latency=LATENCY in config.measured,
+            memory=MEMORY in config.measured,
+            max_latency_ms=config.max_latency_ms,
+        )
         self.proxies = components(self.asked)
-        self.names = tuple(proxy.name for proxy in self.proxies)
-        self.objectives = objectives_of(self.asked)
+        self.names = (*(proxy.name for proxy in self.proxies), *self.forward.names)
         self.relative = population_scores(self.asked)
+        self.directions = {name: direction_of(name, self.asked) for name in objectives}
+        self.objectives = weighed(self.directions, self.relative) if objectives else objectives_of(self.asked)
         self.spec = as_user_error(lambda: checked_spec(space, config))
 
     @cached_property
@@ -91,8 +110,9 @@ class UntrainedNetworks(ScoreSource):
 
     def scorer(self) -> Scorer[Any]:
         return Scorer(
-            self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device
-        )
+            self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device,
+            forward=self.forward,
+        )  # fmt: skip
 
     def material(self) -> Material:
         robust = as_user_error(partial(_configured_proxy, "robust", self.config))
@@ -133,7 +153,7 @@ class UntrainedNetworks(ScoreSource):
 
     @property
     def shown(self) -> tuple[str, ...]:
-        return tuple(proxy.name for proxy in self.asked)
+        return tuple(dict.fromkeys((*self.directions, *(proxy.name for proxy in self.asked), *self.config.measured)))
 
     def identity(self, manifest: dict[str, Any]) -> dict[str, str]:
         return {"data set": manifest["data"]["fingerprint"], "device": manifest["hardware"]["device"]}
@@ -148,6 +168,14 @@ def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
     space.check_spec(spec)
     space.cost(space.sample(np.random.default_rng(config.seed)), spec).check()
     return spec
+
+
+def check_objectives(names: Sequence[str], given: Collection[str]) -> None:
+    """:raises UserError: a name is neither a proxy, one of those ``given`` as objects among them, nor a measure."""
+    known = (*MEASURED, *COUNTED, *PROXIES, *POPULATION_PROXIES, *given)
+    for name in names:
+        if name not in known and (base_name(name) not in known or name.startswith(MEASURED)):
+            raise unknown("objective", name, known)
 
 
 def check_different(proxies: Sequence[Proxy | PopulationProxy]) -> None:

@@ -3,70 +3,97 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from nas.cli.bounds import flag
-from nas.errors import UserError
+from nas.errors import UserError, unknown
 from nas.executors.base import Executor
 from nas.executors.candidates import Candidate, candidate_seed
 from nas.executors.serial import SerialExecutor
 from nas.searching.config import SearchConfig
+from nas.searching.objectives import COUNTED, weighed
 from nas.searching.score_source import ScoreSource
 from nas.tabular import load_table
 from nas.tabular.base import Table
-from search_spaces.base import SearchSpace
+from search_spaces.base import NetworkSpec, SearchSpace
 from searchers.base import Trial
-from searchers.objectives import SingleScore
+from searchers.objectives import Direction
 
 G = TypeVar("G")
 
 
 class TableScorer(Generic[G]):
-    """Scores a candidate by its measured accuracy in percent; see :meth:`nas.tabular.base.Table.measured`."""
+    """Scores a candidate by what ``names`` name: ``params``, ``macs``, or measured accuracies in percent, as
+    :meth:`nas.tabular.base.Table.measured` defines them. ``spec`` is the size of the networks that are counted.
+    """
 
     parallel = False
 
-    def __init__(self, table: Table, metric: str, space: SearchSpace[G], *, seed: int):
+    def __init__(self, table: Table, names: Sequence[str], space: SearchSpace[G], spec: NetworkSpec, *, seed: int):
         self.table = table
-        self.metric = metric
+        self.names = tuple(names)
         self.space = space
+        self.spec = spec
         self.seed = seed
-        self.spec = table.spec_for(metric)
-        self.names = (metric,)
 
     def __call__(self, candidate: Candidate[G]) -> Trial[G]:
         started = time.perf_counter()
         cost = self.space.cost(self.space.parse(candidate.key), self.spec)
-        accuracy = self.table.measured(candidate.key, self.metric)
+        scores: dict[str, float] = {}
+        for name in self.names:
+            value = getattr(cost, name) if name in COUNTED else self.table.measured(candidate.key, name)
+            if value is not None:
+                scores[name] = float(value)
+        held = len(scores) == len(self.names)
         return Trial(
             id=candidate.id,
             key=candidate.key,
             genotype=candidate.genotype,
             seed=candidate_seed(self.seed, candidate.key),
-            status="failed" if accuracy is None else "ok",
-            scores={} if accuracy is None else {self.metric: accuracy},
+            status="ok" if held else "failed",
+            scores=scores if held else {},
             params=cost.params,
             macs=cost.macs,
             seconds=time.perf_counter() - started,
-            error=f"{self.table.title} does not hold the cell" if accuracy is None else None,
+            error=None if held else f"{self.table.title} does not hold the cell",
         )
 
 
 class MeasuredCells(ScoreSource):
-    """Scores from one metric of a table. Cells that the table does not hold are never proposed."""
+    """Scores from one or several metrics of a table. Cells that the table does not hold are never proposed."""
 
     def __init__(self, config: SearchConfig, space: SearchSpace[Any]):
         assert config.table is not None
         self.config = config
         self.space = space
         self.table = load_table(config.table, config.data_dir)
-        if config.metric is None:
-            raise UserError(f"--table {config.table} needs --metric, one of {', '.join(self.table.metrics)}")
-        self.metric = config.metric
+        metrics = self._metrics(config)
+        self.names = config.objective or metrics
+        self.metric = metrics[0]
+        self.units = dict.fromkeys(metrics, "percent")
         self.spec = self.table.spec_for(self.metric)
-        self.names = (self.metric,)
-        self.objectives = SingleScore(self.metric, "maximize")
-        self.about = f"{self.metric} is in percent; {self.table.description}"
+        directions = {name: _direction(name) for name in self.names}
+        self.directions = directions if config.objective else {}
+        self.objectives = weighed(directions, ())
+        verb = "is" if len(metrics) == 1 else "are"
+        self.about = f"{' and '.join(metrics)} {verb} in percent; {self.table.description}"
+
+    def _metrics(self, config: SearchConfig) -> tuple[str, ...]:
+        """The metrics of the table that the configuration names.
+
+        :raises UserError: it names none, or what the table does not hold.
+        """
+        held = self.table.metrics
+        for name in config.objective or ():
+            if name not in held + COUNTED:
+                raise unknown(f"objective on {self.table.name}", name, held + COUNTED)
+        named = config.objective or (() if config.metric is None else (config.metric,))
+        metrics = tuple(name for name in named if not (config.objective and name in COUNTED))
+        if not metrics:
+            flags = "--objective of its metrics" if config.objective else "--metric"
+            raise UserError(f"--table {config.table} needs {flags}, one of {', '.join(held)}")
+        return metrics
 
     def prepare(self) -> None:
         """:raises UserError: the configuration does not fit the table."""
@@ -90,18 +117,17 @@ class MeasuredCells(ScoreSource):
         return None if held else f"{self.table.title} does not hold the cell"
 
     def scorer(self) -> TableScorer[Any]:
-        return TableScorer(self.table, self.metric, self.space, seed=self.config.seed)
+        return TableScorer(self.table, self.names, self.space, self.spec, seed=self.config.seed)
 
     def executor(self) -> Executor:
         return SerialExecutor()
 
     def facts(self) -> dict[str, Any]:
+        ranked = {} if self.config.objective else {"metric": self.metric, "direction": "maximize", "unit": "percent"}
         return {
             "table": {
                 "name": self.table.name,
-                "metric": self.metric,
-                "direction": "maximize",
-                "unit": "percent",
+                **ranked,
                 "description": self.table.description,
                 "source": self.table.source,
                 "fingerprint": self.table.fingerprint,
@@ -111,3 +137,7 @@ class MeasuredCells(ScoreSource):
 
     def identity(self, manifest: dict[str, Any]) -> dict[str, str]:
         return {"table": manifest["table"]["fingerprint"]}
+
+
+def _direction(name: str) -> Direction:
+    return "minimize" if name in COUNTED else "maximize"

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "correlation": (correlation.main, "--data-dir nowhere --out out"),
 }  # fmt: skip
 FILES = [
-    *(("search", f"out/{name}") for name in ("best.json", "report.html", "searcher.pt", "manifest.json")),
+    *(("search", f"out/{name}") for name in ("best.json", "front.json", "report.html", "searcher.pt", "manifest.json")),
     ("search", "out/trials.jsonl"),
     *(("train", f"out/train/{name}") for name in ("best.pt", "last.pt", "metrics.jsonl", "config.json")),
     *(("retrain", f"run/retrain/{name}") for name in ("retrain.json", "cell-1/failed.json", "cell-2/mine", "ray/mine")),

@@ -18,6 +18,7 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "random": ("random", {}),
     "random published": ("random", {"sampler": "published"}),
     "regularized evolution": ("regularized_evolution", {"population": 10, "tournament": 3}),
+    "nsga2": ("nsga2", {"population": 10}),
 }
 
 

@@ -11,6 +11,8 @@ import pytest
 
 import nas
 from nas.retrain import main
+from nas.retraining.config import RetrainConfig
+from nas.retraining.retrainer import chosen_cells
 from tests.nas import commands
 
 slip = partial(commands.slip, main=main)
@@ -99,3 +101,27 @@ def test_a_damaged_manifest(run: Path, capsys: pytest.CaptureFixture[str]) -> No
     for damage in ({"cells": []}, {"cells": [{"number": 1}]}, {"cells": "none"}):
         path.write_text(json.dumps({**whole, **damage}))
         assert "damaged" in slip(capsys, "--resume", "run")
+
+
+def test_the_cells_of_the_front_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = nas.Search(
+        "darts", "random", objective=["params", "macs", "conv_count"], budget=12, channels=2, layers=2, out="run",
+        report=False,
+    ).run()  # fmt: skip
+    front = [trial.id for trial in found.front]
+
+    def chosen(top: int | None) -> list[int]:
+        return [cell["id"] for cell in chosen_cells(Path("run"), RetrainConfig(run="run", front=True, top=top))]
+
+    assert chosen(None) == chosen(100) == front and len(front) > 3
+    few = chosen(3)
+    assert len(few) == 3 and found.best.id in few and few == [each for each in front if each in few]
+    assert main(["--run", "run", *SMALL, "--front"]) == 0
+    assert [cell["id"] for cell in json.loads(Path("run/retrain/retrain.json").read_text())["cells"]] == few
+    assert main(["--resume", "run", "--quiet"]) == 0
+    Path("run/front.json").rename("front.json")
+    Path("run/retrain").rename("retrain")
+    assert "run holds no front.json, expected that of a finished search" in slip(capsys, "--run", "run", "--front")

@@ -110,6 +110,11 @@ def test_what_is_printed_is_an_accuracy(
         (shlex.join(WORDS) + " --space darts", ["--space must be nasbench201", "got darts"]),
         (shlex.join(WORDS) + " --proxy params", ["--proxy params and --table", "expected one of them"]),
         (shlex.join(WORDS) + " --proxy robust", ["--proxy robust and --table"]),
+        (shlex.join(WORDS) + " --objective params", ["--metric cifar10/autoattack and --objective params both rank"]),
+        ("--table nas_robbench_201 --objective cifar10/pgd", ["unknown objective on nas_robbench_201 'cifar10/pgd'"]),
+        ("--table nas_robbench_201 --objective params", ["needs --objective of its metrics, one of cifar10/val_acc"]),
+        ("--table nas_robbench_201 --objective latency_ms", ["--objective latency_ms has no use with --table"]),
+        (shlex.join(WORDS) + " --max-latency-ms 3", ["--max-latency-ms has no use with --table"]),
         (shlex.join(WORDS) + " --layers 3", ["--layers must be 15", "got 3"]),
         (shlex.join(WORDS) + " --channels 8", ["--channels must be 16", "got 8"]),
         (shlex.join(WORDS) + " --dataset cifar10", ["--dataset has no use with --table"]),
@@ -124,6 +129,20 @@ def test_slips_are_one_line(
     error = slip(capsys, *shlex.split(words), *data, "--out", str(tmp_path / "run"))
     assert all(part in error for part in parts), error
     assert not (tmp_path / "run").exists()
+
+
+def test_several_objectives_of_a_table(part: Path, tmp_path: Path) -> None:
+    names = [METRIC, "cifar10/val_acc", "params"]
+    run = search(part, tmp_path / "run", metric=None, objective=names, searcher="nsga2", budget=60, report=True)
+    result, table = run.run(), load_table("nas_robbench_201", part)
+    for trial in result.trials:
+        measured = {name: table.measured(trial.key, name) for name in names[:2]}
+        assert trial.scores == {**measured, "params": trial.params}
+    assert 1 < len(result.front) < 60 and result.best in result.front
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["objectives"][0] == {"name": METRIC, "direction": "maximize", "unit": "percent"}
+    assert manifest["objectives"][2] == {"name": "params", "direction": "minimize"}
+    assert f"<b>{', '.join(names)}</b> in percent" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_the_space_of_the_table_may_be_named(part: Path, tmp_path: Path) -> None:
