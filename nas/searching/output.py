@@ -94,7 +94,7 @@ class SearchProgress(Bars):
         """
         advance, self._drawn = len(self._unseen), time.monotonic()
         self._failed += sum(trial.status == "failed" for trial in self._unseen)
-        contenders = [trial for trial in self._unseen if trial.status == "ok"]
+        contenders = [trial for trial in self._unseen if trial.ranked]
         self._unseen = []
         if contenders and self._score is not None:
             contenders += [self._best] if self._best is not None else []
