@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SEARCHERS = {
     "random": ("searchers.random_search", "RandomSearch"),
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
+    "local_search": ("searchers.local_search", "LocalSearch"),
 }
 
 

@@ -18,6 +18,8 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "random": ("random", {}),
     "random published": ("random", {"sampler": "published"}),
     "regularized evolution": ("regularized_evolution", {"population": 10, "tournament": 3}),
+    "local search": ("local_search", {"initial": 3}),
+    "local search, first move": ("local_search", {"move": "first"}),
 }
 
 
