@@ -15,6 +15,7 @@ SEARCHERS = {
     "random": ("searchers.random_search", "RandomSearch"),
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
     "local_search": ("searchers.local_search", "LocalSearch"),
+    "bananas": ("searchers.bananas", "Bananas"),
 }
 
 
