@@ -16,6 +16,7 @@ SEARCHERS = {
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
     "local_search": ("searchers.local_search", "LocalSearch"),
     "bananas": ("searchers.bananas", "Bananas"),
+    "successive_halving": ("searchers.successive_halving", "SuccessiveHalving"),
 }
 
 
