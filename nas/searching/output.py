@@ -141,6 +141,8 @@ def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) 
     notes = [f"parameters and MACs at {', '.join(numbers)}"] if numbers else []
     rejected = "draws rejected by the constraints" + (" or missing from the table" if config.table else "")
     told = {"failed": "failed", "reused": "met again, scored once", "rejected": rejected}
+    reduced = sum(trial.fidelity < 1 for trial in result.trials)
+    notes += [f"{reduced:,} scored at a reduced size and not ranked"] if reduced else []
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
     lines = [", ".join(notes)] if notes else []
     lines.append(f"run:    {result.path}")
