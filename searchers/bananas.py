@@ -112,7 +112,7 @@ class Bananas(Searcher[G]):
         found: dict[str, G] = {}
         for number in range(self.options.mutants + self.options.strangers):
             genotype = self.draw(
-                (lambda: self.space.mutate(parents[rng.integers(len(parents))], rng))
+                (lambda: self.space.mutate(parents[int(rng.integers(len(parents)))], rng))
                 if number < self.options.mutants
                 else (lambda: self.space.sample(rng))
             )
@@ -121,7 +121,7 @@ class Bananas(Searcher[G]):
 
 
 def _predictions(known: np.ndarray, targets: np.ndarray, new: np.ndarray, trees: int, *, seed: int) -> np.ndarray:
-    """``(trees, n)``: what each tree predicts for ``new`` ``(n, d)``, fitted to ``known`` ``(m, d)`` and its targets."""
+    """``(trees, n)``: what each tree predicts for ``new`` ``(n, d)``, fitted to ``known`` ``(m, d)``."""
     from sklearn.tree import ExtraTreeRegressor
 
     made = (ExtraTreeRegressor(max_features=FEATURES, random_state=seed + number) for number in range(trees))

@@ -1,9 +1,9 @@
 """Successive halving, https://arxiv.org/abs/1502.07943 (Jamieson, Talwalkar; AISTATS 2016), promoted asynchronously.
 
-Many cells are scored at a small fidelity, the lowest rung. The best 1 / eta of the cells of a rung are promoted: they are
-scored again on the next rung, where a score takes eta times the effort. The last rung is the full size. When a cell is
-promoted is the rule of ASHA, https://arxiv.org/abs/1810.05934 (Li et al., MLSys 2020), so that nobody waits for a rung
-to be complete. Departures from that paper:
+Many cells are scored at a small fidelity, the lowest rung. The best 1 / eta of the cells of a rung are promoted: they
+are scored again on the next rung, where a score takes eta times the effort. The last rung is the full size. A cell is
+promoted as soon as it is due, not when its rung is complete: that is the rule of ASHA,
+https://arxiv.org/abs/1810.05934 (Li et al., MLSys 2020). Departures from that paper:
 
 * Promotions are decided when candidates are asked for, by all trials told until then; several may be due at once.
 * Trials that failed or were infeasible take no place on a rung.
@@ -81,9 +81,9 @@ class SuccessiveHalving(Searcher[G]):
     def _propose(self, number: int) -> tuple[G, float]:
         """Proposal ``number`` (from 0) after ``told`` trials."""
         full = self.rungs[-1]
-        if self.told + number + 1 == self.budget and not any(rung == full for _, rung in self._asked):
-            if not self._ranked(full):
-                return self._finalist(number), full
+        last = self.told + number + 1 == self.budget
+        if last and not self._ranked(full) and not any(rung == full for _, rung in self._asked):
+            return self._finalist(number), full
         if self._promotions is None:
             self._promotions = self._due()
         if number < len(self._promotions):

@@ -33,7 +33,7 @@ def candidate_seed(run_seed: int, key: str) -> int:
 
 
 class CandidateScorer(Protocol[G]):
-    """Turns a candidate into a finished trial, whose scores depend on its key and fidelity and the scorer's options only.
+    """Turns a candidate into a finished trial, whose scores depend on its key, its fidelity and the scorer's options.
 
     ``space`` is the search space, ``spec`` the size of the networks whose parameters and MACs a trial states, ``seed``
     the seed of the run.

@@ -8,6 +8,7 @@ nearest numbers, up to the full ones, with which the space has networks; the lea
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +17,24 @@ from search_spaces.base import NetworkSpec, SearchSpace
 
 def reduced(number: int, fidelity: float) -> int:
     """A number of channels, layers or images at a fidelity: at least 1."""
-    return max(1, round(number * fidelity**0.25))
+    return max(1, round(number * float(fidelity**0.25)))
 
 
 def reduced_spec(spec: NetworkSpec, space: SearchSpace[Any], fidelity: float) -> NetworkSpec:
     """The size of networks at a fidelity. The space has networks of the size ``spec``."""
     for name in ("channels", "layers"):
-        full = getattr(spec, name)
+        full: int | None = getattr(spec, name)
         if full is not None:
             wanted = reduced(full, fidelity)
-            numbers = sorted(range(1, full + 1), key=lambda number: abs(number - wanted))  # noqa: B023  # called at once
-            sizes = (replace(spec, **{name: number}) for number in numbers)
-            spec = next(size for size in sizes if _has_networks(space, size))
+            nearest = sorted(range(1, full + 1), key=lambda number: abs(number - wanted))
+            spec = next(size for size in _sizes(spec, name, nearest) if _has_networks(space, size))
     return spec
+
+
+def _sizes(spec: NetworkSpec, name: str, numbers: Iterable[int]) -> Iterator[NetworkSpec]:
+    for number in numbers:
+        change: dict[str, Any] = {name: number}
+        yield replace(spec, **change)
 
 
 def _has_networks(space: SearchSpace[Any], spec: NetworkSpec) -> bool:

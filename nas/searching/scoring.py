@@ -104,7 +104,7 @@ class Scorer(Generic[G]):
             cost.check()
             proxies, spec, images = self._effort(candidate.fidelity)
             probe = Probe(
-                lambda: self._build(representative, spec, seed),
+                lambda: self._build(representative, seed, spec),
                 *(each[:images] for each in self._batch),
                 counted=dataclasses.asdict(self.space.cost(representative, spec)),
             )
@@ -127,10 +127,10 @@ class Scorer(Generic[G]):
         images = max(fewer(len(self.images)), *(proxy.images_needed() for proxy in proxies))
         return proxies, reduced_spec(self.spec, self.space, fidelity), images
 
-    def _build(self, genotype: G, spec: NetworkSpec, seed: int) -> nn.Module:
+    def _build(self, genotype: G, seed: int, spec: NetworkSpec | None = None) -> nn.Module:
         with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self.space.build(genotype, spec)
+            network = self.space.build(genotype, spec or self.spec)
         network.eval()  # once, instead of in every pass
         return network if self.device.type == "cpu" else network.to(self.device)
 

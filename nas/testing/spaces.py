@@ -233,7 +233,7 @@ def check_published_sampler(subject: Subject) -> None:
 
 
 def check_encoding(subject: Subject) -> None:
-    """``encode`` gives samples vectors of one length, equal for equal keys, or raises a ValueError if there are none."""
+    """``encode`` gives samples vectors of one length, equal for equal keys, or raises a ValueError."""
     space, rng = subject.space, _rng()
     samples = [space.sample(rng) for _ in range(20)]
     if type(space).encode is SearchSpace.encode:

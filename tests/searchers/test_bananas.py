@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nas import Search
+from nas.errors import UserError
 from searchers.bananas import Bananas
 from searchers.objectives import SingleScore
 from searchers.random_search import RandomSearch
@@ -92,6 +94,11 @@ def test_an_infinite_score_is_the_worst_and_no_obstacle(space: ToySpace) -> None
 def test_a_space_without_an_encoding_is_refused() -> None:
     with pytest.raises(ValueError, match="space 'toy' has no encoding of cells"):
         bananas(Unencoded())
+
+
+def test_a_search_there_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match="^space 'toy' has no encoding of cells, which models that predict scores need$"):
+        Search(Unencoded(), "bananas", "params", budget=4).run()
 
 
 def test_naming_it_imports_no_model() -> None:
