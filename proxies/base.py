@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
@@ -35,6 +36,17 @@ class Proxy(ABC):
     name: ClassVar[str]
     direction: ClassVar[Direction]
     cost: ClassVar[Cost]
+    #: Names of the options that say how many of the batch's images a score takes; None stands for a default.
+    image_options: ClassVar[tuple[str, ...]] = ()
+    least_images: ClassVar[int] = 1
+
+    def with_fewer_images(self, fewer: Callable[[int], int]) -> Proxy:
+        """A copy whose options ask for ``fewer(n)`` images where this proxy asks for n, but for ``least_images``."""
+        made = copy.copy(self)
+        for name in self.image_options:
+            if (images := getattr(self, name)) is not None:
+                setattr(made, name, max(self.least_images, fewer(images)))
+        return made
 
     def images_needed(self) -> int:
         """How many images the batch must hold for this proxy with its options; 0 if it uses no images.

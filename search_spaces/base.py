@@ -151,6 +151,15 @@ class SearchSpace(ABC, Generic[G]):
         :raises ValueError: unknown path.
         """
 
+    def encode(self, genotype: G) -> np.ndarray:
+        """A vector of one length for all genotypes, ``(d,)``, from which a model can predict their scores.
+
+        It is the same for genotypes with the same canonical key.
+
+        :raises ValueError: the space, or a genotype that it never samples, has no encoding.
+        """
+        raise ValueError(f"space '{self.name}' has no encoding of cells, which models that predict scores need")
+
     def check_spec(self, spec: NetworkSpec) -> None:
         """Check that the space has networks of that size.
 

@@ -12,12 +12,15 @@ if TYPE_CHECKING:
 
 #: Name -> module and class.
 SEARCHERS = {
-    "darts": ("searchers.darts", "Darts"),
-    "nsga2": ("searchers.nsga2", "NSGA2"),
     "random": ("searchers.random_search", "RandomSearch"),
     "regularized_evolution": ("searchers.regularized_evolution", "RegularizedEvolution"),
-    "zero_cost_pruning": ("searchers.zero_cost_pruning", "ZeroCostPruning"),
+    "local_search": ("searchers.local_search", "LocalSearch"),
+    "bananas": ("searchers.bananas", "Bananas"),
+    "nsga2": ("searchers.nsga2", "NSGA2"),
+    "successive_halving": ("searchers.successive_halving", "SuccessiveHalving"),
+    "darts": ("searchers.darts", "Darts"),
     "zero_shot_gradient": ("searchers.zero_shot_gradient", "ZeroShotGradient"),
+    "zero_cost_pruning": ("searchers.zero_cost_pruning", "ZeroCostPruning"),
 }
 
 

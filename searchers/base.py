@@ -24,8 +24,8 @@ class Trial(Generic[G]):
     ``id`` counts from 0 in the order of proposal. ``key`` is the candidate's canonical key, ``seed`` the seed of its
     weights. ``seconds`` is the time that its scoring took, or 0.0 if the result of an earlier trial with the same key
     was reused. ``error`` says why a trial failed or is infeasible. ``violation`` is above 0 for an infeasible trial
-    that was measured: by which share it exceeds the limit. ``fidelity`` is the share of the full size at which it was
-    scored; only trials of fidelity 1 are ranked.
+    that was measured: by which share it exceeds the limit. ``fidelity`` is the share of the full effort with which it
+    was scored (see :meth:`Searcher.fidelities`), while ``params`` and ``macs`` are those of the full network.
     """
 
     id: int
@@ -40,6 +40,11 @@ class Trial(Generic[G]):
     error: str | None = None
     violation: float = 0.0
     fidelity: float = 1.0
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the trial may be ranked: it has scores, and they are those of the full size."""
+        return self.status == "ok" and self.fidelity == 1.0
 
     @classmethod
     def deferred(cls, find_genotype: Callable[[], G], **fields: Any) -> Trial[G]:
@@ -118,6 +123,7 @@ class Searcher(ABC, Generic[G]):
     :cvar step: candidates asked for at a time, unless the user says otherwise.
     :cvar needs_material: whether the constructor takes ``material``, a function that returns the
         :class:`~searchers.supernet.Material` that the searcher computes with. It is called by the first :meth:`ask`.
+    :cvar multi_fidelity: whether :meth:`fidelities` returns other values than 1.0, which needs networks.
     :cvar takes_start: whether the searcher proposes the genotypes ``start`` first; others refuse them.
     :param feasible: whether a genotype meets the constraints; if it does not, another one is drawn.
     :param max_draws: the maximum number of draws for a single proposal.
@@ -127,6 +133,7 @@ class Searcher(ABC, Generic[G]):
 
     step: ClassVar[int] = 10
     needs_material: ClassVar[bool] = False
+    multi_fidelity: ClassVar[bool] = False
     takes_start: ClassVar[bool] = False
 
     @dataclass(frozen=True, kw_only=True)
@@ -159,6 +166,7 @@ class Searcher(ABC, Generic[G]):
         self.options = self.Options() if options is None else options
         if type(self.options) is not self.Options:
             raise TypeError(f"options must be {self.Options.__qualname__}, got {type(options).__qualname__}")
+        self.budget: int | None = None  # candidates of the whole search; None if it is not known
         self.told = 0  # number of trials told; also the id of the next one
         self.restored = 0  # number of trials that the state given to restore() covers
         self.rejected = 0  # draws of this object that violated the constraints
@@ -166,6 +174,13 @@ class Searcher(ABC, Generic[G]):
     @abstractmethod
     def ask(self, n: int) -> list[G]:
         """The next ``n`` candidates. Further calls without a :meth:`tell` in between return the same candidates."""
+
+    def fidelities(self, n: int) -> list[float]:
+        """The fidelity, in (0, 1], of each of the ``n`` candidates that :meth:`ask` returns.
+
+        It is the share of the full effort that scoring the candidate may take; 1.0 is the full size.
+        """
+        return [1.0] * n
 
     def tell(self, trials: Iterable[Trial[G]]) -> None:
         """Take in finished trials of any status. They must be in id order, and continue the earlier ones without gaps.

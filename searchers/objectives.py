@@ -163,7 +163,7 @@ def evaluate(objectives: Objectives, trials: Sequence[Trial[Any]]) -> np.ndarray
 
 
 def rank(trials: Sequence[Trial[G]], objectives: Objectives, k: int) -> list[Trial[G]]:
-    """The ``k`` best trials of status ok, best first, or all of them if there are fewer.
+    """The ``k`` best trials of status ok and full fidelity, best first, or all of them if there are fewer.
 
     Of trials with the same key, only the one with the lowest id is kept, before any objective is computed. One
     objective: trials are sorted by value. Several: by non-dominated front, and within a front by crowding distance. Of
@@ -233,10 +233,10 @@ def crowding_distances(values: np.ndarray) -> np.ndarray:
 
 
 def distinct(trials: Sequence[Trial[G]]) -> list[Trial[G]]:
-    """The trials of status ok in id order; of those with the same key, only the first."""
+    """The trials of status ok and full fidelity in id order; of those with the same key, only the first."""
     first: dict[str, Trial[G]] = {}
     for trial in sorted(trials, key=lambda trial: trial.id):
-        if trial.status == "ok":
+        if trial.ranked:
             first.setdefault(trial.key, trial)
     return list(first.values())
 

@@ -15,11 +15,15 @@ G = TypeVar("G")
 
 @dataclass(frozen=True)
 class Candidate(Generic[G]):
-    """A cell to be scored: its number in the search history, its canonical key, and its genotype as proposed."""
+    """A cell to be scored: its number in the search history, its canonical key, and its genotype as proposed.
+
+    ``fidelity`` is the share of the full effort that scoring it may take.
+    """
 
     id: int
     key: str
     genotype: G
+    fidelity: float = 1.0
 
 
 def candidate_seed(run_seed: int, key: str) -> int:
@@ -29,7 +33,7 @@ def candidate_seed(run_seed: int, key: str) -> int:
 
 
 class CandidateScorer(Protocol[G]):
-    """Turns a candidate into a finished trial, whose scores depend only on the canonical key and the scorer's options.
+    """Turns a candidate into a finished trial, whose scores depend on its key, its fidelity and the scorer's options.
 
     ``space`` is the search space, ``spec`` the size of the networks whose parameters and MACs a trial states, ``seed``
     the seed of the run.

@@ -177,5 +177,5 @@ def failed_trial(scorer: CandidateScorer[G], candidate: Candidate[G], reason: st
     return Trial(
         id=candidate.id, key=candidate.key, genotype=candidate.genotype,
         seed=candidate_seed(scorer.seed, candidate.key), status="failed", params=cost.params, macs=cost.macs,
-        error=reason,
+        error=reason, fidelity=candidate.fidelity,
     )  # fmt: skip

@@ -149,8 +149,10 @@ def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
         network = "of the network as trained" if record.section("table") else "of the network as scored"
         facts.append(("parameters", wording.amount(best.params), network))
         facts.append(("MACs", wording.amount(best.macs), "multiply-accumulates for one image"))
-    ok = sum(trial.status == "ok" for trial in record.trials)
-    facts.append(("candidates", f"{len(record.trials):,}", f"{ok:,} scored, {len(ranked):,} of them distinct"))
+    ok = sum(trial.ranked for trial in record.trials)
+    reduced = sum(trial.fidelity < 1 for trial in record.trials)
+    others = f"; {reduced:,} others at a reduced size, which are not ranked" if reduced else ""
+    facts.append(("candidates", f"{len(record.trials):,}", f"{ok:,} scored, {len(ranked):,} of them distinct{others}"))
     seconds = wording.finite(record.manifest.get("seconds"))
     facts.append(("wall time", "not recorded" if seconds is None else wording.duration(seconds), "start to end"))
     if not record.section("table"):  # looking scores up in a table takes no time worth showing
@@ -244,7 +246,8 @@ def _failures(record: RunRecord) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[str, str], list[Trial[str]]] = {}
     for trial in record.trials:
-        if not is_ranked(trial, record.proxies):
+        scored_small = trial.status == "ok" and not trial.ranked
+        if not scored_small and not is_ranked(trial, record.proxies):
             reason = trial.error or (
                 "no finite score from every proxy" if trial.status == "ok" else "no reason recorded"
             )

@@ -23,7 +23,7 @@ def known_components(entry: dict[str, Any]) -> list[str]:
 def with_population_scores(trials: tuple[Trial[str], ...], manifest: dict[str, Any]) -> tuple[Trial[str], ...]:
     """The trials, with the added scores that compare candidates.
 
-    A trial gets such a score if its status is ok and the scores that it is computed from are all finite.
+    A trial gets such a score if it may be ranked and the scores that it is computed from are all finite.
     """
     for entry in manifest.get("proxies", []):
         if not (names := known_components(entry)):
@@ -34,7 +34,7 @@ def with_population_scores(trials: tuple[Trial[str], ...], manifest: dict[str, A
         usable = [
             trial
             for trial in trials
-            if trial.status == "ok" and all(math.isfinite(trial.scores.get(name, math.nan)) for name in names)
+            if trial.ranked and all(math.isfinite(trial.scores.get(name, math.nan)) for name in names)
         ]
         scored = {trial.id: trial for trial in with_scores(usable, [score])}
         trials = tuple(scored.get(trial.id, trial) for trial in trials)

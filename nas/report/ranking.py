@@ -27,9 +27,9 @@ Ranked = Trial[str]
 
 
 def is_ranked(trial: Trial[str], proxies: Sequence[ScoredBy]) -> bool:
-    """Whether the trial has a finite score from every proxy of the run."""
+    """Whether the trial has a finite score from every proxy of the run, at the full size."""
     return (
-        trial.status == "ok"
+        trial.ranked
         and bool(proxies)
         and all(math.isfinite(trial.scores.get(proxy.name, math.nan)) for proxy in proxies)
     )

@@ -175,6 +175,8 @@ class SearchConfig:
         assert self.table is not None
         if get_searcher(self.searcher).needs_material:
             raise UserError(f"--searcher {self.searcher} needs networks and images, which --table does not read")
+        if get_searcher(self.searcher).multi_fidelity:
+            raise UserError(f"--searcher {self.searcher} needs networks of several sizes, which --table does not hold")
         measured = find_benchmark(self.table).space
         if self.space != measured:
             raise UserError(f"--space must be {measured}, the space of --table {self.table}, got {self.space}")

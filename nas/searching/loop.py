@@ -61,7 +61,7 @@ class Loop(Generic[G]):
         self.skip_oversized = skip_oversized
         self.trials: list[Trial[G]] = []  # the trials that the searcher was told, in id order
         self.reused = 0
-        self._by_key: dict[str, Trial[G]] = {}
+        self._by_key: dict[tuple[str, float], Trial[G]] = {}  # by key and fidelity
 
     def run(self, stored: Sequence[Trial[G]] = ()) -> list[Trial[G]]:
         """All ``budget`` trials in id order, including the ``stored`` trials of an interrupted run.
@@ -93,14 +93,18 @@ class Loop(Generic[G]):
         except SearcherStopped as error:
             raise SearchStopped(str(error)) from None
         space = self.scorer.space
-        candidates = [Candidate(id, space.canonical(g), g) for id, g in zip(ids, proposals, strict=True)]
-        first: dict[str, Candidate[G]] = {}  # by key; only the first candidate with a key is scored
+        fidelities = self.searcher.fidelities(len(ids))
+        candidates = [
+            Candidate(id, space.canonical(genotype), genotype, fidelity)
+            for id, genotype, fidelity in zip(ids, proposals, fidelities, strict=True)
+        ]
+        first: dict[tuple[str, float], Candidate[G]] = {}  # only the first candidate with a key and fidelity is scored
         for candidate in candidates:
-            check_proposal(candidate.id, candidate.key, finished.get(candidate.id))
-            first.setdefault(candidate.key, candidate)
+            check_proposal(candidate.id, candidate.key, candidate.fidelity, finished.get(candidate.id))
+            first.setdefault(_identity(candidate), candidate)
         to_score = []
         for candidate in first.values():
-            if candidate.id in finished or candidate.key in self._by_key:
+            if candidate.id in finished or _identity(candidate) in self._by_key:
                 continue
             reason = self.violation(candidate.genotype)
             if reason is None:
@@ -111,7 +115,7 @@ class Loop(Generic[G]):
             self._score(to_score, finished)
         for candidate in candidates:
             if candidate.id not in finished:
-                source = self._by_key.get(candidate.key) or finished[first[candidate.key].id]
+                source = self._by_key.get(_identity(candidate)) or finished[first[_identity(candidate)].id]
                 self._keep(
                     dataclasses.replace(source, id=candidate.id, genotype=candidate.genotype, seconds=0.0), finished
                 )
@@ -210,13 +214,13 @@ class Loop(Generic[G]):
         cost = self.scorer.space.cost(candidate.genotype, self.scorer.spec)
         return Trial(
             id=candidate.id, key=candidate.key, genotype=candidate.genotype, seed=seed, status=status,
-            params=cost.params, macs=cost.macs, error=reason,
+            params=cost.params, macs=cost.macs, error=reason, fidelity=candidate.fidelity,
         )  # fmt: skip
 
     def _tell(self, step: list[Trial[G]]) -> None:
         for trial in step:
-            self.reused += trial.key in self._by_key
-            self._by_key.setdefault(trial.key, trial)
+            self.reused += _identity(trial) in self._by_key
+            self._by_key.setdefault(_identity(trial), trial)
         self.trials += step
         self.searcher.tell(step)
         for end in range(max(FAILURE_WINDOW, len(self.trials) - len(step) + 1), len(self.trials) + 1):
@@ -226,3 +230,8 @@ class Loop(Generic[G]):
                 raise SearchStopped(
                     f"{len(failed)} of {FAILURE_WINDOW} candidates in a row failed; the last reason: {failed[-1].error}"
                 )
+
+
+def _identity(each: Candidate[G] | Trial[G]) -> tuple[str, float]:
+    """What a score belongs to: the same cell at the same fidelity has the same score."""
+    return each.key, each.fidelity

@@ -72,9 +72,9 @@ def direction_of(name: str, proxies: Sequence[Proxy | PopulationProxy]) -> Direc
 
 
 def with_scores(trials: Sequence[Trial[G]], relative: Sequence[PopulationScore]) -> list[Trial[G]]:
-    """The trials, where those of status ok also have the scores ``relative``.
+    """The trials, where those that may be ranked also have the scores ``relative``.
 
-    These scores compare the trials that have status ok; of trials with the same key, only the first is compared.
+    These scores compare the trials that may be ranked; of trials with the same key, only the first is compared.
     """
     if not relative:
         return list(trials)
@@ -84,5 +84,5 @@ def with_scores(trials: Sequence[Trial[G]], relative: Sequence[PopulationScore])
         for trial, value in zip(compared, score.values(compared), strict=True):
             added[trial.key][score.proxy] = float(value)
     return [
-        trial.with_scores({**added[trial.key], **trial.scores}) if trial.status == "ok" else trial for trial in trials
+        trial.with_scores({**added[trial.key], **trial.scores}) if trial.ranked else trial for trial in trials
     ]

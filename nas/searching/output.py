@@ -97,7 +97,7 @@ class SearchProgress(Bars):
         """
         advance, self._drawn = len(self._unseen), time.monotonic()
         self._failed += sum(trial.status == "failed" for trial in self._unseen)
-        contenders = [trial for trial in self._unseen if trial.status == "ok"]
+        contenders = [trial for trial in self._unseen if trial.ranked]
         self._unseen = []
         if contenders and self._score is not None:
             contenders += [self._best] if self._best is not None else []
@@ -163,6 +163,8 @@ def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) 
     notes = [f"parameters and MACs at {', '.join(numbers)}"] if numbers else []
     rejected = "draws rejected by the constraints" + (" or missing from the table" if config.table else "")
     told = {"failed": "failed", "reused": "met again, scored once", "rejected": rejected}
+    reduced = sum(trial.fidelity < 1 for trial in result.trials)
+    notes += [f"{reduced:,} scored at a reduced size and not ranked"] if reduced else []
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
     lines = [", ".join(notes)] if notes else []
     lines += collapse(read_steps(result.path))

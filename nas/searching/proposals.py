@@ -46,6 +46,7 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
             options=config.searcher_options,
             **material,
         )
+        made.budget = config.budget
         return made, violation
 
     return as_user_error(make)
@@ -80,13 +81,18 @@ def check_history(searcher: Searcher[Any], stored: Sequence[Trial[Any]], *, step
         proposals = searcher.ask(len(ids))
     except NoFeasibleCandidate as error:
         raise UserError(str(error)) from None
-    for id, genotype in zip(ids, proposals, strict=True):
-        check_proposal(id, searcher.space.canonical(genotype), by_id.get(id))
+    for id, genotype, fidelity in zip(ids, proposals, searcher.fidelities(len(ids)), strict=True):
+        check_proposal(id, searcher.space.canonical(genotype), fidelity, by_id.get(id))
 
 
-def check_proposal(id: int, key: str, stored: Trial[Any] | None) -> None:
-    """:raises UserError: the candidate ``id`` with this key has a stored trial, and it is another candidate's."""
-    if stored is not None and stored.key != key:
+def check_proposal(id: int, key: str, fidelity: float, stored: Trial[Any] | None) -> None:
+    """:raises UserError: the candidate ``id`` has a stored trial, and it is another cell's or of another fidelity."""
+    if stored is not None and (stored.key, stored.fidelity) != (key, fidelity):
         raise UserError(
-            f"trial {id} of the run is {stored.key}, expected {key}: it was written by another version or configuration"
+            f"trial {id} of the run is {_shown(stored.key, stored.fidelity)}, expected {_shown(key, fidelity)}:"
+            " it was written by another version or configuration"
         )
+
+
+def _shown(key: str, fidelity: float) -> str:
+    return key if fidelity == 1 else f"{key} at fidelity {fidelity:.4g}"

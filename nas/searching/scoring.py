@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from nas.errors import MachineFailed
 from nas.executors.candidates import Candidate, candidate_seed
 from nas.executors.failures import machine_failure
+from nas.searching.fidelity import reduced, reduced_spec
 from nas.searching.forward_pass import ForwardPass
 from proxies.base import Probe, Proxy
 from search_spaces.base import NetworkSpec, SearchSpace
@@ -29,8 +31,9 @@ _GLOBAL_GENERATOR = threading.Lock()
 class Scorer(Generic[G]):
     """Scores candidates on one batch.
 
-    A score depends on the canonical key, the run's seed, the batch and the options, and on nothing else: the network is
-    built from the key itself, and its weights are drawn on the CPU with the seed :func:`candidate_seed`.
+    A score depends on the canonical key, the fidelity, the run's seed, the batch and the options, and on nothing else:
+    the network is built from the key itself, and its weights are drawn on the CPU with the seed :func:`candidate_seed`.
+    :mod:`nas.searching.fidelity` defines what is smaller at a fidelity below 1.
 
     :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
     :param forward: what is measured of each candidate besides; a measured latency is no function of the above.
@@ -83,7 +86,7 @@ class Scorer(Generic[G]):
         started = time.perf_counter()
         seed = candidate_seed(self.seed, candidate.key)
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller's mode is
-            result = self._result(candidate.key, seed)
+            result = self._result(candidate, seed)
         if isinstance(result, MachineFailed):  # raised here, where no frame keeps the network's memory
             raise result
         return Trial(
@@ -92,23 +95,29 @@ class Scorer(Generic[G]):
             genotype=candidate.genotype,
             seed=seed,
             seconds=time.perf_counter() - started,
+            fidelity=candidate.fidelity,
             **result,
         )
 
-    def _result(self, key: str, seed: int) -> dict[str, Any] | MachineFailed:
+    def _result(self, candidate: Candidate[G], seed: int) -> dict[str, Any] | MachineFailed:
         """The fields of the trial that scoring finds, or how the machine failed."""
         result: dict[str, Any] = {}
         try:
-            representative = self.space.parse(key)
+            representative = self.space.parse(candidate.key)
             cost = self.space.cost(representative, self.spec)
             result = {"params": cost.params, "macs": cost.macs}
             cost.check()
-            probe = Probe(lambda: self._build(representative, seed), *self._batch, counted=result)
+            proxies, spec, images = self._effort(candidate.fidelity)
+            probe = Probe(
+                lambda: self._build(representative, seed, spec),
+                *(each[:images] for each in self._batch),
+                counted=dataclasses.asdict(self.space.cost(representative, spec)),
+            )
             measured = self.forward.measure(probe.network, probe.images) if self.forward.names else {}
-            if violation := self.forward.violation(measured):
+            if candidate.fidelity == 1 and (violation := self.forward.violation(measured)):
                 return {**result, **violation}
-            probe.plan(self.proxies)
-            scores = {proxy.name: _finite_score(proxy, probe) for proxy in self.proxies}
+            probe.plan(proxies)
+            scores = {proxy.name: _finite_score(proxy, probe) for proxy in proxies}
             return {**result, "status": "ok", "scores": {**scores, **measured}}
         except Exception as error:  # a failed candidate must not end the search; the trial keeps the reason
             failure = machine_failure(error)
@@ -117,10 +126,19 @@ class Scorer(Generic[G]):
             torch.cuda.empty_cache()
         return failure or result
 
-    def _build(self, genotype: G, seed: int) -> nn.Module:
+    def _effort(self, fidelity: float) -> tuple[tuple[Proxy, ...], NetworkSpec, int]:
+        """The proxies, the size of the network and the number of images at a fidelity."""
+        if fidelity == 1:
+            return self.proxies, self.spec, len(self.images)
+        fewer = partial(reduced, fidelity=fidelity)
+        proxies = tuple(proxy.with_fewer_images(fewer) for proxy in self.proxies)
+        images = max([fewer(len(self.images)), *(proxy.images_needed() for proxy in proxies)])
+        return proxies, reduced_spec(self.spec, self.space, fidelity), images
+
+    def _build(self, genotype: G, seed: int, spec: NetworkSpec | None = None) -> nn.Module:
         with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self.space.build(genotype, self.spec)
+            network = self.space.build(genotype, spec or self.spec)
         network.eval()  # once, instead of in every pass
         return network if self.device.type == "cpu" else network.to(self.device)
 

@@ -133,8 +133,8 @@ def check_nothing_is_ok(make: Make, space: SearchSpace[Any]) -> None:
     for status in statuses:
         searcher = new(make, space)
         for number in range(TRIALS):
-            (genotype,) = searcher.ask(1)
-            searcher.tell([_trial(space, number, genotype, status)])
+            (genotype,), (fidelity,) = searcher.ask(1), searcher.fidelities(1)
+            searcher.tell([_trial(space, number, genotype, status, fidelity)])
         expect_equal(len(searcher.ask(BATCH)), BATCH, f"candidates after {TRIALS} trials that are all {status}")
 
 
@@ -153,12 +153,24 @@ def check_no_feasible_candidate(make: Make, space: SearchSpace[Any]) -> None:
         searcher.tell(told)
         for _ in range(2):
             with expect_error(NoFeasibleCandidate, "no candidate met the constraints in 1,234 draws", "ask"):
-                searcher.ask(1)
+                searcher.ask(TRIALS)  # of which a searcher may know some, that were told as ok
 
 
 def check_no_repetition(make: Make, space: SearchSpace[Any]) -> None:
-    """In a large space it proposes no candidate twice."""
-    expect_equal(len({trial.key for trial in history_of(make, space)}), TRIALS, "different candidates")
+    """In a large space it proposes no candidate twice at the same fidelity."""
+    proposed = {(trial.key, trial.fidelity) for trial in history_of(make, space)}
+    expect_equal(len(proposed), TRIALS, "different candidates")
+
+
+def check_fidelities(make: Make, space: SearchSpace[Any]) -> None:
+    """Each candidate has one fidelity, whatever number is asked for; other ones than 1.0 are announced by the class."""
+    searcher = new(make, space)
+    searcher.tell(history_of(make, space))
+    searcher.ask(5)
+    found = searcher.fidelities(5)
+    expect(len(found) == 5 and all(0 < each <= 1 for each in found), f"expected 5 fidelities in (0, 1], got {found}")
+    expect_equal(searcher.fidelities(3), found[:3], "fidelities(3) after fidelities(5)")
+    expect(searcher.multi_fidelity or set(found) == {1.0}, f"multi_fidelity is False, and fidelities are {found}")
 
 
 def check_order_of_trials(make: Make, space: SearchSpace[Any]) -> None:
@@ -184,6 +196,7 @@ CHECKS: tuple[Callable[[Make, SearchSpace[Any]], None], ...] = (
     check_feasible,
     check_no_feasible_candidate,
     check_no_repetition,
+    check_fidelities,
     check_order_of_trials,
 )
 
@@ -203,30 +216,38 @@ def _run(searcher: Searcher[Any], space: SearchSpace[Any], told: int) -> list[Tr
     history: list[Trial[Any]] = []
     while told + len(history) < TRIALS:
         first = told + len(history)
-        batch = [_scored(space, first + i, genotype) for i, genotype in enumerate(searcher.ask(BATCH))]
+        batch = _batch(searcher, space, first)
         searcher.tell(batch)
         history += batch
     return history
 
 
+def _batch(searcher: Searcher[Any], space: SearchSpace[Any], first: int) -> list[Trial[Any]]:
+    """The trials of the next batch, the first of which has the id ``first``."""
+    asked = zip(searcher.ask(BATCH), searcher.fidelities(BATCH), strict=True)
+    return [_scored(space, first + i, genotype, fidelity) for i, (genotype, fidelity) in enumerate(asked)]
+
+
 def _asked_after(searcher: Searcher[Any], space: SearchSpace[Any], history: Sequence[Trial[Any]]) -> list[list[Any]]:
-    """The candidates that it proposes in the three batches after the history."""
+    """The candidates that it proposes in the three batches after the history, with their fidelities."""
     searcher.tell(history)
     asked = []
     for _ in range(3):
-        first = searcher.told
-        asked.append(searcher.ask(BATCH))
-        searcher.tell(_scored(space, first + i, genotype) for i, genotype in enumerate(asked[-1]))
+        batch = _batch(searcher, space, searcher.told)
+        asked.append([(trial.genotype, trial.fidelity) for trial in batch])
+        searcher.tell(batch)
     return asked
 
 
-def _scored(space: SearchSpace[Any], number: int, genotype: Any) -> Trial[Any]:
+def _scored(space: SearchSpace[Any], number: int, genotype: Any, fidelity: float) -> Trial[Any]:
     """A trial whose outcome depends on the candidate alone: one in seven fails, and one in seven is infeasible."""
     statuses: dict[int, Status] = {0: "infeasible", 1: "failed"}
-    return _trial(space, number, genotype, statuses.get(_number(space, genotype) % 7, "ok"))
+    return _trial(space, number, genotype, statuses.get(_number(space, genotype) % 7, "ok"), fidelity)
 
 
-def _trial(space: SearchSpace[Any], number: int, genotype: Any, status: Status) -> Trial[Any]:
+def _trial(
+    space: SearchSpace[Any], number: int, genotype: Any, status: Status, fidelity: float = 1.0
+) -> Trial[Any]:
     return Trial(
         id=number,
         key=space.canonical(genotype),
@@ -235,6 +256,7 @@ def _trial(space: SearchSpace[Any], number: int, genotype: Any, status: Status) 
         status=status,
         scores={SCORE: float(_number(space, genotype) % 1000)} if status == "ok" else {},
         error=None if status == "ok" else "as arranged",
+        fidelity=fidelity,
     )
 
 

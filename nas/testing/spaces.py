@@ -232,6 +232,23 @@ def check_published_sampler(subject: Subject) -> None:
         space.sample_published(5)
 
 
+def check_encoding(subject: Subject) -> None:
+    """``encode`` gives samples vectors of one length, equal for equal keys, or raises a ValueError."""
+    space, rng = subject.space, _rng()
+    samples = [space.sample(rng) for _ in range(20)]
+    if type(space).encode is SearchSpace.encode:
+        with expect_error(ValueError, "has no encoding", "encode"):
+            space.encode(samples[0])
+        return
+    shape = space.encode(samples[0]).shape
+    expect(len(shape) == 1 and shape[0] > 0, f"an encoding must be a vector, got shape {shape}")
+    for sample in samples:
+        vector, other = space.encode(sample), space.encode(space.parse(space.canonical(sample)))
+        expect_equal(vector.shape, shape, "the shape of an encoding")
+        expect(bool((vector == other).all()), f"{sample!r:.200} and its canonical key must have equal encodings")
+    expect(len({space.encode(sample).tobytes() for sample in samples}) > 15, "encodings of 20 samples must differ")
+
+
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_seeds,
     check_samples_differ,
@@ -248,6 +265,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_weights,
     check_cost,
     check_published_sampler,
+    check_encoding,
 )
 
 

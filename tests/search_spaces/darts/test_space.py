@@ -259,6 +259,20 @@ def test_relabelled_genotypes_build_one_function(pair: tuple[CellGenotype, CellG
     torch.testing.assert_close(*logits, rtol=1e-9, atol=0)
 
 
+def test_encoding_by_hand() -> None:
+    vector = SPACE.encode(known_cell("DARTS_V2")).reshape(2, 15, 7)  # cells; 14 edges and the counts; operations
+    counts = [[0, 0, 2, 5, 0, 1, 0], [5, 0, 3, 0, 0, 0, 0]]  # in the order of DARTS_OPERATIONS
+    assert vector[:, 14].tolist() == counts and vector[:, :14].sum(axis=1).tolist() == counts
+    assert vector[0, 0].tolist() == vector[0, 1].tolist() == [0, 0, 0, 1, 0, 0, 0]  # sep_conv_3x3 from both inputs
+    assert set(np.unique(vector[:, :14])) == {0, 1}
+
+
+@pytest.mark.parametrize("name", ["CROZE", "NASNet"])
+def test_cells_of_another_shape_have_no_encoding(name: str) -> None:
+    with pytest.raises(ValueError, match="has no encoding, expected one of 4 nodes and of max_pool_3x3"):
+        SPACE.encode(known_cell(name))
+
+
 def test_the_published_sampler_draws_the_published_cell() -> None:
     assert SPACE.sample_published(3494) == known_cell("ROBUST_ZCP")
 
