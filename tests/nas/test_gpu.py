@@ -15,6 +15,7 @@ from nas.training import TrainConfig, Trainer
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.operations import OPERATIONS, channels_last
+from searchers import SEARCHERS, get_searcher
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,3 +70,21 @@ def test_a_search_and_a_training_run_on_the_device(tmp_path: Path) -> None:
     config = TrainConfig(run=str(result.path), epochs=1, images=200, channels=8, layers=4, device="cuda")
     trained = Trainer(config, out=tmp_path / "run").run()
     assert 0 <= trained.best["validation_robust_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("searcher", [name for name in SEARCHERS if get_searcher(name).needs_material])
+def test_a_supernet_is_searched_on_the_device(searcher: str, tmp_path: Path) -> None:
+    search = Search(
+        searcher=searcher, budget=2, channels=8, layers=3, device="cuda", out=tmp_path / "run", report=False
+    )
+    assert [trial.status for trial in search.run().trials] == ["ok"] * 2
+
+
+def test_latency_and_memory_are_measured_on_the_device(tmp_path: Path) -> None:
+    search = Search(
+        searcher="nsga2", objective=("robust", "latency_ms", "memory_mib"), budget=4, population=2, channels=8,
+        layers=3, device="cuda", out=tmp_path / "run", report=False,
+    )  # fmt: skip
+    result = search.run()
+    assert all(trial.scores["latency_ms"] > 0 < trial.scores["memory_mib"] for trial in result.trials)
+    assert result.best in result.front
