@@ -32,6 +32,7 @@ from nas.models.export_file import ExportConfig
 from nas.retraining.config import RetrainConfig
 from nas.searching.config import SearchConfig
 from nas.training.config import TrainConfig
+from searchers.darts import Darts
 from searchers.regularized_evolution import RegularizedEvolution
 from tests.nas.commands import slip
 from tests.nas.trained_networks import trained_checkpoint
@@ -55,6 +56,7 @@ COMMANDS = {
         nas.search.main, ("--proxy", "params", "--budget", "2", "--population", "2", "--tournament", "1", *SMALL),
         (SearchConfig, RegularizedEvolution.Options, nas.search.OutputOptions),
     ),
+    "darts": Command(nas.search.main, ("--searcher", "darts", "--budget", "2", *SMALL), (Darts.Options,)),
     "train": Command(
         nas.train.main, ("--cell", "DARTS_V2", "--epochs", "1", "--images", "50", *SMALL),
         (TrainConfig, nas.train.OutputOptions),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import proxies
 from nas import Search
+from nas.runs.architecture import read_steps
+from nas.runs.directory import RunDirectory
 from nas.training import TrainConfig, Trainer
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -51,3 +54,27 @@ def test_a_search_and_a_training_run_on_the_device(tmp_path: Path) -> None:
     config = TrainConfig(run=str(result.path), epochs=1, images=200, channels=8, layers=4, device="cuda")
     trained = Trainer(config, out=tmp_path / "run").run()
     assert 0 <= trained.best["validation_robust_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"order": 2, "inner": "fgsm"}, {"gumbel": 10.0, "curvature_weight": 0.01}])
+def test_a_supernet_is_trained_on_the_device_and_resumed(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, path = RunDirectory.write_state, tmp_path / "run"
+
+    def interrupted(self: RunDirectory[Any], state: dict[str, Any], trials: int, covers: str) -> None:
+        if trials == 2:
+            raise KeyboardInterrupt
+        write(self, state, trials, covers)
+
+    def search(**more: Any) -> None:
+        words = {"channels": 4, "layers": 3, "search_images": 64, "epochs": 2, "budget": 3, "report": False, **options}
+        Search("darts", "darts", out=path, device="cuda", **words, **more).run()
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunDirectory, "write_state", interrupted)
+        search()
+    first, _ = read_steps(path)
+    search(resume=True)
+    steps = read_steps(path)
+    assert len(steps) == 2 and steps[0] == first and all(0 < step["train_loss"] < 10 for step in steps)

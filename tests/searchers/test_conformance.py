@@ -38,7 +38,9 @@ def test_history_holds_trials_of_every_status(make: suite.Make, space: ToySpace)
 
 
 def test_every_name_of_the_registry_is_in_the_table() -> None:
-    assert {name for name, _ in TABLE.values()} == set(searchers.SEARCHERS)
+    """But for the searchers with a supernet, which the toy space does not have: test_darts.py tests theirs."""
+    expected = {name for name in searchers.SEARCHERS if not get_searcher(name).needs_material}
+    assert {name for name, _ in TABLE.values()} == expected
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
