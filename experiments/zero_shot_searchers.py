@@ -64,6 +64,7 @@ class Settings:
     ntk_images: int
     supernet_images: int
 
+    @cache  # noqa: B019  # one object a process; the images take long to read
     def source(self) -> UntrainedNetworks:
         """The scores of the cells; the batch and the seed of their weights are the same in all searches."""
         names = ("dataset", "data_dir", "image_size", "channels", "layers", "ntk_images")
