@@ -8,8 +8,9 @@ The score is that of the proxy (:func:`proxies.robust.log_robustness`) with two 
   expected to have (:meth:`~search_spaces.cells.supernet.Supernet.expected_parameters`), not by those of all operations
   together. So the score of weights that are 0 and 1 is that of the cell that they stand for. With the constant number
   the best weights are no cell's: outputs of untrained operations are nearly uncorrelated, so a mixture of them is
-  smaller than each, and has a smaller kernel. Measured on NAS-Bench-201 (4 channels, 3 layers), the entropy then stays
-  at 1.16 of 1.39 nats, and the derived cell scores lower (-713, against -520).
+  smaller than each, and has a smaller kernel. Measured on NAS-Bench-201 (4 channels, 3 layers, CIFAR-10 at 16 x 16
+  pixels): after 15 steps of the gradient the entropy was 1.16 of 1.39 nats and hardly fell, against 0.82 with the
+  expected number, and the score of the derived cell was -713, against -520.
 """
 
 from __future__ import annotations

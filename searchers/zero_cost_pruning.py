@@ -40,8 +40,8 @@ Weights = dict[str, "Tensor"]
 class ZeroCostPruning(SupernetSearcher[G]):
     """Proposes the cell derived after each decision, then the neighbours of the last one.
 
-    A decision is that of an edge about its operation, or of a node about its edges. Edges that are not decided take the
-    first operation of the space other than ``none``.
+    A decision is that of an edge about its operation, or of a node about its edges. What is not decided yet is drawn
+    from the seed.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class ZeroCostPruning(SupernetSearcher[G]):
         name, edges = self._decisions[self.steps]
         scores = self._decide_operation(name, edges[0]) if len(edges) == 1 else self._decide_edges(name, edges)
         mixing = {name: each / each.sum(-1, keepdim=True) for name, each in self._left.items()}
-        strengths = {name: each * self._kept[name][:, None] for name, each in mixing.items()}
+        strengths = {name: each * self._order[name] * self._kept[name][:, None] for name, each in mixing.items()}
         figures = {"least_log_robustness": min(scores), "most_log_robustness": max(scores)}
         return Step(derived=self.relaxable.derive(strengths), mixing=mixing, figures=figures)
 
@@ -139,6 +139,14 @@ class ZeroCostPruning(SupernetSearcher[G]):
             (name, list(node)) for name, each in groups.items() for node in each if len(node) > self._edges_of_node
         ]
         return [edges[i] for i in rng.permutation(len(edges))] + [nodes[i] for i in rng.permutation(len(nodes))]
+
+    @cached_property
+    def _order(self) -> Weights:
+        """By name of the cell ``(edges, operations)``: nearly 1, drawn from the seed, to decide between equals."""
+        import torch
+
+        rng = np.random.default_rng((self.seed, len(self._decisions)))
+        return {name: torch.from_numpy(rng.uniform(0.99, 1.0, each.shape)) for name, each in self._left.items()}
 
     @cached_property
     def _left(self) -> Weights:

@@ -67,8 +67,9 @@ class ZeroShotGradient(SupernetSearcher[G]):
         for draw in range(options.draws):
             supernet = drawn_supernet(self.relaxable, self.material, self.seed, self.steps, draw)
             score = relaxed_score(self.material, supernet, self._mixing(), options.supernet_images)
-            gradients = torch.autograd.grad(-score / options.draws, list(self._weights.values()))
-            for weights, gradient in zip(self._weights.values(), gradients, strict=True):
+            leaves = list(self._weights.values())
+            gradients = torch.autograd.grad(-score / options.draws, leaves, materialize_grads=True)
+            for weights, gradient in zip(leaves, gradients, strict=True):
                 weights.grad = gradient if weights.grad is None else weights.grad + gradient
             scores.append(score.item())
         self._adam.step()

@@ -34,6 +34,8 @@ from nas.searching.config import SearchConfig
 from nas.training.config import TrainConfig
 from searchers.darts import Darts
 from searchers.regularized_evolution import RegularizedEvolution
+from searchers.zero_cost_pruning import ZeroCostPruning
+from searchers.zero_shot_gradient import ZeroShotGradient
 from tests.nas.commands import slip
 from tests.nas.trained_networks import trained_checkpoint
 
@@ -57,6 +59,14 @@ COMMANDS = {
         (SearchConfig, RegularizedEvolution.Options, nas.search.OutputOptions),
     ),
     "darts": Command(nas.search.main, ("--searcher", "darts", "--budget", "2", *SMALL), (Darts.Options,)),
+    "gradient": Command(
+        nas.search.main, ("--searcher", "zero_shot_gradient", "--space", "nasbench201", "--budget", "1", *SMALL),
+        (ZeroShotGradient.Options,),
+    ),
+    "pruning": Command(
+        nas.search.main, ("--searcher", "zero_cost_pruning", "--space", "nasbench201", "--budget", "1", *SMALL),
+        (ZeroCostPruning.Options,),
+    ),
     "train": Command(
         nas.train.main, ("--cell", "DARTS_V2", "--epochs", "1", "--images", "50", *SMALL),
         (TrainConfig, nas.train.OutputOptions),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,16 +12,17 @@ import torch
 from nas.testing.networks import SMALL, batch
 from proxies.robust import Robust, log_robustness
 from search_spaces import get_space
+from search_spaces.base import NetworkSpec
 from searchers.base import Trial
 from searchers.objectives import SingleScore
 from searchers.supernet import Material, SupernetSearcher
 
 
-def material(score: Callable[..., torch.Tensor] | None = None) -> Material:
-    """With networks of 4 channels and 3 layers on 8 x 8 pixels; ``score`` in place of the proxy's."""
+def material(score: Callable[..., torch.Tensor] | None = None, spec: NetworkSpec = SMALL) -> Material:
+    """With images of 8 x 8 pixels; ``score`` in place of the proxy's."""
     images, labels = batch()
     return Material(
-        spec=SMALL,
+        spec=spec,
         images=(255 * images).to(torch.uint8),
         labels=labels,
         probe_images=images.float(),
@@ -34,13 +36,15 @@ def material(score: Callable[..., torch.Tensor] | None = None) -> Material:
 def searcher_on(
     kind: type[SupernetSearcher[Any]], space: str, *, score: Any = None, seed: int = 0, **options: Any
 ) -> SupernetSearcher[Any]:
-    """A searcher on the supernet of ``space``; options are its own."""
+    """A searcher on the supernet of ``space``; options are its own. The smallest network does for a ``score``."""
+    small = score is not None and space == "darts"
+    spec = replace(SMALL, channels=2, layers=1) if small else SMALL
     return kind(
         get_space(space),
         seed=seed,
         objectives=SingleScore("robust", "maximize"),
         options=kind.Options(**options),
-        material=lambda: material(score),
+        material=lambda: material(score, spec),
     )
 
 

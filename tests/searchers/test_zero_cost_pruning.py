@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from proxies.robust import Robust, log_robustness
+from search_spaces.nasbench201.genotype import OPERATIONS
 from searchers.untrained_supernet import Mixture, drawn_supernet
 from searchers.zero_cost_pruning import ZeroCostPruning
 from tests.searchers.supernets import linear, prizes, resumed, searcher_on, told, without_none
@@ -95,3 +96,13 @@ def test_a_node_decides_among_networks_that_lack_one_of_its_edges() -> None:
     removed = 1 if name == "normal" else 0
     assert {count for _, count in seen} == {removed} and len({params for params, _ in seen}) == 1
     assert (searcher._kept[name] == 0).sum() == len(seen) - 2
+
+
+def test_what_is_not_decided_is_drawn_from_the_seed() -> None:
+    score = linear(prizes("nasbench201"))
+    first, second = (searcher_on(ZeroCostPruning, "nasbench201", score=score, seed=seed) for seed in (0, 1))
+    assert told(first, 1) != told(second, 1)
+    name, (edge,) = first._decisions[0]
+    best = int(without_none("nasbench201", prizes("nasbench201"))[name][edge].argmax())
+    assert first.derived.operations[edge] == OPERATIONS[best]
+    assert len({*first.derived.operations}) > 1 and "none" not in first.derived.operations

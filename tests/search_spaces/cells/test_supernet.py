@@ -148,3 +148,14 @@ def test_edges_share_their_weights_by_node_with_partial_channels() -> None:
     torch.testing.assert_close(net.strengths()["normal"], (net.mixing()["normal"] * share[:, None]).detach())
     with pytest.raises(ValueError, match="partial_channels must divide the 4 channels of a cell into even numbers"):
         supernet("darts", partial_channels=4)
+
+
+def test_expected_parameters_are_those_of_a_cell_without_the_scales_and_shifts_of_its_edges() -> None:
+    space, made = get_space("nasbench201"), supernet("nasbench201")
+    genotype = space.parse("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|")
+    cell = torch.eye(len(OPERATIONS))[[OPERATIONS.index(operation) for operation in genotype.operations]]
+    expected = space.cost(genotype, SPEC).params - sum(2 * channels * 3 for channels in (4, 8, 16))
+    assert made.expected_parameters({"cell": cell}) == expected
+    none = torch.eye(len(OPERATIONS))[[0] * len(cell)]
+    half = made.expected_parameters({"cell": (cell + none) / 2})
+    assert half == (expected + made.expected_parameters({"cell": none})) / 2
