@@ -45,11 +45,11 @@ class Bananas(Searcher[G]):
         initial: int = field(default=20, metadata={"help": "random cells before the first prediction"})
         trees: int = field(default=50, metadata={"help": "of the ensemble that predicts"})
         mutants: int = field(default=200, metadata={"help": "cells predicted at a time that are mutations of the best"})
-        strangers: int = field(default=100, metadata={"help": "cells predicted at a time that are random"})
+        random_cells: int = field(default=100, metadata={"help": "cells predicted at a time that are random"})
         parents: int = field(default=10, metadata={"help": "the best cells so far, which are mutated"})
 
         def __post_init__(self) -> None:
-            for name, least in (("initial", 2), ("trees", 2), ("mutants", 1), ("strangers", 0), ("parents", 1)):
+            for name, least in (("initial", 2), ("trees", 2), ("mutants", 1), ("random_cells", 0), ("parents", 1)):
                 check_whole(name, getattr(self, name), least)
 
     options: Options
@@ -110,7 +110,7 @@ class Bananas(Searcher[G]):
         """Different cells that are not known: mutants of the parents, and random ones."""
         known = self._known | {self.space.canonical(genotype) for genotype in self._asked}
         found: dict[str, G] = {}
-        for number in range(self.options.mutants + self.options.strangers):
+        for number in range(self.options.mutants + self.options.random_cells):
             genotype = self.draw(
                 (lambda: self.space.mutate(parents[int(rng.integers(len(parents)))], rng))
                 if number < self.options.mutants

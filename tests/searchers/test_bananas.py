@@ -26,7 +26,7 @@ class Unencoded(ToySpace):
 
 
 def bananas(space: ToySpace, seed: int = 0, **options: Any) -> Bananas[Digits]:
-    made = Bananas.Options(**{"initial": 20, "trees": 20, "mutants": 50, "strangers": 20, **options})
+    made = Bananas.Options(**{"initial": 20, "trees": 20, "mutants": 50, "random_cells": 20, **options})
     return Bananas(space, seed=seed, objectives=SUM, options=made)
 
 
@@ -53,7 +53,7 @@ def test_only_cells_with_a_score_end_the_random_beginning(space: ToySpace) -> No
 
 
 def test_what_is_proposed_is_predicted_to_be_good(space: ToySpace) -> None:
-    searcher = bananas(space, trees=50, mutants=1, strangers=300, initial=100)
+    searcher = bananas(space, trees=50, mutants=1, random_cells=300, initial=100)
     told_random(searcher, space, 100)
     pool = searcher.ask(301)  # all that was predicted, best first
     sums = [sum(cell) for cell in pool]
@@ -61,7 +61,7 @@ def test_what_is_proposed_is_predicted_to_be_good(space: ToySpace) -> None:
 
 
 def test_mutants_are_those_of_the_best_cells(space: ToySpace) -> None:
-    searcher = bananas(space, mutants=40, strangers=0, parents=2)
+    searcher = bananas(space, mutants=40, random_cells=0, parents=2)
     cells = searcher.ask(20)
     best = sorted(range(20), key=lambda number: (-sum(cells[number]), number))[:2]
     told_random(searcher, space, 20)
@@ -112,7 +112,7 @@ def test_naming_it_imports_no_model() -> None:
         ({"initial": 1}, "initial must be at least 2, got 1"),
         ({"trees": 1}, "trees must be at least 2, got 1"),
         ({"mutants": 0}, "mutants must be at least 1, got 0"),
-        ({"strangers": -1}, "strangers must be at least 0, got -1"),
+        ({"random_cells": -1}, "random_cells must be at least 0, got -1"),
         ({"parents": 0.5}, "parents must be a whole number, got 0.5"),
     ],
 )
