@@ -18,7 +18,7 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "random": ("random", {}),
     "random published": ("random", {"sampler": "published"}),
     "regularized evolution": ("regularized_evolution", {"population": 10, "tournament": 3}),
-    "bananas": ("bananas", {"initial": 10, "trees": 5, "mutants": 20, "random_cells": 5}),
+    "bananas": ("bananas", {"initial": 10, "ensemble": 5, "mutants": 20, "drawn": 5}),
     "successive halving": ("successive_halving", {"eta": 2}),
     "local search": ("local_search", {"initial": 3}),
     "local search, first move": ("local_search", {"move": "first"}),

@@ -106,7 +106,7 @@ def test_every_option_of_every_searcher_is_a_flag_with_help(capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert {"sampler", "population", "tournament", "max_mutations", "move", "trees", "eta"} <= set(all_options())
+    assert {"sampler", "population", "tournament", "max_mutations", "move", "ensemble", "eta"} <= set(all_options())
     for name, owners in all_options().items():
         assert f"--{name.replace('_', '-')} " in shown
         for owner in owners:
