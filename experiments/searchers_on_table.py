@@ -1,12 +1,13 @@
 """Which searcher finds the best measured cell with the fewest evaluations?
 
     python -m experiments.searchers_on_table --table nas_robbench_201 --metric cifar10/autoattack \\
-        [--budget 300] [--seeds 10] [--searchers random regularized_evolution] [--data-dir DIR] [--out FOLDER]
+        [--budget 300] [--seeds 50] [--searchers random local_search] [--data-dir DIR] [--out FOLDER]
 
-Every searcher looks for the greatest accuracy in a table; a cell that the table does not hold is drawn again. For each
-number of evaluations, the result is the median and the quartiles over seeds of the best accuracy so far. Every other
-searcher is compared with the first one by a one-sided sign test, paired by seed. comparison.json, curves.csv and
-curves.png are written to ``--out``.
+Every searcher looks for the greatest accuracy in a table; a cell that the table does not hold is drawn again. A regret
+is the greatest accuracy of the table minus the greatest one so far. For each number of evaluations, the result is the
+mean regret over seeds, with its 95 % interval by a bootstrap of the seeds. Every other searcher is compared with the
+first one, paired by seed: the mean difference of their regrets at the end with its interval. comparison.json, which has
+a one-sided sign test as well, curves.csv and curves.png are written to ``--out``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rich.table import Table as Drawn
 
 from experiments.arguments import output_folder, positive
 from experiments.known_values import BATCH, SignTest, best_so_far
+from experiments.rank_statistics import LEVEL, resample_weights
 from nas.cli.arguments import Parser
 from nas.cli.printing import Terminal
 from nas.cli.running import run_command
@@ -38,7 +40,19 @@ from nas.tabular.base import Table
 from search_spaces import get_space
 from searchers import SEARCHERS, get_searcher
 
-QUARTILES = (25, 50, 75)
+RESAMPLES = 10_000
+
+
+def mean_with_interval(values: np.ndarray) -> np.ndarray:
+    """``(3, n)``: for each column of ``(seeds, n)``, the mean and the ends of its bootstrap interval."""
+    means = resample_weights(len(values), RESAMPLES, seed=0) @ values / len(values)
+    return np.stack([means[0], *np.percentile(means[1:], ((100 - LEVEL) / 2, (100 + LEVEL) / 2), axis=0)])
+
+
+def comparable() -> list[str]:
+    """The names of all searchers that need accuracies only, neither networks nor images; the baseline first."""
+    classes = {name: get_searcher(name) for name in SEARCHERS}
+    return [name for name, made in classes.items() if not (made.needs_material or made.multi_fidelity)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +69,13 @@ class Comparison:
         """The searcher that the others are compared with: the first."""
         return next(iter(self.curves))
 
-    def quartiles(self, searcher: str) -> np.ndarray:
-        """``(3, budget)``: lower quartile, median and upper quartile over the seeds."""
-        return np.asarray(np.percentile(self.curves[searcher], QUARTILES, axis=0))
+    def regret(self, searcher: str) -> np.ndarray:
+        """``(3, budget)``: the mean regret, percent, and the ends of its interval."""
+        return mean_with_interval(self.optimum - self.curves[searcher])
+
+    def difference(self, searcher: str) -> np.ndarray:
+        """``(3,)``: the mean of the searcher's regret at the end minus the baseline's, and the ends of its interval."""
+        return mean_with_interval(self.curves[self.baseline][:, -1:] - self.curves[searcher][:, -1:])[:, 0]
 
     def sign_test(self, searcher: str) -> SignTest:
         """The sign test of a searcher against the baseline at the full budget."""
@@ -81,6 +99,10 @@ class Comparison:
             "seeds": seeds,
             "best": {name: curves[:, -1].tolist() for name, curves in self.curves.items()},
             "reached_optimum": {name: self.reached(name) for name in self.curves},
+            "regret": {name: self.regret(name)[:, -1].tolist() for name in self.curves},
+            "regret_minus_baseline": {
+                name: self.difference(name).tolist() for name in self.curves if name != self.baseline
+            },
             "sign_tests": {
                 name: {**dataclasses.asdict(self.sign_test(name)), "p": self.sign_test(name).p_value}
                 for name in self.curves
@@ -128,21 +150,23 @@ def compare(
 
 
 def drawn(comparison: Comparison) -> Drawn:
-    """One row for each searcher: the median best at a few budgets, the quartiles at the end, the sign test."""
+    """One row for each searcher: the mean regret at a few budgets, and its difference to the baseline's at the end."""
     budget = comparison.curves[comparison.baseline].shape[1]
     shown = sorted({n for n in (10, 30, 100, 300, 1000, 3000) if n < budget} | {budget})
-    table = Drawn(title=f"Best {comparison.metric} in percent, median over seeds (quartiles at the end)")
+    table = Drawn(
+        title=f"Regret of {comparison.metric} in percent, mean over seeds ({LEVEL:.0f} % interval at the end)"
+    )
     table.add_column("searcher")
     for n in shown:
         table.add_column(f"{n:,}", justify="right")
     table.add_column("found the best", justify="right")
-    table.add_column(f"against {comparison.baseline}", justify="right")
+    table.add_column(f"minus {comparison.baseline}", justify="right")
     for name, curves in comparison.curves.items():
-        low, median, high = comparison.quartiles(name)
-        figures = [f"{median[n - 1]:.2f}" for n in shown]
-        figures[-1] += f" ({low[-1]:.2f} to {high[-1]:.2f})"
-        test = comparison.sign_test(name)
-        said = "" if name == comparison.baseline else f"{test.wins} more, {test.losses} less, p = {test.p_value:.2g}"
+        mean, low, high = comparison.regret(name)
+        figures = [f"{mean[n - 1]:.3f}" for n in shown]
+        figures[-1] += f" ({low[-1]:.3f} to {high[-1]:.3f})"
+        difference, least, most = comparison.difference(name)
+        said = "" if name == comparison.baseline else f"{difference:.3f} ({least:.3f} to {most:.3f})"
         table.add_row(name, *figures, f"{comparison.reached(name)} of {len(curves)}", said)
     return table
 
@@ -153,9 +177,9 @@ def save(comparison: Comparison, folder: Path) -> None:
     write_json(folder / "comparison.json", comparison.to_json())
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["searcher", "evaluations", "quartile_25", "median", "quartile_75"])
+    rows.writerow(["searcher", "evaluations", "mean_regret", "low", "high"])
     for name in comparison.curves:
-        for n, figures in enumerate(comparison.quartiles(name).T.tolist(), start=1):
+        for n, figures in enumerate(comparison.regret(name).T.tolist(), start=1):
             rows.writerow([name, n, *(f"{figure:.4f}" for figure in figures)])
     write(folder / "curves.csv", text.getvalue())
     write(folder / "curves.png", _picture(comparison))
@@ -166,18 +190,18 @@ def _picture(comparison: Comparison) -> bytes:
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
+    tops = []
     for name in comparison.curves:
-        low, median, high = comparison.quartiles(name)
-        evaluations = np.arange(1, len(median) + 1)
-        (line,) = axes.plot(evaluations, median, label=name)
+        mean, low, high = comparison.regret(name)
+        evaluations = np.arange(1, len(mean) + 1)
+        (line,) = axes.plot(evaluations, mean, label=name)
         axes.fill_between(evaluations, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.axhline(comparison.optimum, color="0.3", linestyle="--", linewidth=1, label="best of the table")
-    start = min(comparison.quartiles(name)[0][min(9, len(evaluations) - 1)] for name in comparison.curves)
-    axes.set_ylim(start, comparison.optimum + 0.05 * (comparison.optimum - start or 1))
+        tops.append(high[min(9, len(high) - 1)])  # the first evaluations are much worse
+    axes.set_ylim(0, max(tops) or 1)
     axes.set_xlabel("evaluations")
-    axes.set_ylabel(f"best {comparison.metric} so far, percent", parse_math=False)
+    axes.set_ylabel(f"regret of {comparison.metric}, percent", parse_math=False)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)
     return png.getvalue()
@@ -195,10 +219,10 @@ def command(argv: Sequence[str]) -> int:
     parser.add_argument("--metric", required=True, help="such as cifar10/autoattack")
     parser.add_argument("--data-dir", default="data", help="where the table's files are (default data)")
     parser.add_argument("--budget", type=positive, default=300, help="candidates a search (default 300)")
-    parser.add_argument("--seeds", type=positive, default=10, help="searches of each kind (default 10)")
+    parser.add_argument("--seeds", type=positive, default=50, help="searches of each kind (default 50)")
     parser.add_argument(
-        "--searchers", nargs="+", default=["random", "regularized_evolution"], metavar="NAME",
-        help=f"the baseline first (default random regularized_evolution); any of {', '.join(SEARCHERS)}",
+        "--searchers", nargs="+", default=comparable(), metavar="NAME",
+        help=f"the baseline first (default {' '.join(comparable())})",
     )  # fmt: skip
     parser.add_argument("--out", type=output_folder, metavar="FOLDER", help="folder for the figures and the picture")
     options = parser.parse_args(argv)

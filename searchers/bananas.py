@@ -43,13 +43,13 @@ class Bananas(Searcher[G]):
         """Numbers of random cells, of trees, and of cells predicted at a time."""
 
         initial: int = field(default=20, metadata={"help": "random cells before the first prediction"})
-        trees: int = field(default=50, metadata={"help": "of the ensemble that predicts"})
+        ensemble: int = field(default=50, metadata={"help": "trees that predict"})
         mutants: int = field(default=200, metadata={"help": "cells predicted at a time that are mutations of the best"})
-        strangers: int = field(default=100, metadata={"help": "cells predicted at a time that are random"})
+        drawn: int = field(default=100, metadata={"help": "cells predicted at a time that are random"})
         parents: int = field(default=10, metadata={"help": "the best cells so far, which are mutated"})
 
         def __post_init__(self) -> None:
-            for name, least in (("initial", 2), ("trees", 2), ("mutants", 1), ("strangers", 0), ("parents", 1)):
+            for name, least in (("initial", 2), ("ensemble", 2), ("mutants", 1), ("drawn", 0), ("parents", 1)):
                 check_whole(name, getattr(self, name), least)
 
     options: Options
@@ -99,7 +99,7 @@ class Bananas(Searcher[G]):
         if not pool:  # a small space, all of which may be known
             return [self.draw(lambda: self.space.sample(rng))]
         known, new = self._encoded([trial.genotype for trial in told]), self._encoded(pool)
-        predictions = _predictions(known, ranks, new, self.options.trees, seed=int(rng.integers(2**31)))
+        predictions = _predictions(known, ranks, new, self.options.ensemble, seed=int(rng.integers(2**31)))
         values = predictions.mean(axis=0) + predictions.std(axis=0) * rng.standard_normal(len(pool))
         return [pool[index] for index in np.argsort(-values, kind="stable")]
 
@@ -110,7 +110,7 @@ class Bananas(Searcher[G]):
         """Different cells that are not known: mutants of the parents, and random ones."""
         known = self._known | {self.space.canonical(genotype) for genotype in self._asked}
         found: dict[str, G] = {}
-        for number in range(self.options.mutants + self.options.strangers):
+        for number in range(self.options.mutants + self.options.drawn):
             genotype = self.draw(
                 (lambda: self.space.mutate(parents[int(rng.integers(len(parents)))], rng))
                 if number < self.options.mutants

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.known_values import best_so_far
-from experiments.searchers_on_table import compare, main
+from experiments.searchers_on_table import comparable, compare, main, mean_with_interval
 from nas.errors import UserError
 from nas.tabular import load_table, nas_robbench_201
 from nas.tabular.base import Table
@@ -42,13 +42,29 @@ def test_curves_rise_to_what_the_table_holds(table: Table) -> None:
     assert all((found.curves[name] == again.curves[name]).all() for name in BOTH)
 
 
-def test_quartiles_and_sign_test(table: Table) -> None:
+def test_regrets_differences_and_sign_test(table: Table) -> None:
     found = compare(table, METRIC, BOTH, budget=120, seeds=4)
-    low, median, high = found.quartiles("random")
-    assert (low <= median).all() and (median <= high).all()
+    mean, low, high = found.regret("random")
+    assert (low <= mean).all() and (mean <= high).all()
+    assert np.allclose(mean, found.optimum - found.curves["random"].mean(axis=0))
     test = found.sign_test("regularized_evolution")
     last = [found.curves[name][:, -1] for name in BOTH]
     assert (test.wins, test.losses) == ((last[1] > last[0]).sum(), (last[1] < last[0]).sum())
+    assert found.difference("regularized_evolution")[0] == pytest.approx((last[0] - last[1]).mean())
+
+
+def test_the_interval_of_a_mean() -> None:
+    """Of normal numbers, it is the mean plus and minus 1.96 standard errors."""
+    values = np.random.default_rng(0).normal(5, 2, size=(400, 1))
+    mean, low, high = mean_with_interval(values)[:, 0]
+    error = 1.96 * values.std() / 20
+    assert (mean, low, high) == pytest.approx((values.mean(), mean - error, mean + error), abs=0.02)
+    assert (mean_with_interval(np.full((5, 2), 3.0)) == 3.0).all()
+
+
+def test_all_searchers_that_need_accuracies_only_are_compared() -> None:
+    assert comparable()[0] == "random" and {"regularized_evolution", "local_search", "bananas"} <= set(comparable())
+    assert "successive_halving" not in comparable()
 
 
 def test_best_so_far_of_a_value() -> None:
@@ -62,7 +78,7 @@ def test_prints_and_writes_its_figures(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     words = ["--table", "nas_robbench_201", "--metric", METRIC, "--data-dir", str(folder), "--budget", "60"]
-    main([*words, "--seeds", "2", "--out", str(tmp_path / "made")])
+    main([*words, "--searchers", *BOTH, "--seeds", "2", "--out", str(tmp_path / "made")])
     printed = capsys.readouterr().out
     assert "regularized_evolution" in printed and "best of the table" in printed and "of 6466 classes" in printed
     figures = json.loads((tmp_path / "made/comparison.json").read_text())
@@ -70,8 +86,10 @@ def test_prints_and_writes_its_figures(
     with open(tmp_path / "made/curves.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 120
-    ends = {row["searcher"]: float(row["median"]) for row in rows if row["evaluations"] == "60"}
-    assert ends == {name: pytest.approx(np.median(figures["best"][name]), abs=1e-4) for name in BOTH}
+    ends = {row["searcher"]: float(row["mean_regret"]) for row in rows if row["evaluations"] == "60"}
+    expected = {name: figures["optimum"] - np.mean(figures["best"][name]) for name in BOTH}
+    assert ends == {name: pytest.approx(regret, abs=1e-4) for name, regret in expected.items()}
+    assert figures["regret"]["random"][0] == pytest.approx(expected["random"])
     assert (tmp_path / "made/curves.png").read_bytes().startswith(b"\x89PNG")
 
 

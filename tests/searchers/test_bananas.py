@@ -26,7 +26,7 @@ class Unencoded(ToySpace):
 
 
 def bananas(space: ToySpace, seed: int = 0, **options: Any) -> Bananas[Digits]:
-    made = Bananas.Options(**{"initial": 20, "trees": 20, "mutants": 50, "strangers": 20, **options})
+    made = Bananas.Options(**{"initial": 20, "ensemble": 20, "mutants": 50, "drawn": 20, **options})
     return Bananas(space, seed=seed, objectives=SUM, options=made)
 
 
@@ -53,7 +53,7 @@ def test_only_cells_with_a_score_end_the_random_beginning(space: ToySpace) -> No
 
 
 def test_what_is_proposed_is_predicted_to_be_good(space: ToySpace) -> None:
-    searcher = bananas(space, trees=50, mutants=1, strangers=300, initial=100)
+    searcher = bananas(space, ensemble=50, mutants=1, drawn=300, initial=100)
     told_random(searcher, space, 100)
     pool = searcher.ask(301)  # all that was predicted, best first
     sums = [sum(cell) for cell in pool]
@@ -61,7 +61,7 @@ def test_what_is_proposed_is_predicted_to_be_good(space: ToySpace) -> None:
 
 
 def test_mutants_are_those_of_the_best_cells(space: ToySpace) -> None:
-    searcher = bananas(space, mutants=40, strangers=0, parents=2)
+    searcher = bananas(space, mutants=40, drawn=0, parents=2)
     cells = searcher.ask(20)
     best = sorted(range(20), key=lambda number: (-sum(cells[number]), number))[:2]
     told_random(searcher, space, 20)
@@ -84,7 +84,7 @@ def test_beats_random_search_on_the_toy_space() -> None:
 
 
 def test_an_infinite_score_is_the_worst_and_no_obstacle(space: ToySpace) -> None:
-    searcher = Bananas(space, seed=0, objectives=SUM, options=Bananas.Options(initial=3, trees=3, mutants=5))
+    searcher = Bananas(space, seed=0, objectives=SUM, options=Bananas.Options(initial=3, ensemble=3, mutants=5))
     asked = searcher.ask(3)
     for number, value in enumerate((1.0, -np.inf, 3.0)):
         searcher.tell([make_trial(space, number, asked[number], scores={"sum": value})])
@@ -97,7 +97,7 @@ def test_a_space_without_an_encoding_is_refused() -> None:
 
 
 def test_a_search_there_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match="^space 'toy' has no encoding of cells, which models that predict scores need$"):
+    with pytest.raises(UserError, match="^space .toy. has no encoding of cells"):
         Search(Unencoded(), "bananas", "params", budget=4).run()
 
 
@@ -110,9 +110,9 @@ def test_naming_it_imports_no_model() -> None:
     ("options", "message"),
     [
         ({"initial": 1}, "initial must be at least 2, got 1"),
-        ({"trees": 1}, "trees must be at least 2, got 1"),
+        ({"ensemble": 1}, "ensemble must be at least 2, got 1"),
         ({"mutants": 0}, "mutants must be at least 1, got 0"),
-        ({"strangers": -1}, "strangers must be at least 0, got -1"),
+        ({"drawn": -1}, "drawn must be at least 0, got -1"),
         ({"parents": 0.5}, "parents must be a whole number, got 0.5"),
     ],
 )

@@ -19,7 +19,7 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "random published": ("random", {"sampler": "published"}),
     "regularized evolution": ("regularized_evolution", {"population": 10, "tournament": 3}),
     "nsga2": ("nsga2", {"population": 10}),
-    "bananas": ("bananas", {"initial": 10, "trees": 5, "mutants": 20, "strangers": 5}),
+    "bananas": ("bananas", {"initial": 10, "ensemble": 5, "mutants": 20, "drawn": 5}),
     "successive halving": ("successive_halving", {"eta": 2}),
     "local search": ("local_search", {"initial": 3}),
     "local search, first move": ("local_search", {"move": "first"}),

@@ -40,9 +40,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Trial[Any]]:
     return timeless(map(FaultyScorer(tmp_path_factory.mktemp("undisturbed")), candidates()))
 
 
-@pytest.mark.parametrize("searcher", ["random", "regularized_evolution"])
+@pytest.mark.parametrize("searcher", ["regularized_evolution", "successive_halving"])
 def test_the_history_is_that_of_one_process(ray: Any, searcher: str, tmp_path: Path) -> None:
-    options = {**SMALL, "population": 8, "tournament": 3} if searcher != "random" else SMALL
+    own = {"regularized_evolution": {"population": 8, "tournament": 3}, "successive_halving": {"eta": 2}}
+    options = {**SMALL, **own[searcher]}
     local = Search("darts", searcher, ["robust"], out=tmp_path / "local", threads=1, **options).run()
     for workers in (1, 3):
         path = tmp_path / f"{workers}"

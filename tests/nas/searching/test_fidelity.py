@@ -14,6 +14,7 @@ import torch
 from nas import Search
 from nas.executors.candidates import Candidate
 from nas.executors.local import LocalExecutor
+from nas.executors.supervised import failed_trial
 from nas.runs.reader import read_run
 from nas.search import main
 from nas.searching.fidelity import reduced, reduced_spec
@@ -82,6 +83,13 @@ def test_a_score_is_that_of_a_search_with_the_reduced_numbers() -> None:
     assert low.status == "ok" and low.scores == alone.scores
     assert (low.params, low.macs) == dataclasses.astuple(space.cost(cell, full)) != (alone.params, alone.macs)
     assert low.fidelity == 1 / 9 and not low.ranked and alone.ranked and low.seed == alone.seed
+
+
+def test_a_candidate_that_no_worker_could_finish_keeps_its_fidelity() -> None:
+    space = ToySpace()
+    scorer = Scorer(space, NetworkSpec(), [get_proxy("params")], torch.zeros(1, 3, 2, 2), torch.zeros(1).long(), seed=0)
+    trial = failed_trial(scorer, Candidate(0, "1-1", (1, 1), 0.5), "lost")
+    assert (trial.status, trial.fidelity, trial.params) == ("failed", 0.5, 2 * 16)
 
 
 def test_only_the_full_size_is_ranked() -> None:
