@@ -10,6 +10,7 @@ import torch
 
 import proxies
 from nas import Search
+from nas.searching.forward_pass import latency_ms, memory_mib
 from nas.training import TrainConfig, Trainer
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -51,3 +52,13 @@ def test_a_search_and_a_training_run_on_the_device(tmp_path: Path) -> None:
     config = TrainConfig(run=str(result.path), epochs=1, images=200, channels=8, layers=4, device="cuda")
     trained = Trainer(config, out=tmp_path / "run").run()
     assert 0 <= trained.best["validation_robust_accuracy"] <= 1
+
+
+def test_a_forward_pass_is_measured_on_the_device() -> None:
+    network = get_space("darts").build(get_space("darts").parse("ROBUST_ZCP"), NetworkSpec(channels=8, layers=6)).eval()
+    images = torch.rand(4, 3, 32, 32)
+    expected = memory_mib(network, images)
+    assert memory_mib(network.cuda(), images.cuda()) == pytest.approx(expected, rel=0.02)
+    products = torch.nn.Sequential(*(torch.nn.Linear(8192, 8192, bias=False) for _ in range(8))).cuda()
+    median, _ = latency_ms(products, torch.rand(8192, 8192, device="cuda"))
+    assert median > 5  # 9 * 10^12 operations: only who does not wait for them would measure less
