@@ -8,7 +8,7 @@ Objectives are accuracies of the table, which are maximized, and params or macs,
 evaluations, the result is the hypervolume of the front found so far: the mean over seeds, with a percentile bootstrap
 interval of 95 %. Each objective is normalised to [0, 1] between the worst and the best cell of the table; the worst
 values are the reference point, and the hypervolume is divided by that of the table's own front. Every other searcher
-is compared with the first one, paired by seed. front.json, curves.csv, front.png and front.md are written to ``--out``.
+is compared with the first one, paired by seed. comparison.json, curves.csv, front.png and front.md go to ``--out``.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def markdown(fronts: Fronts) -> str:
 def save(fronts: Fronts, folder: Path) -> None:
     """The figures, curves, picture and Markdown in ``folder``, which is created if it does not exist."""
     make_folder(folder)
-    write_json(folder / "front.json", fronts.to_json())
+    write_json(folder / "comparison.json", fronts.to_json())
     write(folder / "front.md", markdown(fronts))
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")

@@ -53,6 +53,7 @@ def render(record: RunRecord) -> str:
     drawings = _drawings(None if best is None else (best.genotype, best.key))
     last = _drawings((record.steps[-1]["cell"],) if record.steps else None)
     run_names = [proxy.name for proxy in record.proxies if proxy.name not in MEASURED]
+    charted = [proxy for proxy in record.proxies if not _is_size(proxy)]
     known = {name for row in PUBLISHED for name in (row.name, row.kin) if name}
     template = _environment().get_template("template.html")
     return template.render(
@@ -74,7 +75,7 @@ def render(record: RunRecord) -> str:
         collapse=collapse(record.steps),
         last_drawings=last,
         kinds={kind: title for kind, (title, _) in KINDS.items()},
-        panels=[_panel(record, ranked, proxy, best) for proxy in record.proxies[:CHARTED]] if ranked else [],
+        panels=[_panel(record, ranked, proxy, best) for proxy in charted[:CHARTED]] if ranked else [],
         sizes=_sizes(ranked, record.proxies),
         listed=_listed(record, front) if front else ranked[:LISTED],
         short_names=[(short, name) for name, short in SHORT_NAMES.items()],
@@ -112,7 +113,7 @@ def _table(record: RunRecord) -> dict[str, str]:
     """Facts about the table from which the run's scores were looked up; empty if the scores are from proxies."""
     table = record.section("table")
     names = ("metric", "description", "source") if table else ()
-    objectives = ", ".join(objective.name for objective in record.objectives)
+    objectives = ", ".join(objective.name for objective in record.objectives if objective.unit == "percent")
     return {name: str(table.get(name, objectives or "not recorded")) for name in names}
 
 

@@ -65,7 +65,7 @@ def read_front(run: Path) -> StoredFront:
     checked(path, _FRONT, value)
     try:
         directions = {each["name"]: each["direction"] for each in value["objectives"]}
-        trials = [stored_trial({"status": "ok", **entry}) for entry in value["front"]]
+        trials = [stored_trial({**entry, "status": "ok"}) for entry in value["front"]]
         if not directions or value["knee"] not in {trial.id for trial in trials}:
             raise ValueError("it holds no objective, or not the cell of its knee")
         for trial in trials:

@@ -20,6 +20,7 @@ from searchers import SEARCHERS, get_searcher
 from searchers.base import Searcher
 
 DEFAULT_PROXIES = ("robust",)
+MOST_OBJECTIVES = 5  # m objectives: the time for the hypervolume of n points grows as n^(m - 2)
 _OPTIONAL = (
     "channels",
     "layers",
@@ -49,8 +50,8 @@ class SearchConfig:
     searcher: str = option("regularized_evolution", f"what proposes candidates: {' or '.join(SEARCHERS)}")
     proxy: tuple[str, ...] = option(
         None,
-        "proxy to rank by, such as synflow or 'snip(images=64)' (default: robust, none with --table); repeat it to"
-        " combine several by rank",
+        "proxy to rank by, such as synflow or 'snip(images=64)' (default: robust, none with --table or --objective);"
+        " repeat it to combine several by rank; beside --objective it is only shown",
     )
     objective: tuple[str, ...] = option(
         None,
@@ -150,6 +151,8 @@ class SearchConfig:
             self._check_table()
         elif not self.proxy and not self.objective:
             raise UserError("--proxy must name at least one proxy, got none")
+        if len(objective) > MOST_OBJECTIVES:
+            raise UserError(f"--objective must name at most {MOST_OBJECTIVES} objectives, got {len(objective)}")
         for name, given in (("proxy", self.proxy), ("objective", objective)):
             if len(set(given)) < len(given):
                 raise UserError(f"{flag(name)} must name each {name} once, got {', '.join(given)}")

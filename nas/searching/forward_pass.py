@@ -1,8 +1,10 @@
 """What one forward pass of a candidate's network costs on the device of the search: time and memory.
 
 The network is in eval mode, and no gradient is recorded. On a CPU each torch operation uses one thread, as everywhere
-in a search. A latency is a measurement: another run, or another machine, gives another one. The memory is counted from
-the sizes of the tensors, so it is the same on every run.
+in a search. A latency is a measurement: another run, or another machine, gives another one, so a resumed search takes
+the stored ones as they are. In this process one candidate is measured at a time; the workers of a cluster measure side
+by side, and disturb each other where they share a machine. The memory is counted from the sizes of the tensors, so it
+is the same in every run.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def test_prints_and_writes_its_figures(folder: Path, tmp_path: Path, capsys: pyt
     printed = capsys.readouterr().out
     assert "maximize `cifar10/autoattack` and minimize `params`" in printed and "| nsga2 | " in printed
     assert (tmp_path / "made/front.md").read_text() in printed
-    figures = json.loads((tmp_path / "made/front.json").read_text())
+    figures = json.loads((tmp_path / "made/comparison.json").read_text())
     assert set(figures["hypervolume"]) == {"random", "nsga2"} and figures["seeds"] == 2
     with open(tmp_path / "made/curves.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 60

@@ -14,6 +14,7 @@ import proxies
 from nas import Search
 from nas.runs.architecture import read_steps
 from nas.runs.directory import RunDirectory
+from nas.searching.forward_pass import latency_ms, memory_mib
 from nas.training import TrainConfig, Trainer
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -115,3 +116,13 @@ def test_a_supernet_is_trained_on_the_device_and_resumed(
     search(resume=True)
     steps = read_steps(path)
     assert len(steps) == 2 and steps[0] == first and all(0 < step["train_loss"] < 10 for step in steps)
+
+
+def test_a_forward_pass_is_measured_on_the_device() -> None:
+    network = get_space("darts").build(get_space("darts").parse("ROBUST_ZCP"), NetworkSpec(channels=8, layers=6)).eval()
+    images = torch.rand(4, 3, 32, 32)
+    expected = memory_mib(network, images)
+    assert memory_mib(network.cuda(), images.cuda()) == pytest.approx(expected, rel=0.02)
+    products = torch.nn.Sequential(*(torch.nn.Linear(8192, 8192, bias=False) for _ in range(8))).cuda()
+    median, _ = latency_ms(products, torch.rand(8192, 8192, device="cuda"))
+    assert median > 5  # 9 * 10^12 operations: only who does not wait for them would measure less

@@ -72,6 +72,15 @@ def test_one_objective_ranks_alone(tmp_path: Path) -> None:
     assert not any(attributes.get("id") == "front" for _, attributes in page.tags)
 
 
+def test_sizes_alone(tmp_path: Path) -> None:
+    made = trials()
+    for trial in made:
+        trial["scores"] = {"params": trial["params"], "macs": trial["params"] % 7}
+    sizes = [{"name": name, "direction": "minimize"} for name in ("params", "macs")]
+    page = check_page(page_of(write_run(tmp_path, made, objectives=sizes, proxies=[])))
+    assert "The cells of the front" in page.text and "How the search went" not in page.text
+
+
 @pytest.mark.parametrize("few", [0, 1, 2])
 def test_fronts_of_few_candidates(few: int, tmp_path: Path) -> None:
     check_page(page_of(write_run(tmp_path, trials(few), objectives=OBJECTIVES)))

@@ -143,6 +143,7 @@ def test_the_table_shows_the_front(capsys: pytest.CaptureFixture[str], monkeypat
         ("--objective snip(imags=4)", "the proxy snip has no option 'imags'"),
         ("--objective", "--objective needs a value, got nothing"),
         ("--objective params --objective params", "--objective must name each objective once, got params, params"),
+        ("--objective a --objective b --objective c --objective d --objective e --objective f", "at most 5 objectives"),
         ("--objective params --latency-batch 2", "--latency-batch needs --objective latency_ms or memory_mib"),
         ("--objective latency_ms --latency-batch 0", "--latency-batch must be at least 1, got 0"),
         ("--objective params --max-latency-ms 0", "--max-latency-ms must be above 0, got 0"),
