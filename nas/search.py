@@ -62,7 +62,7 @@ def _parse(argv: Sequence[str], space: SearchSpace[Any] | None) -> tuple[dict[st
         " accuracies for its best cell.",
         (("search", SearchConfig), ("of one searcher", options_group())),
         ("output", OutputOptions),
-        ("--proxy", "--require"),
+        ("--proxy", "--require", "--start"),
         check=lambda stored: SearchConfig.of(**{**stored, "space": space or stored["space"]}),
     )
     return options, output if path is None else dataclasses.replace(output, out=str(path))

@@ -30,6 +30,7 @@ G = TypeVar("G")
 MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 BEST = "best.json"
+FRONT = "front.json"
 STATE = "searcher.pt"
 FORMAT = 1
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a

@@ -72,6 +72,9 @@ class SearchConfig:
     max_params: int | None = option(None, "reject cells of more parameters (at --channels and --layers)")
     max_macs: int | None = option(None, "reject cells of more multiply-accumulates (likewise)")
     require: tuple[str, ...] = option((), "reject cells that do not meet it: 'normal.skip_connect == 2'; repeatable")
+    start: tuple[str, ...] = option(
+        None, "cell that is proposed first: by name, as text, or a run directory (its front or best cell); repeatable"
+    )
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
@@ -123,6 +126,10 @@ class SearchConfig:
         own_options = make_options(options.get("searcher", cls.searcher), own)
         found = find_space(space, options.get("table"))
         options.update(network_size(found, options))
+        if options.get("start"):
+            from nas.runs.cells import start_cells
+
+            options["start"] = start_cells(bounds.texts(options["start"]), found)
         return cls(space=found.name, searcher_options=own_options, **options)
 
     def __post_init__(self) -> None:
@@ -138,6 +145,10 @@ class SearchConfig:
         if len(set(self.proxy)) < len(self.proxy):
             raise UserError(f"--proxy must name each proxy once, got {', '.join(self.proxy)}")
         self._check_bounds()
+        object.__setattr__(self, "start", bounds.texts(self.start) or None)  # as in runs of before this option
+        if self.start and not get_searcher(self.searcher).takes_start:
+            takers = [name for name in SEARCHERS if get_searcher(name).takes_start]
+            raise UserError(f"--start needs --searcher {' or '.join(takers)}, got {self.searcher}")
 
     def _fill_in(self) -> None:
         """Replace the options that are None by the defaults that follow from the other options."""

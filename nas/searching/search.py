@@ -26,7 +26,7 @@ from nas.errors import SearchStopped, Unwritable, UserError
 from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
-from nas.searching.proposals import Violation, check_history, check_reachable, make_searcher
+from nas.searching.proposals import Violation, check_history, check_reachable, check_start, make_searcher
 from nas.searching.score_source import ScoreSource
 from nas.searching.summary import best_to_json, oversight, summarise
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
@@ -122,6 +122,7 @@ class Search:
         make_searcher(config, source)  # checks its options before images are read
         source.prepare()
         searcher, violation = make_searcher(config, source)
+        check_start(searcher, violation)
         if not self.resume:  # refuse constraints that nothing meets before a run directory is made
             check_reachable(config, make_searcher(config, source)[0])  # a separate one: ask() may change its state
         name = f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
