@@ -97,7 +97,7 @@ def command(argv: Sequence[str]) -> int:
         config.budget, source.objectives, source.names, search.executor.status, show=not (output.quiet or output.json)
     )
     with contextlib.redirect_stdout(sys.stderr), bar:  # Ray itself prints when a worker dies
-        result = search.run(watch=bar.update)
+        result = search.run(bar.update, bar.compared)
     if output.json:
         print(json.dumps(result_to_json(result, source.space)))
     elif output.quiet:
@@ -150,6 +150,7 @@ def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, A
         "best": best_to_json(result.best, space),
         "top": [best_to_json(trial, space) for trial in result.top],
         "summary": result.summary,
+        "comparison": None if result.comparison is None else dataclasses.asdict(result.comparison),
     }
 
 

@@ -33,8 +33,9 @@ class RegularizedEvolution(Searcher[G]):
     """Aging evolution that makes children by mutation only, without crossover.
 
     The first proposals are the genotypes ``start``. Then, until ``population`` trials with status ok were told,
-    proposals are random: the same as those of :class:`~searchers.random_search.RandomSearch` with this seed. If a mutation violates the constraints, another child
-    is drawn with a new tournament; so the constraints must be such that single mutations can meet them.
+    proposals are random: the same as those of :class:`~searchers.random_search.RandomSearch` with this seed. If a
+    mutation violates the constraints, another child is drawn with a new tournament; so the constraints must be such
+    that single mutations can meet them.
     """
 
     takes_start: ClassVar[bool] = True

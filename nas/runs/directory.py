@@ -2,7 +2,8 @@
 
 It holds ``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one
 trial a line, each flushed at once), ``best.json`` and ``report.html``; if the searcher has a state, also
-``searcher.pt`` (see :mod:`nas.runs.searcher_state`). Nothing in a run directory is ever unpickled or executed. Only one
+``searcher.pt`` (see :mod:`nas.runs.searcher_state`); if the winner was compared with other cells, the two files
+``COMPARISON`` (see :mod:`nas.runs.comparison`). Nothing in a run directory is ever unpickled or executed. Only one
 process at a time may write to it. Its lock is released in whatever way that process ends.
 """
 
@@ -31,6 +32,7 @@ MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 BEST = "best.json"
 FRONT = "front.json"
+COMPARISON = ("comparison.json", "comparison.jsonl")  # the result, and the trials that it is from
 STATE = "searcher.pt"
 FORMAT = 1
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.report.population import known_components, with_population_scores
+from nas.runs.comparison import Comparison, read_comparison
 from nas.runs.directory import TRIALS, read_best, read_manifest
 from nas.runs.trials import read_trials, stored_trial, trial_lines
 from searchers.base import Trial
@@ -47,6 +48,7 @@ class RunRecord:
     trials: tuple[Trial[str], ...]
     best: Trial[str] | None
     torn: bool
+    comparison: Comparison | None = None
 
     def section(self, name: str) -> dict[str, Any]:
         """The mapping ``name`` in the manifest; empty if the manifest has no such mapping."""
@@ -68,6 +70,7 @@ def read_run(run: Path) -> RunRecord:
         trials=trials,
         best=read_best(run),
         torn=lines.torn,
+        comparison=read_comparison(run),
     )
 
 

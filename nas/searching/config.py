@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
@@ -76,6 +76,12 @@ class SearchConfig:
         None, "cell that is proposed first: by name, as text, or a run directory (its front or best cell); repeatable"
     )
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
+    compare: Literal["auto", "always", "never"] = option(
+        "auto",
+        "afterwards, score random cells of the winner's size and published cells beside it (auto: with --table, or if"
+        " that adds at most a fifth to --budget)",
+        free=True,
+    )
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
     skip_oversized: bool = option(

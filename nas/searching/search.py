@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from searchers.base import Searcher, Trial
 
     Watch = Callable[[Trial[Any]], None]
+    from nas.runs.comparison import Comparison
+    from nas.searching.comparison import Compared
 
 TOP = 5
 
@@ -58,6 +60,7 @@ class SearchResult:
     path: Path
     summary: dict[str, int]
     report: Path | None
+    comparison: Comparison | None = None
 
 
 class Search:
@@ -105,10 +108,11 @@ class Search:
         if resume and out is None:
             raise UserError("resume needs the run directory, got no out")
 
-    def run(self, watch: Watch | None = None) -> SearchResult:
+    def run(self, watch: Watch | None = None, compared: Compared | None = None) -> SearchResult:
         """Search until the budget is used. Each trial is written to the run directory as soon as it is finished.
 
         :param watch: called with each finished trial, including the stored trials of a resumed run.
+        :param compared: called with each cell that the winner is then compared with, and their number.
         :raises SearchStopped: most candidates fail, or none has a score.
         :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
         :raises Unwritable: a file cannot be written, or was removed meanwhile; likewise.
@@ -116,7 +120,7 @@ class Search:
         """
         from nas.runs.directory import RunDirectory, new_run_path
 
-        config, source = self.config, self.source
+        config, source, self._compared = self.config, self.source, compared
         if self.out is not None:
             self._check_path(self.out)
         make_searcher(config, source)  # checks its options before images are read
@@ -184,6 +188,7 @@ class Search:
         self, run: RunDirectory[Any], loop: Loop[Any], manifest: dict[str, Any], stored: list[Trial[Any]]
     ) -> SearchResult:
         from nas.runs.ending import noted
+        from nas.searching.comparison import compare
         from nas.searching.objectives import with_scores
         from searchers.objectives import rank
 
@@ -209,10 +214,14 @@ class Search:
                 )
             run.write_best(best_to_json(top[0], run.space))
             note("finished")
-        report = self._written_report(run.path) if self.report else None
+        try:
+            comparison = compare(run, loop, self.source, self.config, top[0], self._compared)
+        finally:
+            report = self._written_report(run.path) if self.report else None
         return SearchResult(
-            best=top[0], top=top, trials=trials, path=run.path, summary=summarise(loop), report=report
-        )
+            best=top[0], top=top, trials=trials, path=run.path, summary=summarise(loop), report=report,
+            comparison=comparison,
+        )  # fmt: skip
 
     def _written_report(self, path: Path) -> Path | None:
         """The path of ``report.html``; None if it cannot be written, which is told on the error stream."""
@@ -246,12 +255,12 @@ class Search:
     def _check_path(self, path: Path) -> None:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
         from nas.report import PAGE_NAME
-        from nas.runs.directory import BEST, STATE, holds_run, read_manifest
+        from nas.runs.directory import BEST, COMPARISON, STATE, holds_run, read_manifest
 
         if not self.resume:
             if holds_run(path):
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
-            check_free(*(path / name for name in (BEST, STATE, PAGE_NAME)))
+            check_free(*(path / name for name in (BEST, STATE, PAGE_NAME, *COMPARISON)))
             return
         differing = differences(read_manifest(path)["configuration"], self.config)
         if differing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from nas.cli.bounds import flag
@@ -88,6 +89,9 @@ class MeasuredCells(ScoreSource):
     def refusal(self, genotype: Any) -> str | None:
         held = self.table.measured(self.space.canonical(genotype), self.metric) is not None
         return None if held else f"{self.table.title} does not hold the cell"
+
+    def held(self) -> Sequence[str]:
+        return self.table.keys
 
     def scorer(self) -> TableScorer[Any]:
         return TableScorer(self.table, self.metric, self.space, seed=self.config.seed)
