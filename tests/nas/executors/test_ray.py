@@ -16,8 +16,9 @@ from nas.errors import UserError
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
 from nas.runs.directory import holds_run
+from searchers import SEARCHERS, get_searcher
 from searchers.base import Trial
-from tests.nas.commands import slip
+from tests.nas.commands import slip, small_options
 from tests.nas.executors.conftest import ray_processes
 from tests.nas.executors.faulty import COUNT, FaultyScorer, candidates
 
@@ -40,11 +41,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Trial[Any]]:
     return timeless(map(FaultyScorer(tmp_path_factory.mktemp("undisturbed")), candidates()))
 
 
-@pytest.mark.parametrize("searcher", ["random", "regularized_evolution"])
+@pytest.mark.parametrize("searcher", SEARCHERS)
 def test_the_history_is_that_of_one_process(ray: Any, searcher: str, tmp_path: Path) -> None:
-    options = {**SMALL, "population": 8, "tournament": 3} if searcher != "random" else SMALL
+    budget = 6 if get_searcher(searcher).needs_material else SMALL["budget"]
+    options = {**SMALL, "budget": budget, **small_options(searcher, population=8, tournament=3)}
     local = Search("darts", searcher, ["robust"], out=tmp_path / "local", threads=1, **options).run()
-    for workers in (1, 3):
+    for workers in (1, 3) if searcher == "random" else (3,):
         path = tmp_path / f"{workers}"
         search = Search("darts", searcher, ["robust"], out=path, executor="ray", workers=workers, **options)
         assert timeless(search.run().trials) == timeless(local.trials)
