@@ -62,7 +62,7 @@ def _parse(argv: Sequence[str], space: SearchSpace[Any] | None) -> tuple[dict[st
         " accuracies for its best cell.",
         (("search", SearchConfig), ("of one searcher", options_group())),
         ("output", OutputOptions),
-        ("--proxy", "--require", "--objective"),
+        ("--proxy", "--require", "--objective", "--start"),
         check=lambda stored: SearchConfig.of(**{**stored, "space": space or stored["space"]}),
     )
     return options, output if path is None else dataclasses.replace(output, out=str(path))
@@ -97,7 +97,7 @@ def command(argv: Sequence[str]) -> int:
         config.budget, source.objectives, source.names, search.executor.status, show=not (output.quiet or output.json)
     )
     with contextlib.redirect_stdout(sys.stderr), bar:  # Ray itself prints when a worker dies
-        result = search.run(watch=bar.update)
+        result = search.run(bar.update, bar.compared)
     if output.json:
         print(json.dumps(result_to_json(result, source.space)))
     elif output.quiet:
@@ -151,6 +151,7 @@ def result_to_json(result: SearchResult, space: SearchSpace[Any]) -> dict[str, A
         "top": [best_to_json(trial, space) for trial in result.top],
         "front": [best_to_json(trial, space) for trial in result.front],
         "summary": result.summary,
+        "comparison": None if result.comparison is None else dataclasses.asdict(result.comparison),
     }
 
 

@@ -120,6 +120,10 @@ class SearchSpace(ABC, Generic[G]):
         """
         raise ValueError(f"space '{self.name}' has no published sampler, expected the sampler 'uniform'")
 
+    def published(self) -> dict[str, G]:
+        """The genotypes of the space that were published, by name."""
+        return {}
+
     @abstractmethod
     def mutate(self, genotype: G, rng: np.random.Generator) -> G:
         """A neighbour of ``genotype``, drawn at random."""

@@ -16,9 +16,9 @@ best member of a random tournament. Departures from the paper:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -32,10 +32,13 @@ G = TypeVar("G")
 class RegularizedEvolution(Searcher[G]):
     """Aging evolution that makes children by mutation only, without crossover.
 
-    Until ``population`` trials with status ok were told, proposals are random: the same as those of
-    :class:`~searchers.random_search.RandomSearch` with this seed. If a mutation violates the constraints, another child
-    is drawn with a new tournament; so the constraints must be such that single mutations can meet them.
+    The first proposals are the genotypes ``start``. Then, until ``population`` trials with status ok were told,
+    proposals are random: the same as those of :class:`~searchers.random_search.RandomSearch` with this seed. If a
+    mutation violates the constraints, another child is drawn with a new tournament; so the constraints must be such
+    that single mutations can meet them.
     """
+
+    takes_start: ClassVar[bool] = True
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Searcher.Options):
@@ -67,9 +70,16 @@ class RegularizedEvolution(Searcher[G]):
         feasible: Callable[[G], bool] | None = None,
         max_draws: int = MAX_DRAWS,
         options: Options | None = None,
+        start: Sequence[G] = (),
     ):
         super().__init__(
-            space, seed=seed, objectives=objectives, feasible=feasible, max_draws=max_draws, options=options
+            space,
+            seed=seed,
+            objectives=objectives,
+            feasible=feasible,
+            max_draws=max_draws,
+            options=options,
+            start=start,
         )
         self.members: deque[Trial[G]] = deque(maxlen=self.options.population)  # oldest first
         self._known: set[str] = set()  # keys of all trials told
@@ -92,6 +102,8 @@ class RegularizedEvolution(Searcher[G]):
 
     def _propose(self, number: int) -> G:
         """Proposal ``number`` (from 0) after ``told`` trials; it depends on the proposals since the last trial told."""
+        if self.told + number < len(self.start):
+            return self.start[self.told + number]
         if len(self.members) < self.options.population:
             rng = np.random.default_rng((self.seed, self.told + number))
             return self.draw(lambda: self.space.sample(rng))

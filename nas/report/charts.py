@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from nas.report import wording
 from nas.report.ranking import OperationShare, Ranked, VisibleRange, best_so_far, directions, visible_range
 from nas.runs.architecture import Step
+from nas.runs.comparison import Comparison
 from nas.runs.reader import ScoredBy
 from searchers.base import Trial
 from searchers.fronts import Front, front_of
@@ -150,6 +151,19 @@ def histogram(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
             axes.axvline(trial.scores[proxy.name], color=BEST, linewidth=1.8, label="best cell")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return _svg(figure, axes, f"Histogram of the score {plain(proxy.name)}")
+
+
+def strip(comparison: Comparison) -> str:
+    """The distribution of the scores of random cells, with those of the winner and of published cells marked."""
+    figure, axes = _axes("\n".join(textwrap.wrap(plain(comparison.objective, 60), 32)), "random cells", height=2.0)
+    axes.hist(comparison.random, bins=20, color=POINT, alpha=0.75, edgecolor=PAPER, linewidth=0.8)
+    published, foot = list(comparison.published.values()), axes.get_xaxis_transform()
+    if published:
+        axes.plot(published, [0.04] * len(published), "^", color=INK, markersize=6, label="published", transform=foot)
+    axes.axvline(comparison.winner, color=BEST, linewidth=1.8, label="best cell")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return _svg(figure, axes, "Scores of random cells of the size of the best cell")
 
 
 def operations(shares: Sequence[OperationShare]) -> str:

@@ -77,6 +77,7 @@ def render(record: RunRecord) -> str:
         kinds={kind: title for kind, (title, _) in KINDS.items()},
         panels=[_panel(record, ranked, proxy, best) for proxy in charted[:CHARTED]] if ranked else [],
         sizes=_sizes(ranked, record.proxies),
+        compared=_compared(record),
         listed=_listed(record, front) if front else ranked[:LISTED],
         short_names=[(short, name) for name, short in SHORT_NAMES.items()],
         operations=_operations(ranked),
@@ -220,6 +221,12 @@ def _sizes(ranked: list[Ranked], proxies: tuple[ScoredBy, ...]) -> list[dict[str
             finding = wording.size_finding(correlation, size)
             rows.append({"proxy": proxy.name, "size": size, "correlation": correlation, "finding": finding})
     return rows if ranked else []
+
+
+def _compared(record: RunRecord) -> dict[str, Any] | None:
+    """What was found of the winner among random and published cells; None if it was not compared with them."""
+    found = record.comparison
+    return None if found is None else {"sentences": found.sentences, "chart": Markup(charts.strip(found))}
 
 
 def _operations(ranked: list[Ranked]) -> dict[str, Any] | None:

@@ -3,9 +3,9 @@
 It holds ``manifest.json`` (configuration, versions, hardware, data fingerprint), ``trials.jsonl`` (append-only, one
 trial a line, each flushed at once), ``best.json`` and ``report.html``; with several objectives also ``front.json``
 (see :mod:`nas.runs.front`); if the searcher has a state, also ``searcher.pt`` (see :mod:`nas.runs.searcher_state`), and
-if it has a supernet, ``architecture.jsonl`` (see :mod:`nas.runs.architecture`). Nothing in a run directory is ever
-unpickled or executed. Only one process at a time may write to it. Its lock is released in whatever way that process
-ends.
+if it has a supernet, ``architecture.jsonl`` (see :mod:`nas.runs.architecture`); if the winner was compared with other
+cells, the two files ``COMPARISON`` (see :mod:`nas.runs.comparison`). Nothing in a run directory is ever unpickled or
+executed. Only one process at a time may write to it. Its lock is released in whatever way that process ends.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 TRIALS = "trials.jsonl"
 BEST = "best.json"
 FRONT = "front.json"
+COMPARISON = ("comparison.json", "comparison.jsonl")  # the result, and the trials that it is from
 STATE = "searcher.pt"
 FORMAT = 1
 #: If a run has more trials than this, their genotypes are parsed only on demand: parsing one takes a third of a

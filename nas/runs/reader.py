@@ -12,6 +12,7 @@ from typing import Any
 
 from nas.report.population import known_components, with_population_scores
 from nas.runs.architecture import Step, read_steps
+from nas.runs.comparison import Comparison, read_comparison
 from nas.runs.directory import TRIALS, read_best, read_manifest
 from nas.runs.trials import read_trials, stored_trial, trial_lines
 from searchers.base import Trial
@@ -54,6 +55,7 @@ class RunRecord:
     best: Trial[str] | None
     torn: bool
     steps: tuple[Step, ...] = ()
+    comparison: Comparison | None = None
 
     def section(self, name: str) -> dict[str, Any]:
         """The mapping ``name`` in the manifest; empty if the manifest has no such mapping."""
@@ -79,6 +81,7 @@ def read_run(run: Path) -> RunRecord:
         best=read_best(run),
         torn=lines.torn,
         steps=tuple(read_steps(run)),
+        comparison=read_comparison(run),
     )
 
 

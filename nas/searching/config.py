@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nas.cli import bounds
 from nas.cli.bounds import flag
@@ -86,7 +86,16 @@ class SearchConfig:
         None, "images of the forward pass that latency_ms and memory_mib measure (default: 1)", untrained=True
     )
     require: tuple[str, ...] = option((), "reject cells that do not meet it: 'normal.skip_connect == 2'; repeatable")
+    start: tuple[str, ...] = option(
+        None, "cell that is proposed first: by name, as text, or a run directory (its front or best cell); repeatable"
+    )
     max_draws: int = option(100_000, "give up after so many draws in a row that meet no constraint")
+    compare: Literal["auto", "always", "never"] = option(
+        "auto",
+        "afterwards, score random cells of the winner's size and published cells beside it (auto: with --table, or if"
+        " that adds at most a fifth to --budget)",
+        free=True,
+    )
     threads: int | None = option(None, "candidates scored at a time on the CPU (default: one per core)", free=True)
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
     skip_oversized: bool = option(
@@ -137,6 +146,10 @@ class SearchConfig:
         own_options = make_options(options.get("searcher", cls.searcher), own)
         found = find_space(space, options.get("table"))
         options.update(network_size(found, options))
+        if options.get("start"):
+            from nas.runs.cells import start_cells
+
+            options["start"] = start_cells(bounds.texts(options["start"]), found)
         return cls(space=found.name, searcher_options=own_options, **options)
 
     def __post_init__(self) -> None:
@@ -157,6 +170,10 @@ class SearchConfig:
             if len(set(given)) < len(given):
                 raise UserError(f"{flag(name)} must name each {name} once, got {', '.join(given)}")
         self._check_bounds()
+        object.__setattr__(self, "start", bounds.texts(self.start) or None)  # as in runs of before this option
+        if self.start and not get_searcher(self.searcher).takes_start:
+            takers = [name for name in SEARCHERS if get_searcher(name).takes_start]
+            raise UserError(f"--start needs --searcher {' or '.join(takers)}, got {self.searcher}")
 
     def _fill_in(self) -> None:
         """Replace the options that are None by the defaults that follow from the other options."""

@@ -13,6 +13,7 @@ from rich.progress import (
     MofNCompleteColumn,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -58,7 +59,7 @@ class SearchProgress(Bars):
         self, budget: int, objectives: Objectives, names: Sequence[str], status: Callable[[], str], *, show: bool
     ):
         super().__init__(
-            TextColumn("searching"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -69,7 +70,7 @@ class SearchProgress(Bars):
             StatusColumn(status),
             show=show,
         )
-        self._task = self.progress.add_task("search", total=budget, rate="", best="-")
+        self._task = self.progress.add_task("searching", total=budget, rate="", best="-")
         self._objectives = objectives
         self._score = names[0] if len(names) == 1 else None
         self._show = show
@@ -77,6 +78,7 @@ class SearchProgress(Bars):
         self._unseen: list[Trial[Any]] = []  # finished since the bar was last drawn
         self._drawn = float("-inf")
         self._failed = 0
+        self._comparing: TaskID | None = None
 
     def __exit__(self, *exception: object) -> None:
         if self.started:
@@ -89,6 +91,12 @@ class SearchProgress(Bars):
         self._unseen.append(trial)
         if self._show and time.monotonic() - self._drawn >= DRAW_SECONDS:
             self._draw()
+
+    def compared(self, trial: Trial[Any], total: int) -> None:
+        """Count one of the cells that the winner is compared with, on a bar of its own."""
+        if self._comparing is None:
+            self._comparing = self.progress.add_task("comparing", total=total, rate="", best="-")
+        self.progress.advance(self._comparing)
 
     def _draw(self) -> None:
         """Update the bar with all trials finished since the last update.
@@ -168,6 +176,8 @@ def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) 
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
     lines = [", ".join(notes)] if notes else []
     lines += collapse(read_steps(result.path))
+    if result.comparison is not None:
+        lines += [f"beside: {sentence}" for sentence in result.comparison.sentences]
     lines.append(f"run:    {result.path}")
     lines += [f"report: {result.report}"] if result.report else []
     if config.table is None:

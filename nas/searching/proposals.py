@@ -36,7 +36,9 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
         def violation(genotype: Any) -> str | None:
             return constraints.violation(genotype, source.space, source.spec) or source.refusal(genotype)
 
-        material: dict[str, Any] = {"material": source.material} if searcher.needs_material else {}
+        own: dict[str, Any] = {"material": source.material} if searcher.needs_material else {}
+        if searcher.takes_start:
+            own["start"] = [source.space.parse(text) for text in config.start or ()]
         made = searcher(
             source.space,
             seed=config.seed,
@@ -44,12 +46,19 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
             feasible=lambda genotype: violation(genotype) is None,
             max_draws=config.max_draws,
             options=config.searcher_options,
-            **material,
+            **own,
         )
         made.budget = config.budget
         return made, violation
 
     return as_user_error(make)
+
+
+def check_start(searcher: Searcher[Any], violation: Violation) -> None:
+    """:raises UserError: a cell to start with violates a constraint; the message says which one."""
+    for genotype in searcher.start:
+        if reason := violation(genotype):
+            raise UserError(f"--start {searcher.space.format(genotype):.60}: {reason}")
 
 
 def check_reachable(config: SearchConfig, searcher: Searcher[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,10 @@ class ScoreSource(ABC):
 
     def refusal(self, genotype: Any) -> str | None:
         """The reason why a genotype has no score and must not be proposed; None if it has one."""
+        return None
+
+    def held(self) -> Sequence[str] | None:
+        """The canonical keys of all cells that have a score; None where every cell of the space has one."""
         return None
 
     @abstractmethod

@@ -26,7 +26,7 @@ from nas.errors import Unwritable, UserError
 from nas.files import as_path, check_free
 from nas.searching.config import SearchConfig, find_space
 from nas.searching.given_parts import check_parts
-from nas.searching.proposals import Violation, check_history, check_reachable, make_searcher
+from nas.searching.proposals import Violation, check_history, check_reachable, check_start, make_searcher
 from nas.searching.score_source import ScoreSource
 from nas.searching.summary import Found, conclude, oversight, summarise
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from searchers.base import Searcher, Trial
 
     Watch = Callable[[Trial[Any]], None]
+    from nas.runs.comparison import Comparison
+    from nas.searching.comparison import Compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class SearchResult(Found):
     path: Path
     summary: dict[str, int]
     report: Path | None
+    comparison: Comparison | None = None
 
 
 class Search:
@@ -105,10 +108,11 @@ class Search:
         if resume and out is None:
             raise UserError("resume needs the run directory, got no out")
 
-    def run(self, watch: Watch | None = None) -> SearchResult:
+    def run(self, watch: Watch | None = None, compared: Compared | None = None) -> SearchResult:
         """Search until the budget is used. Each trial is written to the run directory as soon as it is finished.
 
         :param watch: called with each finished trial, including the stored trials of a resumed run.
+        :param compared: called with each cell that the winner is then compared with, and their number.
         :raises SearchStopped: most candidates fail, or none has a score.
         :raises MachineFailed: the machine lacks memory or something else; the message says how to resume.
         :raises Unwritable: a file cannot be written, or was removed meanwhile; likewise.
@@ -116,12 +120,13 @@ class Search:
         """
         from nas.runs.directory import RunDirectory, new_run_path
 
-        config, source = self.config, self.source
+        config, source, self._compared = self.config, self.source, compared
         if self.out is not None:
             self._check_path(self.out)
         make_searcher(config, source)  # checks its options before images are read
         source.prepare()
         searcher, violation = make_searcher(config, source)
+        check_start(searcher, violation)
         if not self.resume:  # refuse constraints that nothing meets before a run directory is made
             check_reachable(config, make_searcher(config, source)[0])  # a separate one: ask() may change its state
         name = f"{config.table or config.space}-{config.searcher}-seed{config.seed}"
@@ -183,6 +188,7 @@ class Search:
         self, run: RunDirectory[Any], loop: Loop[Any], manifest: dict[str, Any], stored: list[Trial[Any]]
     ) -> SearchResult:
         from nas.runs.ending import noted
+        from nas.searching.comparison import compare
 
         started, before = time.perf_counter(), manifest["seconds"]
 
@@ -200,8 +206,14 @@ class Search:
         with noted(note, partial(self._how_to_go_on, run)):
             found = conclude(run, loop.run(stored), self.source)
             note("finished")
-        report = self._written_report(run.path) if self.report else None
-        return SearchResult(**vars(found), trials=loop.trials, path=run.path, summary=summarise(loop), report=report)
+        try:
+            comparison = compare(run, loop, self.source, self.config, found.best, self._compared)
+        finally:
+            report = self._written_report(run.path) if self.report else None
+        return SearchResult(
+            **vars(found), trials=loop.trials, path=run.path, summary=summarise(loop), report=report,
+            comparison=comparison,
+        )  # fmt: skip
 
     def _written_report(self, path: Path) -> Path | None:
         """The path of ``report.html``; None if it cannot be written, which is told on the error stream."""
@@ -236,12 +248,12 @@ class Search:
         """:raises UserError: ``path`` holds a run that is not to be resumed, or one of another configuration."""
         from nas.report import PAGE_NAME
         from nas.runs.architecture import ARCHITECTURE
-        from nas.runs.directory import BEST, FRONT, STATE, holds_run, read_manifest
+        from nas.runs.directory import BEST, COMPARISON, FRONT, STATE, holds_run, read_manifest
 
         if not self.resume:
             if holds_run(path):
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
-            check_free(*(path / name for name in (BEST, FRONT, STATE, ARCHITECTURE, PAGE_NAME)))
+            check_free(*(path / name for name in (BEST, FRONT, STATE, ARCHITECTURE, PAGE_NAME, *COMPARISON)))
             return
         differing = differences(read_manifest(path)["configuration"], self.config)
         if differing:

@@ -116,6 +116,9 @@ class MeasuredCells(ScoreSource):
         held = self.table.measured(self.space.canonical(genotype), self.metric) is not None
         return None if held else f"{self.table.title} does not hold the cell"
 
+    def held(self) -> Sequence[str]:
+        return self.table.keys
+
     def scorer(self) -> TableScorer[Any]:
         return TableScorer(self.table, self.names, self.space, self.spec, seed=self.config.seed)
 

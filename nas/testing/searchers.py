@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nas.testing.expectations import during, expect, expect_equal, expect_error
 from search_spaces import get_space
-from search_spaces.base import SearchSpace
+from search_spaces.base import NetworkSpec, SearchSpace
 from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
 from searchers.objectives import SingleScore
+
+if TYPE_CHECKING:
+    from searchers.supernet import Material
 
 #: A searcher's class, or a function that also passes options: ``partial(MySearcher, options=MySearcher.Options(...))``.
 Make = Callable[..., Searcher[Any]]
 
 TRIALS = 40  # in a history; the population of a searcher that has one should be smaller
 BATCH = 4
+FEW = 2 * BATCH  # the trials in a history of a searcher that computes with material
+IMAGES = 64  # of that material
 SEED = 3
 SCORE = "score"
 
@@ -28,11 +36,13 @@ def check_searcher(make: Make, space: SearchSpace[Any] | None = None) -> None:
     """Run all checks of this module.
 
     :param make: makes a searcher from a space and the keywords that every searcher takes.
-    :param space: by default ``darts``. It must be so large that a search need not propose a candidate twice.
+    :param space: by default ``darts``. It must be so large that a search need not propose a candidate twice. A searcher
+        that computes with material needs a space with a supernet; it is given ``IMAGES`` images and tiny networks, and
+        only the checks ``MATERIAL_CHECKS`` are run, since each of its steps takes time.
     :raises AssertionError: the searcher breaks its contract (:class:`searchers.base.Searcher`); the message says how.
     """
     chosen = get_space("darts") if space is None else space
-    for check in CHECKS:
+    for check in checks_of(make):
         with during(check, f"space '{chosen.name}'"):
             check(make, chosen)
 
@@ -81,17 +91,47 @@ def check_portions(make: Make, space: SearchSpace[Any]) -> None:
 
 
 def check_resume(make: Make, space: SearchSpace[Any]) -> None:
-    """A new searcher that is told the trials of an earlier one up to any batch proposes the same as that one did."""
-    history = history_of(make, space)
-    for told in range(0, TRIALS, BATCH):
+    """A new searcher that is told the trials of an earlier one up to any batch proposes the same as that one did.
+
+    If the earlier one had a state after that batch, the new one is given it first, as it is read from a file.
+    """
+    searcher, history = new(make, space), []
+    states = {0: searcher.state_dict()}
+    while searcher.told < length_of(make):
+        history += _step(searcher, space)
+        states[searcher.told] = _stored(searcher.state_dict())
+    expect_equal(len(set(map(bool, states.values()))), 1, "state_dict() must be always empty or never: kinds of it")
+    for told, state in list(states.items())[:-1]:
         searcher = new(make, space)
+        if told and state:
+            searcher.restore(state, told)
         searcher.tell(history[:told])
-        rest = _run(searcher, space, told)
+        rest = _run(searcher, space, told, length_of(make))
         expect_equal(rest, history[told:], f"the history of a search resumed after {told} trials")
 
 
+def check_state_is_its_own(make: Make, space: SearchSpace[Any]) -> None:
+    """A searcher without a state refuses one; one with a state refuses it after trials were told."""
+    searcher = new(make, space)
+    history = _step(searcher, space)
+    state = searcher.state_dict()
+    if not state:
+        with expect_error(ValueError, "keeps no state", "restore of a state that it has not"):
+            new(make, space).restore({"steps": 1}, BATCH)
+        return
+    other = new(make, space)
+    other.tell(history[:1])
+    with expect_error(ValueError, "before any trial is told", "restore after a trial"):
+        other.restore(state, BATCH)
+
+
 def check_resume_within_a_batch(make: Make, space: SearchSpace[Any]) -> None:
-    """Resumed in the middle of a batch, a searcher proposes what the interrupted one would have proposed."""
+    """Resumed in the middle of a batch, a searcher proposes what the interrupted one would have proposed.
+
+    One with a state is resumed only where a batch ends: see :func:`check_resume`.
+    """
+    if new(make, space).state_dict():
+        return
     history = history_of(make, space)
     interrupted = new(make, space)
     for told in range(TRIALS):
@@ -141,9 +181,10 @@ def check_nothing_is_ok(make: Make, space: SearchSpace[Any]) -> None:
 def check_feasible(make: Make, space: SearchSpace[Any]) -> None:
     """Every proposal meets the constraints, and the draws that do not are counted in ``rejected``."""
     searcher = new(make, space, feasible=lambda genotype: _number(space, genotype) % 3 == 0)
-    history = _run(searcher, space, 0)
+    history = _run(searcher, space, 0, length_of(make))
     expect(all(_number(space, trial.genotype) % 3 == 0 for trial in history), "a proposal breaks the constraints")
-    expect(searcher.rejected > TRIALS, f"two of three draws are infeasible, but only {searcher.rejected} were rejected")
+    rejected = searcher.rejected
+    expect(rejected > len(history), f"two of three draws are infeasible, but only {rejected} were rejected")
 
 
 def check_no_feasible_candidate(make: Make, space: SearchSpace[Any]) -> None:
@@ -173,6 +214,22 @@ def check_fidelities(make: Make, space: SearchSpace[Any]) -> None:
     expect(searcher.multi_fidelity or set(found) == {1.0}, f"multi_fidelity is False, and fidelities are {found}")
 
 
+def check_start(make: Make, space: SearchSpace[Any]) -> None:
+    """One that takes genotypes to start with proposes them first, in their order, also when resumed among them."""
+    if not getattr(kind_of(make), "takes_start", False):
+        return
+    start = [trial.genotype for trial in history_of(make, space, seed=SEED + 1)[:5]]
+    whole = new(make, space, start=start)
+    history = _run(whole, space, 0, TRIALS)
+    expect_equal([trial.genotype for trial in history[:5]], start, "the first candidates")
+    for told in (2, BATCH, 2 * BATCH):
+        searcher = new(make, space, start=start)
+        searcher.tell(history[:told])
+        expect_equal(searcher.ask(BATCH)[: BATCH - told % BATCH], [
+            trial.genotype for trial in history[told : told + BATCH - told % BATCH]
+        ], f"candidates after {told} trials of a search with genotypes to start with")  # fmt: skip
+
+
 def check_order_of_trials(make: Make, space: SearchSpace[Any]) -> None:
     """``tell`` refuses trials whose ids do not directly follow the trials told before."""
     history, searcher = history_of(make, space), new(make, space)
@@ -189,6 +246,7 @@ CHECKS: tuple[Callable[[Make, SearchSpace[Any]], None], ...] = (
     check_answers_are_copies,
     check_portions,
     check_resume,
+    check_state_is_its_own,
     check_resume_within_a_batch,
     check_seeds,
     check_global_random_states,
@@ -197,46 +255,97 @@ CHECKS: tuple[Callable[[Make, SearchSpace[Any]], None], ...] = (
     check_no_feasible_candidate,
     check_no_repetition,
     check_fidelities,
+    check_start,
     check_order_of_trials,
 )
+
+#: Those of a searcher that computes with material. It may derive a cell a second time, so that repetition is no error.
+MATERIAL_CHECKS = (check_resume, check_state_is_its_own, check_global_random_states, check_feasible)
+
+
+def kind_of(make: Make) -> Any:
+    """The class that ``make`` makes objects of; ``make`` itself if it is another function than a ``partial``."""
+    return kind_of(make.func) if isinstance(make, partial) else make
+
+
+def checks_of(make: Make) -> tuple[Callable[[Make, SearchSpace[Any]], None], ...]:
+    """The checks that a searcher must pass."""
+    return MATERIAL_CHECKS if getattr(kind_of(make), "needs_material", False) else CHECKS
+
+
+def length_of(make: Make) -> int:
+    """The number of trials in a history."""
+    return FEW if getattr(kind_of(make), "needs_material", False) else TRIALS
+
+
+def material_of(space: SearchSpace[Any]) -> Material:
+    """A small material of digits: networks of 4 channels and 3 layers."""
+    import torch
+
+    from nas.images.data import load_data
+    from proxies.robust import Robust, log_robustness
+    from searchers.supernet import Material
+
+    data = load_data("digits").train
+    images, labels = data.images[:IMAGES], data.labels[:IMAGES]
+    channels, layers = 4 if space.default_channels else None, 3 if space.default_layers else None
+    return Material(
+        spec=NetworkSpec(
+            channels=channels, layers=layers, classes=10, image_size=(8, 8), image_channels=images.shape[1]
+        ),
+        images=images,
+        labels=labels,
+        probe_images=images[:8].float() / 255,
+        probe_labels=labels[:8],
+        device=torch.device("cpu"),
+        budget=FEW,
+        log_robustness=partial(log_robustness, Robust()),
+    )
 
 
 def new(make: Make, space: SearchSpace[Any], *, seed: int = SEED, **options: Any) -> Searcher[Any]:
     """A searcher that maximizes ``SCORE``."""
+    if getattr(kind_of(make), "needs_material", False):
+        options["material"] = partial(material_of, space)
     return make(space, seed=seed, objectives=SingleScore(SCORE, "maximize"), **options)
 
 
 def history_of(make: Make, space: SearchSpace[Any], *, seed: int = SEED) -> list[Trial[Any]]:
     """The ``TRIALS`` trials of a search, told batch by batch; some of them failed, and some are infeasible."""
-    return _run(new(make, space, seed=seed), space, 0)
+    return _run(new(make, space, seed=seed), space, 0, length_of(make))
 
 
-def _run(searcher: Searcher[Any], space: SearchSpace[Any], told: int) -> list[Trial[Any]]:
-    """Continue a search of ``TRIALS`` trials after the first ``told`` ones; returns the others."""
+def _run(searcher: Searcher[Any], space: SearchSpace[Any], told: int, length: int) -> list[Trial[Any]]:
+    """Continue a search of ``length`` trials after the first ``told`` ones; returns the others."""
     history: list[Trial[Any]] = []
-    while told + len(history) < TRIALS:
-        first = told + len(history)
-        batch = _batch(searcher, space, first)
-        searcher.tell(batch)
-        history += batch
+    while told + len(history) < length:
+        history += _step(searcher, space)
     return history
 
 
-def _batch(searcher: Searcher[Any], space: SearchSpace[Any], first: int) -> list[Trial[Any]]:
-    """The trials of the next batch, the first of which has the id ``first``."""
+def _step(searcher: Searcher[Any], space: SearchSpace[Any]) -> list[Trial[Any]]:
+    """Ask for a batch and tell its trials, which are returned."""
     asked = zip(searcher.ask(BATCH), searcher.fidelities(BATCH), strict=True)
-    return [_scored(space, first + i, genotype, fidelity) for i, (genotype, fidelity) in enumerate(asked)]
+    batch = [_scored(space, searcher.told + i, genotype, fidelity) for i, (genotype, fidelity) in enumerate(asked)]
+    searcher.tell(batch)
+    return batch
+
+
+def _stored(state: dict[str, Any]) -> dict[str, Any]:
+    """The state as it is read from the file of a run."""
+    if not state:
+        return {}
+    from nas.runs.searcher_state import read_state, write_state
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_state(Path(folder, "searcher.pt"), state, 0, "")
+        return read_state(Path(folder, "searcher.pt"))[0]
 
 
 def _asked_after(searcher: Searcher[Any], space: SearchSpace[Any], history: Sequence[Trial[Any]]) -> list[list[Any]]:
     """The candidates that it proposes in the three batches after the history, with their fidelities."""
     searcher.tell(history)
-    asked = []
-    for _ in range(3):
-        batch = _batch(searcher, space, searcher.told)
-        asked.append([(trial.genotype, trial.fidelity) for trial in batch])
-        searcher.tell(batch)
-    return asked
+    return [[(trial.genotype, trial.fidelity) for trial in _step(searcher, space)] for _ in range(3)]
 
 
 def _scored(space: SearchSpace[Any], number: int, genotype: Any, fidelity: float) -> Trial[Any]:

@@ -18,7 +18,7 @@ from search_spaces.base import Cost, NetworkSpec, SearchSpace, unknown_name
 from search_spaces.cells import notation
 from search_spaces.cells.genotype import INPUTS, Cell, CellGenotype, Edge, GenotypeError, Node
 from search_spaces.cells.literal import stripped_text
-from search_spaces.darts.known_cells import known_cell
+from search_spaces.darts.known_cells import known_cell, known_cells
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +75,9 @@ class DartsSpace(SearchSpace[CellGenotype]):
         edges = sum(INPUTS + i for i in range(NODES))
         alphas = [1e-3 * torch.randn(edges, 1 + len(DARTS_OPERATIONS), generator=generator) for _ in CELLS]
         return CellGenotype(*(_strongest_cell(alpha.softmax(-1)) for alpha in alphas))
+
+    def published(self) -> dict[str, CellGenotype]:
+        return known_cells()
 
     def mutate(self, genotype: CellGenotype, rng: np.random.Generator) -> CellGenotype:
         """Another operation or another predecessor on one edge (Real et al., AAAI 2019), never both.

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import nas.search
+from nas.searching.searcher_options import all_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +41,11 @@ def process(*words: str, start: tuple[str, ...] = ("-m", "nas.search"), **option
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **options,
     )  # fmt: skip
+
+
+def small_options(searcher: str, **options: Any) -> dict[str, Any]:
+    """Those of the options that the searcher has."""
+    return {name: value for name, value in options.items() if name in all_options() and searcher in all_options()[name]}
 
 
 def timeless(path: Path) -> list[dict[str, Any]]:

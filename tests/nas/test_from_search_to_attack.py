@@ -40,6 +40,7 @@ def test_a_search_may_go_on_to_a_robust_model(
 ) -> None:
     monkeypatch.setitem(PRESETS, "quick", {**PRESETS["quick"], "channels": 4, "layers": 2})
     monkeypatch.setitem(QUICK_DIGITS, "epochs", 1)
+    monkeypatch.setattr(search, "QUICK_SAMPLES", 50)
     words = (
         f"--channels 2 --layers 2 --proxy params --budget 4 --quiet --no-report --train quick --out {tmp_path / 'run'}"
     )

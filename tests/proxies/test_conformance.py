@@ -1,8 +1,13 @@
-"""Every proxy passes the conformance suite, and equals a slow formula. A new one is a row of ``TABLE``."""
+"""Every proxy passes the conformance suite, and equals a slow formula. A new one is a row of ``TABLE``.
+
+Each check is made of all proxies on one network, and on the others of the rows ``FAMILIES``; of other rows it is slow
+there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 from torch import Tensor, nn
@@ -16,10 +21,32 @@ from tests.proxies.networks import NETWORKS, plain_cnn, smooth_mlp
 
 Build = Callable[[], nn.Module]
 
+#: One row for each way of using a network: per-image gradients, a step of the images, hooks on activations or layers,
+#: rewritten weights, second derivatives, random images, counting.
+FAMILIES = (
+    "robust", "robust, train", "robust_released", "snip", "grasp", "fisher", "synflow", "naswot", "zen",
+    "az_trainability", "croze", "diverse_capacity", "macs",
+)  # fmt: skip
+FIRST = {"build": "cnn", "unusual": "hooked", "equal": "hooked", "written": "cells, as published"}
+
 #: rows of the table with the networks that they have a value for
 DEFINED = [
     (row, name) for name, build in NETWORKS.items() for row, case in TABLE.items() if not case.undefined(build())
 ]
+
+
+def slow_if(redundant: bool) -> Sequence[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if redundant else []
+
+
+def pairs(name: str, networks: Iterable[str]) -> list[Any]:
+    """Each row with each of the networks that are called ``name``."""
+    return [
+        pytest.param(row, network, id=f"{row}-{network}", marks=slow_if(network != FIRST[name] and row not in FAMILIES))
+        for network in networks
+        for row in TABLE
+        if (row, network) in DEFINED or name != "build"
+    ]
 
 
 @pytest.fixture
@@ -38,16 +65,21 @@ def build(request: pytest.FixtureRequest) -> Build:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every proxy, every network, or every pair of the two that has a value."""
-    asked = {"case", "build"} & set(metafunc.fixturenames)
-    if asked == {"case", "build"}:
+    """Every proxy, every network, or every pair of the two, of the project's networks those that have a value."""
+    others = {"build": NETWORKS, "unusual": UNUSUAL, "equal": EQUAL, "written": suite.WRITTEN_TWICE}
+    names = set(metafunc.fixturenames)
+    if metafunc.function is test_value_equals_the_formula:
         metafunc.parametrize(("case", "build"), DEFINED, indirect=True)
-    elif asked:
-        (name,) = asked
+    elif "case" in names and (name := next((name for name in others if name in names), "")):
+        indirect = ["case", *(["build"] if name == "build" else [])]
+        metafunc.parametrize(("case", name), pairs(name, others[name]), indirect=indirect)
+    elif names & {"case", "build"}:
+        (name,) = names & {"case", "build"}
         metafunc.parametrize(name, {"case": TABLE, "build": NETWORKS}[name], indirect=True)
 
 
 def test_every_name_of_the_registry_is_in_the_table() -> None:
+    assert set(FAMILIES) <= set(TABLE)
     assert {case.name for case in TABLE.values()} == set(PROXIES)
 
 
@@ -67,7 +99,6 @@ def test_keeps_the_contract(
     check(make, build)
 
 
-@pytest.mark.parametrize("unusual", UNUSUAL)
 @pytest.mark.parametrize("check", suite.TRACE_CHECKS, ids=lambda check: check.__name__)
 def test_leaves_no_trace_in_unusual_networks(
     case: Case, make: suite.Make, unusual: str, check: Callable[[suite.Make, Build], None]
@@ -75,12 +106,10 @@ def test_leaves_no_trace_in_unusual_networks(
     check(make, UNUSUAL[unusual])
 
 
-@pytest.mark.parametrize("equal", EQUAL)
 def test_neither_hooks_nor_computed_weights_matter(case: Case, make: suite.Make, equal: str) -> None:
     suite.check_same_as_plain(make, EQUAL[equal])
 
 
-@pytest.mark.parametrize("written", suite.WRITTEN_TWICE)
 def test_one_function_has_one_score(case: Case, make: suite.Make, written: str) -> None:
     suite.check_writing_does_not_matter(make, *suite.WRITTEN_TWICE[written])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ class Learner(Searcher[Digits]):
             self.asks += 1
         while len(self._asked) < n:
             seed = [self.seed, self.told, len(self._asked), self.asks, *self.weight.view(torch.int64).abs().tolist()]
-            self._asked.append(self.space.sample(np.random.default_rng(seed)))
+            rng = np.random.default_rng(seed)
+            self._asked.append(self.draw(partial(self.space.sample, rng)))
         return self._asked[:n]
 
     def observe(self, trial: Trial[Digits]) -> None:

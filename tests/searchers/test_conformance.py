@@ -7,10 +7,15 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 
 import searchers
 from nas.testing import searchers as suite
+from search_spaces import get_space
+from search_spaces.base import SearchSpace
 from searchers import get_searcher
+from searchers.supernet import SupernetSearcher
+from tests.searchers.learner import Learner
 from tests.searchers.toy_space import ToySpace
 
 #: Row -> name in the registry and options; what needs a population has one smaller than the suite's TRIALS.
@@ -26,26 +31,79 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(params=TABLE)
-def make(request: pytest.FixtureRequest) -> suite.Make:
-    name, options = TABLE[request.param]
+class Drift(SupernetSearcher[Any]):
+    """Architecture weights that drift by random steps of the size of an image's mean; four steps."""
+
+    weights: torch.Tensor = torch.zeros(())
+
+    @property
+    def ended(self) -> bool:
+        return self.steps == 4
+
+    def advance(self) -> Any:
+        if not self.steps:
+            self.weights = torch.zeros(6, 5)  # the edges and operations of nasbench201
+        generator = torch.Generator().manual_seed(1000 * self.seed + self.steps)
+        self.weights = self.weights + self.material.images[self.steps].float().mean() * torch.randn(
+            6, 5, generator=generator
+        )
+        return self.relaxable.derive({"cell": self.weights})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.weights = state["weights"]
+
+
+def registered(name: str, **options: Any) -> suite.Make:
     kind = get_searcher(name)
     return partial(kind, options=kind.Options(**options))
 
 
-@pytest.mark.parametrize("check", suite.CHECKS, ids=lambda check: check.__name__)
-def test_keeps_the_contract(make: suite.Make, space: ToySpace, check: Callable[[suite.Make, ToySpace], None]) -> None:
-    check(make, space)
+#: The registered ones, and two of the tests' own with a state.
+MAKES: dict[str, suite.Make] = {
+    **{row: registered(name, **options) for row, (name, options) in TABLE.items()},
+    "learner": Learner,
+    "drift": Drift,
+}
 
 
-def test_history_holds_trials_of_every_status(make: suite.Make, space: ToySpace) -> None:
-    assert {trial.status for trial in suite.history_of(make, space)} == {"ok", "failed", "infeasible"}
+def space_of(make: suite.Make) -> SearchSpace[Any]:
+    return get_space("nasbench201") if suite.kind_of(make).needs_material else ToySpace()
+
+
+@pytest.mark.parametrize(
+    ("row", "check"),
+    [(row, check) for row, make in MAKES.items() for check in suite.checks_of(make)],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_keeps_the_contract(row: str, check: Callable[[suite.Make, SearchSpace[Any]], None]) -> None:
+    check(MAKES[row], space_of(MAKES[row]))
+
+
+@pytest.mark.parametrize("row", [row for row, make in MAKES.items() if not suite.kind_of(make).needs_material])
+def test_history_holds_trials_of_every_status(row: str) -> None:
+    assert {trial.status for trial in suite.history_of(MAKES[row], ToySpace())} == {"ok", "failed", "infeasible"}
 
 
 def test_every_name_of_the_registry_is_in_the_table() -> None:
     """But for the searchers with a supernet, which the toy space does not have: test_darts.py tests theirs."""
     expected = {name for name in searchers.SEARCHERS if not get_searcher(name).needs_material}
     assert {name for name, _ in TABLE.values()} == expected
+
+
+class Forgetful(Learner):
+    """Keeps a part of what it has learned out of its state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "weight": torch.zeros(2, dtype=torch.float64)}
+
+
+def test_a_state_that_is_not_whole_is_found() -> None:
+    with pytest.raises(AssertionError, match="the history of a search resumed after 4 trials"):
+        suite.check_resume(Forgetful, ToySpace())
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:

@@ -217,3 +217,11 @@ def test_several_objectives_prefer_the_first_front_then_the_least_crowded() -> N
     assert set(winners(4)) == {2, 4}  # one end at least
     assert set(winners(3)) == {2, 3, 4}  # without the ends: 0, 1, 3, of which the younger of the front
     assert set(winners(2)) == {1, 2, 3, 4}  # never the dominated one
+
+
+def test_begins_with_the_cells_given_and_goes_on_at_random(space: ToySpace) -> None:
+    start = [(1,) * 8, (2,) * 8, (3,) * 8]
+    searcher, other = evolution(space, start=start), evolution(space)
+    assert searcher.ask(5) == [*start, *other.ask(5)[3:]]
+    tell_sums(searcher, space, [1, 2])
+    assert searcher.ask(2) == [start[2], other.ask(5)[3]]

@@ -16,8 +16,9 @@ from nas.errors import UserError
 from nas.executors.ray import RayCrew
 from nas.executors.supervised import SupervisedExecutor
 from nas.runs.directory import holds_run
+from searchers import SEARCHERS, get_searcher
 from searchers.base import Trial
-from tests.nas.commands import slip
+from tests.nas.commands import slip, small_options
 from tests.nas.executors.conftest import ray_processes
 from tests.nas.executors.faulty import COUNT, FaultyScorer, candidates
 
@@ -40,15 +41,37 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Trial[Any]]:
     return timeless(map(FaultyScorer(tmp_path_factory.mktemp("undisturbed")), candidates()))
 
 
-@pytest.mark.parametrize("searcher", ["regularized_evolution", "successive_halving"])
-def test_the_history_is_that_of_one_process(ray: Any, searcher: str, tmp_path: Path) -> None:
-    own = {"regularized_evolution": {"population": 8, "tournament": 3}, "successive_halving": {"eta": 2}}
-    options = {**SMALL, **own[searcher]}
-    local = Search("darts", searcher, ["robust"], out=tmp_path / "local", threads=1, **options).run()
+class Kept(SupervisedExecutor):
+    """Its actors, with the scorer of the first search, also score the candidates of later ones: theirs is equal."""
+
+    def open(self, scorer: Any) -> None:
+        if self._scorer is None:
+            super().open(scorer)
+
+    def close(self) -> None:
+        return
+
+
+def test_the_history_is_that_of_one_process(ray: Any, tmp_path: Path) -> None:
+    local = Search("darts", "random", ["robust"], out=tmp_path / "local", threads=1, **SMALL).run()
     for workers in (1, 3):
         path = tmp_path / f"{workers}"
-        search = Search("darts", searcher, ["robust"], out=path, executor="ray", workers=workers, **options)
+        search = Search("darts", "random", ["robust"], out=path, executor="ray", workers=workers, **SMALL)
         assert timeless(search.run().trials) == timeless(local.trials)
+
+
+def test_the_history_of_every_searcher_is_that_of_one_process(ray: Any, tmp_path: Path) -> None:
+    kept = Kept(RayCrew(None, 2, 1.0, 0.0), chunk_seconds=0.05)
+    try:
+        for searcher in SEARCHERS:
+            own = small_options(searcher, population=4, tournament=2)
+            step = 1 if get_searcher(searcher).needs_material else 3
+            options = {**SMALL, "channels": 4, "layers": 3, "budget": 6, "candidates_per_step": step, **own}
+            local = Search("darts", searcher, ["robust"], out=tmp_path / searcher, threads=1, **options).run()
+            ray_run = Search("darts", searcher, ["robust"], out=tmp_path / f"{searcher} ray", executor=kept, **options)
+            assert timeless(ray_run.run().trials) == timeless(local.trials), searcher
+    finally:
+        SupervisedExecutor.close(kept)
 
 
 def test_a_killed_worker_costs_nothing(ray: Any, tmp_path: Path, undisturbed: list[Trial[Any]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import UserError
-from nas.runs.cells import read_cell
+from nas.runs.cells import read_cell, start_cells
 from nas.runs.directory import RunDirectory
 from nas.training.config import TrainConfig
 from search_spaces import get_space
@@ -77,3 +77,33 @@ def test_an_unfinished_run(run: Path) -> None:
     (run / "best.json").unlink()
     with pytest.raises(UserError, match="the search in it is not finished"):
         read_cell("run", None)
+
+
+def test_cells_to_start_with_are_texts_each_once(run: Path) -> None:
+    space, skip = get_space("nasbench201"), EDGES.replace("nor_conv_3x3", "skip_connect")
+    assert start_cells([skip, "run", EDGES, "run/best.json"], space) == (skip, EDGES)
+    front = [{"genotype": skip}, {"genotype": EDGES.replace("none~1", "nor_conv_1x1~1")}]
+    (run / "front.json").write_text(json.dumps({"front": front}))
+    assert start_cells(["run"], space) == tuple(each["genotype"] for each in front)
+    assert start_cells(["run/best.json"], space) == (EDGES,)
+
+
+@pytest.mark.parametrize(
+    ("cell", "space", "message"),
+    [
+        ("DARTS_V3", "darts", "--start DARTS_V3: .*DARTS_V2"),
+        ("nowhere/", "darts", "--start nowhere: there is no such file or directory, and no cell of that name"),
+        ("run", "darts", "--space must be nasbench201, the space of --start run, got darts"),
+        (".", "darts", "is not a run directory"),
+    ],
+)
+def test_no_cell_to_start_with_is_one_line(cell: str, space: str, message: str, run: Path) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        start_cells([cell], get_space(space))
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_front_is_one_line(run: Path) -> None:
+    (run / "front.json").write_text('{"front": [{"key": "a"}]}')
+    with pytest.raises(UserError, match=r"front.json is damaged: front\[0\].genotype is missing"):
+        start_cells(["run"], get_space("nasbench201"))

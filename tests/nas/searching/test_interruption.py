@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("somewhere_else")
 
 LONG = shlex.split(
     "--searcher regularized_evolution --population 10 --tournament 3 --channels 2 --layers 2 --ntk-images 10"
-    " --curvature-images 2 --budget 60 --seed 2 --threads 2 --no-report --candidates-per-step 7"
+    " --curvature-images 2 --budget 40 --seed 2 --threads 2 --no-report --candidates-per-step 7"
 )
 
 
@@ -29,7 +29,7 @@ LONG = shlex.split(
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("uninterrupted") / "run"
     assert main([*LONG, "--quiet", "--out", str(path)]) == 0
-    assert len(timeless(path)) == 60
+    assert len(timeless(path)) == 40
     return path
 
 
@@ -64,7 +64,7 @@ def test_a_search_killed_and_resumed_equals_one_left_alone(uninterrupted: Path) 
     search.kill()
     search.communicate()
     before = (Path("run") / "trials.jsonl").read_bytes()
-    assert 3 <= before.count(b"\n") < 60
+    assert 3 <= before.count(b"\n") < 40
     resumed_until_done(Path("run"), 1, rng)
     after = (Path("run") / "trials.jsonl").read_bytes()
     assert after.startswith(before[: before.rfind(b"\n") + 1])  # nothing finished was lost or written again
@@ -98,7 +98,7 @@ def test_an_interrupted_search_says_how_to_go_on(
     out, err = search.communicate(timeout=60)
     assert search.returncode == 130 and out == "" and "Traceback" not in err, err
     assert json.loads((path / "manifest.json").read_text())["status"] == "interrupted"
-    said = re.search(r"interrupted after (\d+) of 60 candidates; to go on: (.*)$", err.strip())
+    said = re.search(r"interrupted after (\d+) of 40 candidates; to go on: (.*)$", err.strip())
     assert said and int(said[1]) == lines_in(path / "trials.jsonl")
     words = shlex.split(said[2])
     assert words[:3] == ["python", "-m", "nas.search"]

@@ -13,7 +13,8 @@ from nas import Search, UserError
 from nas.search import main
 from nas.tabular import load_table
 from search_spaces import get_space
-from tests.nas.commands import slip
+from searchers import SEARCHERS, get_searcher
+from tests.nas.commands import slip, small_options, timeless
 from tests.nas.tabular.synthetic import CODES, accuracies, record, write_tables
 
 METRIC = "cifar10/autoattack"
@@ -167,3 +168,23 @@ def test_a_table_of_a_few_random_cells_is_searched_by_their_sampler(
     assert main([*published, "--budget", "3"]) == 0
     best = json.loads((tmp_path / "run" / "best.json").read_text())
     assert best["scores"] == {"cifar10/pgd": 45.0} and space.parse(best["genotype"]) == space.sample_published(5)
+
+
+@pytest.mark.parametrize("searcher", [name for name in SEARCHERS if not get_searcher(name).needs_material])
+def test_every_searcher_that_needs_no_images_goes_on_identically(
+    searcher: str, complete: Path, tmp_path: Path
+) -> None:
+    options = {"searcher": searcher, "compare": "never", **small_options(searcher, population=8, tournament=3)}
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    search(complete, whole, **options).run()
+    finished: list[int] = []
+
+    def interrupt(trial: Any) -> None:
+        finished.append(trial.id)
+        if len(finished) == 25:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(complete, part, **options).run(interrupt)
+    search(complete, part, resume=True, **options).run()
+    assert timeless(part) == timeless(whole) and len(timeless(whole)) == 40
