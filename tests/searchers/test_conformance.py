@@ -14,7 +14,6 @@ from nas.testing import searchers as suite
 from search_spaces import get_space
 from search_spaces.base import SearchSpace
 from searchers import get_searcher
-from searchers.supernet import SupernetSearcher
 from tests.searchers.learner import Learner
 from tests.searchers.toy_space import ToySpace
 
@@ -28,33 +27,10 @@ TABLE: dict[str, tuple[str, dict[str, Any]]] = {
     "successive halving": ("successive_halving", {"eta": 2}),
     "local search": ("local_search", {"initial": 3}),
     "local search, first move": ("local_search", {"move": "first"}),
+    "darts": ("darts", {"epochs": 3, "search_images": 24, "batch_size": 12}),
+    "zero shot gradient": ("zero_shot_gradient", {"steps": 3, "supernet_images": 2}),
+    "zero cost pruning": ("zero_cost_pruning", {"supernet_images": 2}),
 }
-
-
-class Drift(SupernetSearcher[Any]):
-    """Architecture weights that drift by random steps of the size of an image's mean; four steps."""
-
-    weights: torch.Tensor = torch.zeros(())
-
-    @property
-    def ended(self) -> bool:
-        return self.steps == 4
-
-    def advance(self) -> Any:
-        if not self.steps:
-            self.weights = torch.zeros(6, 5)  # the edges and operations of nasbench201
-        generator = torch.Generator().manual_seed(1000 * self.seed + self.steps)
-        self.weights = self.weights + self.material.images[self.steps].float().mean() * torch.randn(
-            6, 5, generator=generator
-        )
-        return self.relaxable.derive({"cell": self.weights})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.weights = state["weights"]
 
 
 def registered(name: str, **options: Any) -> suite.Make:
@@ -62,11 +38,10 @@ def registered(name: str, **options: Any) -> suite.Make:
     return partial(kind, options=kind.Options(**options))
 
 
-#: The registered ones, and two of the tests' own with a state.
+#: The registered ones, and one of the tests' own with a state.
 MAKES: dict[str, suite.Make] = {
     **{row: registered(name, **options) for row, (name, options) in TABLE.items()},
     "learner": Learner,
-    "drift": Drift,
 }
 
 
@@ -89,9 +64,7 @@ def test_history_holds_trials_of_every_status(row: str) -> None:
 
 
 def test_every_name_of_the_registry_is_in_the_table() -> None:
-    """But for the searchers with a supernet, which the toy space does not have: test_darts.py tests theirs."""
-    expected = {name for name in searchers.SEARCHERS if not get_searcher(name).needs_material}
-    assert {name for name, _ in TABLE.values()} == expected
+    assert {name for name, _ in TABLE.values()} == set(searchers.SEARCHERS)
 
 
 class Forgetful(Learner):
