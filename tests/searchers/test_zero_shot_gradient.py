@@ -79,7 +79,7 @@ def test_options_are_whole_numbers_from_1(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("score", "message"),
-    [(math.nan, "the score of the supernet is nan, expected a finite number"), (None, "has no score: the curvature is 0")],
+    [(math.nan, "the score of the supernet is nan, expected a finite"), (None, "has no score: the curvature is 0")],
 )
 def test_a_supernet_without_a_score_stops_the_search(score: float | None, message: str) -> None:
     def scored(*arguments: object, params: torch.Tensor) -> torch.Tensor:
