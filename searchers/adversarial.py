@@ -49,7 +49,8 @@ def curvature(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
     It is the mean over the images of ``||l(x + h z) - l(x)||_2``, where l is the gradient of an image's cross-entropy
     by the image, z the sign of l(x), scaled to length 1, and h ``CURVATURE_STEP``: the finite difference of CURE
     (Moosavi-Dezfooli et al., CVPR 2019, https://arxiv.org/abs/1811.09716). The network should be in eval mode, so that
-    images do not influence one another.
+    images do not influence one another. AdvRush's program multiplies the term by 4, but differentiates the batch's mean
+    loss: with batches of N images, its weight of 0.01 is one of 0.04 / N here.
     """
     gradients = input_gradients(logits, images, labels, create_graph=True)
     z = F.normalize(gradients.detach().sign().flatten(1)).view_as(images)

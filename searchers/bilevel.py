@@ -6,6 +6,7 @@ The optimizers and their settings are those of the published program. Departures
 
 * Images are pixels in [0, 1], neither augmented nor standardised: a batch norm follows the first convolution.
 * Batches of an epoch have equal sizes, at most the one asked for, so that none is too small for batch norms.
+* Adversarial images, where asked for, are crafted in train mode, like the losses; only input curvature is not.
 
 With Gumbel sampling (GDAS: Dong and Yang, CVPR 2019, https://arxiv.org/abs/1910.04465) each batch sees a network with a
 single operation on each edge. The gradient is the straight-through one: that of the softmax of the perturbed weights.
@@ -142,7 +143,7 @@ class Bilevel:
         self._temperature = first + (min(LAST_TEMPERATURE, first) - first) * progress
         moves, curved = number >= self.options.warm_up_epochs, number >= self.options.curvature_from
         figures: list[Tensor] = []  # a row for each pair of batches: loss, correct and count of both
-        for train, valid in self._pairs(generator(self.seed, number)):
+        for train, valid in self._pairs(generator(self.seed, number + 1)):
             if moves:
                 found = self._move_architecture(train, valid, curved)
             else:
@@ -152,7 +153,7 @@ class Bilevel:
         names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
         sums = torch.stack(figures).double().sum(0).tolist()
         means = [sums[place] / sums[count] for place, count in ((0, 2), (1, 2), (3, 5), (4, 5))]
-        if not all(map(math.isfinite, means)):
+        if not all(map(math.isfinite, means)) or not all(bool(each.isfinite().all()) for each in self.architecture):
             raise SearcherStopped(
                 f"the loss of the supernet is not finite in epoch {number + 1}; a lower --learning-rate may help"
             )

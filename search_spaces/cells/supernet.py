@@ -91,8 +91,8 @@ class MixedOperation(nn.Module):
         for operation, weight, used in zip(self.operations, weights, active, strict=True):
             if used and not isinstance(operation, Zero):
                 through_relu = isinstance(operation, THROUGH_RELU)
-                term = weight * (operation(state.activated) if through_relu else state.shared(operation))
-                out = term if out is None else out + term
+                output = operation(state.activated) if through_relu else state.shared(operation)
+                out = weight * output if out is None else torch.addcmul(out, weight, output)
         if out is None:
             out = state.through[:, :, :: self.stride, :: self.stride] * 0.0
         if self.partial_channels == 1:
