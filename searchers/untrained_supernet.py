@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import Relaxable
 from search_spaces.cells.supernet import Supernet
+from searchers.base import SearcherStopped
 from searchers.supernet import Material
 
 
@@ -54,13 +55,17 @@ def relaxed_score(material: Material, supernet: Supernet, mixing: Mapping[str, T
     """``()``: the score of the supernet with the weights ``mixing``, in the shapes of its own.
 
     :param images: how many images of the probe's batch, from its start.
+    :raises SearcherStopped: there is no finite score.
     """
-    return material.log_robustness(
-        Mixture(supernet, mixing),
-        material.probe_images[:images].to(material.device),
-        material.probe_labels[:images].to(material.device),
-        params=supernet.expected_parameters(mixing),
-    )
+    batch = [each[:images].to(material.device) for each in (material.probe_images, material.probe_labels)]
+    params = supernet.expected_parameters(mixing)
+    try:
+        score = material.log_robustness(Mixture(supernet, mixing), *batch, params=params)
+    except ValueError as error:
+        raise SearcherStopped(f"the supernet has no score: {error}") from None
+    if not score.isfinite():
+        raise SearcherStopped(f"the score of the supernet is {score.item()}, expected a finite number")
+    return score
 
 
 def choosable(supernet: Supernet) -> dict[str, Tensor]:

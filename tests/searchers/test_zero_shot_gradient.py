@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from searchers.base import SearcherStopped
 from searchers.untrained_supernet import drawn_supernet, relaxed_score
 from searchers.zero_shot_gradient import ZeroShotGradient
 from tests.searchers.supernets import linear, prizes, resumed, searcher_on, told, without_none
@@ -74,3 +75,17 @@ def test_derives_a_cell_of_darts() -> None:
 def test_options_are_whole_numbers_from_1(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         ZeroShotGradient.Options(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [(math.nan, "the score of the supernet is nan, expected a finite"), (None, "has no score: the curvature is 0")],
+)
+def test_a_supernet_without_a_score_stops_the_search(score: float | None, message: str) -> None:
+    def scored(*arguments: object, params: torch.Tensor) -> torch.Tensor:
+        if score is None:
+            raise ValueError("the curvature is 0")
+        return params * score
+
+    with pytest.raises(SearcherStopped, match=message):
+        searcher_on(ZeroShotGradient, "darts", score=scored).ask(1)
