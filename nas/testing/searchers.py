@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import random
-import tempfile
-import zlib
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from nas.testing.expectations import during, expect, expect_equal, expect_error
+from nas.testing.histories import (
+    BATCH,
+    SEED,
+    TRIALS,
+    Make,
+    asked_after,
+    history_of,
+    kind_of,
+    length_of,
+    new,
+    number_of,
+    run_on,
+    step,
+    stored_state,
+    trial_of,
+)
 from search_spaces import get_space
-from search_spaces.base import NetworkSpec, SearchSpace
-from searchers.base import NoFeasibleCandidate, Searcher, Status, Trial
-from searchers.objectives import SingleScore
-
-if TYPE_CHECKING:
-    from searchers.supernet import Material
-
-#: A searcher's class, or a function that also passes options: ``partial(MySearcher, options=MySearcher.Options(...))``.
-Make = Callable[..., Searcher[Any]]
-
-TRIALS = 40  # in a history; the population of a searcher that has one should be smaller
-BATCH = 4
-FEW = 2 * BATCH  # the trials in a history of a searcher that computes with material
-IMAGES = 64  # of that material
-SEED = 3
-SCORE = "score"
+from search_spaces.base import SearchSpace
+from searchers.base import NoFeasibleCandidate, Status
 
 
 def check_searcher(make: Make, space: SearchSpace[Any] | None = None) -> None:
@@ -37,7 +35,7 @@ def check_searcher(make: Make, space: SearchSpace[Any] | None = None) -> None:
 
     :param make: makes a searcher from a space and the keywords that every searcher takes.
     :param space: by default ``darts``. It must be so large that a search need not propose a candidate twice. A searcher
-        that computes with material needs a space with a supernet; it is given ``IMAGES`` images and tiny networks, and
+        that computes with material needs a space with a supernet; it is given few images and tiny networks, and
         only the checks ``MATERIAL_CHECKS`` are run, since each of its steps takes time.
     :raises AssertionError: the searcher breaks its contract (:class:`searchers.base.Searcher`); the message says how.
     """
@@ -49,7 +47,7 @@ def check_searcher(make: Make, space: SearchSpace[Any] | None = None) -> None:
 
 def check_repeated_ask(make: Make, space: SearchSpace[Any]) -> None:
     """A second ``ask`` without a ``tell`` in between returns the same candidates and rejects no further draws."""
-    searcher = new(make, space, feasible=lambda genotype: _number(space, genotype) % 2 == 0)
+    searcher = new(make, space, feasible=lambda genotype: number_of(space, genotype) % 2 == 0)
     searcher.tell(history_of(make, space))
     first = searcher.ask(20)
     rejected = searcher.rejected
@@ -82,12 +80,12 @@ def check_answers_are_copies(make: Make, space: SearchSpace[Any]) -> None:
 def check_portions(make: Make, space: SearchSpace[Any]) -> None:
     """Its later proposals do not depend on how many trials each ``tell`` is given, nor on whether it is an iterator."""
     history = history_of(make, space)
-    expected = _asked_after(new(make, space), space, history)
+    expected = asked_after(new(make, space), space, history)
     for size in (1, 3, BATCH, TRIALS):
         searcher = new(make, space)
         for start in range(0, TRIALS, size):
             searcher.tell(iter(history[start : start + size]))
-        expect_equal(_asked_after(searcher, space, []), expected, f"candidates after trials told {size} at a time")
+        expect_equal(asked_after(searcher, space, []), expected, f"candidates after trials told {size} at a time")
 
 
 def check_resume(make: Make, space: SearchSpace[Any]) -> None:
@@ -98,22 +96,22 @@ def check_resume(make: Make, space: SearchSpace[Any]) -> None:
     searcher, history = new(make, space), []
     states = {0: searcher.state_dict()}
     while searcher.told < length_of(make):
-        history += _step(searcher, space)
-        states[searcher.told] = _stored(searcher.state_dict())
+        history += step(searcher, space)
+        states[searcher.told] = stored_state(searcher.state_dict())
     expect_equal(len(set(map(bool, states.values()))), 1, "state_dict() must be always empty or never: kinds of it")
     for told, state in list(states.items())[:-1]:
         searcher = new(make, space)
         if told and state:
             searcher.restore(state, told)
         searcher.tell(history[:told])
-        rest = _run(searcher, space, told, length_of(make))
+        rest = run_on(searcher, space, told, length_of(make))
         expect_equal(rest, history[told:], f"the history of a search resumed after {told} trials")
 
 
 def check_state_is_its_own(make: Make, space: SearchSpace[Any]) -> None:
     """A searcher without a state refuses one; one with a state refuses it after trials were told."""
     searcher = new(make, space)
-    history = _step(searcher, space)
+    history = step(searcher, space)
     state = searcher.state_dict()
     if not state:
         with expect_error(ValueError, "keeps no state", "restore of a state that it has not"):
@@ -174,15 +172,15 @@ def check_nothing_is_ok(make: Make, space: SearchSpace[Any]) -> None:
         searcher = new(make, space)
         for number in range(TRIALS):
             (genotype,), (fidelity,) = searcher.ask(1), searcher.fidelities(1)
-            searcher.tell([_trial(space, number, genotype, status, fidelity)])
+            searcher.tell([trial_of(space, number, genotype, status, fidelity)])
         expect_equal(len(searcher.ask(BATCH)), BATCH, f"candidates after {TRIALS} trials that are all {status}")
 
 
 def check_feasible(make: Make, space: SearchSpace[Any]) -> None:
     """Every proposal meets the constraints, and the draws that do not are counted in ``rejected``."""
-    searcher = new(make, space, feasible=lambda genotype: _number(space, genotype) % 3 == 0)
-    history = _run(searcher, space, 0, length_of(make))
-    expect(all(_number(space, trial.genotype) % 3 == 0 for trial in history), "a proposal breaks the constraints")
+    searcher = new(make, space, feasible=lambda genotype: number_of(space, genotype) % 3 == 0)
+    history = run_on(searcher, space, 0, length_of(make))
+    expect(all(number_of(space, trial.genotype) % 3 == 0 for trial in history), "a proposal breaks the constraints")
     rejected = searcher.rejected
     expect(rejected > len(history), f"two of three draws are infeasible, but only {rejected} were rejected")
 
@@ -220,7 +218,7 @@ def check_start(make: Make, space: SearchSpace[Any]) -> None:
         return
     start = [trial.genotype for trial in history_of(make, space, seed=SEED + 1)[:5]]
     whole = new(make, space, start=start)
-    history = _run(whole, space, 0, TRIALS)
+    history = run_on(whole, space, 0, TRIALS)
     expect_equal([trial.genotype for trial in history[:5]], start, "the first candidates")
     for told in (2, BATCH, 2 * BATCH):
         searcher = new(make, space, start=start)
@@ -263,112 +261,6 @@ CHECKS: tuple[Callable[[Make, SearchSpace[Any]], None], ...] = (
 MATERIAL_CHECKS = (check_resume, check_state_is_its_own, check_global_random_states, check_feasible)
 
 
-def kind_of(make: Make) -> Any:
-    """The class that ``make`` makes objects of; ``make`` itself if it is another function than a ``partial``."""
-    return kind_of(make.func) if isinstance(make, partial) else make
-
-
 def checks_of(make: Make) -> tuple[Callable[[Make, SearchSpace[Any]], None], ...]:
     """The checks that a searcher must pass."""
     return MATERIAL_CHECKS if getattr(kind_of(make), "needs_material", False) else CHECKS
-
-
-def length_of(make: Make) -> int:
-    """The number of trials in a history."""
-    return FEW if getattr(kind_of(make), "needs_material", False) else TRIALS
-
-
-def material_of(space: SearchSpace[Any]) -> Material:
-    """A small material of digits: networks of 4 channels and 3 layers."""
-    import torch
-
-    from nas.images.data import load_data
-    from proxies.robust import Robust, log_robustness
-    from searchers.supernet import Material
-
-    data = load_data("digits").train
-    images, labels = data.images[:IMAGES], data.labels[:IMAGES]
-    channels, layers = 4 if space.default_channels else None, 3 if space.default_layers else None
-    return Material(
-        spec=NetworkSpec(
-            channels=channels, layers=layers, classes=10, image_size=(8, 8), image_channels=images.shape[1]
-        ),
-        images=images,
-        labels=labels,
-        probe_images=images[:8].float() / 255,
-        probe_labels=labels[:8],
-        device=torch.device("cpu"),
-        budget=FEW,
-        log_robustness=partial(log_robustness, Robust()),
-    )
-
-
-def new(make: Make, space: SearchSpace[Any], *, seed: int = SEED, **options: Any) -> Searcher[Any]:
-    """A searcher that maximizes ``SCORE``."""
-    if getattr(kind_of(make), "needs_material", False):
-        options["material"] = partial(material_of, space)
-    return make(space, seed=seed, objectives=SingleScore(SCORE, "maximize"), **options)
-
-
-def history_of(make: Make, space: SearchSpace[Any], *, seed: int = SEED) -> list[Trial[Any]]:
-    """The ``TRIALS`` trials of a search, told batch by batch; some of them failed, and some are infeasible."""
-    return _run(new(make, space, seed=seed), space, 0, length_of(make))
-
-
-def _run(searcher: Searcher[Any], space: SearchSpace[Any], told: int, length: int) -> list[Trial[Any]]:
-    """Continue a search of ``length`` trials after the first ``told`` ones; returns the others."""
-    history: list[Trial[Any]] = []
-    while told + len(history) < length:
-        history += _step(searcher, space)
-    return history
-
-
-def _step(searcher: Searcher[Any], space: SearchSpace[Any]) -> list[Trial[Any]]:
-    """Ask for a batch and tell its trials, which are returned."""
-    asked = zip(searcher.ask(BATCH), searcher.fidelities(BATCH), strict=True)
-    batch = [_scored(space, searcher.told + i, genotype, fidelity) for i, (genotype, fidelity) in enumerate(asked)]
-    searcher.tell(batch)
-    return batch
-
-
-def _stored(state: dict[str, Any]) -> dict[str, Any]:
-    """The state as it is read from the file of a run."""
-    if not state:
-        return {}
-    from nas.runs.searcher_state import read_state, write_state
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_state(Path(folder, "searcher.pt"), state, 0, "")
-        return read_state(Path(folder, "searcher.pt"))[0]
-
-
-def _asked_after(searcher: Searcher[Any], space: SearchSpace[Any], history: Sequence[Trial[Any]]) -> list[list[Any]]:
-    """The candidates that it proposes in the three batches after the history, with their fidelities."""
-    searcher.tell(history)
-    return [[(trial.genotype, trial.fidelity) for trial in _step(searcher, space)] for _ in range(3)]
-
-
-def _scored(space: SearchSpace[Any], number: int, genotype: Any, fidelity: float) -> Trial[Any]:
-    """A trial whose outcome depends on the candidate alone: one in seven fails, and one in seven is infeasible."""
-    statuses: dict[int, Status] = {0: "infeasible", 1: "failed"}
-    return _trial(space, number, genotype, statuses.get(_number(space, genotype) % 7, "ok"), fidelity)
-
-
-def _trial(
-    space: SearchSpace[Any], number: int, genotype: Any, status: Status, fidelity: float = 1.0
-) -> Trial[Any]:
-    return Trial(
-        id=number,
-        key=space.canonical(genotype),
-        genotype=genotype,
-        seed=0,
-        status=status,
-        scores={SCORE: float(_number(space, genotype) % 1000)} if status == "ok" else {},
-        error=None if status == "ok" else "as arranged",
-        fidelity=fidelity,
-    )
-
-
-def _number(space: SearchSpace[Any], genotype: Any) -> int:
-    """A pseudo-random number that is equal for genotypes with the same canonical key."""
-    return zlib.crc32(space.canonical(genotype).encode())
