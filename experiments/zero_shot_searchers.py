@@ -9,7 +9,8 @@ not scored again and counts nothing.
 For each seed ``zero_cost_pruning`` runs first, to its last decision; what it spent is the budget of the others. Cells
 are scored with the same scorer, batch and seed in all searches, so the score is a function of the cell. A score is no
 accuracy: beside it stands the percentile of the winner's parameter count among 1,000 random cells. Intervals are
-percentile bootstraps over the seeds. comparison.json, table.md and scores.png are written to ``--out``.
+percentile bootstraps over the seeds. comparison.json, table.md and scores.png are written to ``--out``, and the searches
+of each seed as soon as they are finished: they are not repeated.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ from nas.cli.running import run_command
 from nas.device import torch_threads
 from nas.executors.candidates import Candidate
 from nas.files import make_folder, write
-from nas.runs.directory import write_json
+from nas.runs.directory import read_json, write_json
 from nas.searching.config import SearchConfig
 from nas.searching.untrained import UntrainedNetworks
 from search_spaces import get_space
@@ -112,8 +114,20 @@ def search(
     return Found(score=best.scores["robust"], cell=best.key, params=best.params, macs=meter.spent, cells=len(met))
 
 
-def search_all(settings: Settings, seed: int) -> dict[str, Found]:
-    """All searchers with one seed, at the budget of the pruning."""
+def search_all(settings: Settings, out: Path | None, seed: int) -> dict[str, Found]:
+    """All searchers with one seed, at the budget of the pruning; read from ``out``, or written there."""
+    path = None if out is None else out / f"seed-{seed}.json"
+    stored = None if path is None else read_json(path)
+    if stored is not None and stored["settings"] == dataclasses.asdict(settings):
+        return {name: Found(**stored["found"][name]) for name in SEARCHERS}
+    found = _searched(settings, seed)
+    if path is not None:
+        values = {name: dataclasses.asdict(each) for name, each in found.items()}
+        write_json(path, {"settings": dataclasses.asdict(settings), "found": values})
+    return found
+
+
+def _searched(settings: Settings, seed: int) -> dict[str, Found]:
     with torch_threads(1):
         source, known = settings.source(), dict[str, Trial[Any]]()
         run = partial(search, source=source, images=settings.supernet_images, known=known, seed=seed)
@@ -180,12 +194,14 @@ def _written(estimate: Estimate) -> str:
     return f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
 
 
-def compare(settings: Settings, *, seeds: int, workers: int, console: Console | None = None) -> Comparison:
+def compare(
+    settings: Settings, *, seeds: int, workers: int, out: Path | None = None, console: Console | None = None
+) -> Comparison:
     """Run all searchers with the seeds 0, 1, ..., each seed in a process of one thread."""
     spec, space = settings.source().spec, get_space("darts")
     rng = np.random.default_rng(0)
     params = [space.cost(space.sample(rng), spec).params for _ in range(RANDOM_CELLS)]
-    run = partial(search_all, settings)
+    run = partial(search_all, settings, out)
     with ProcessPoolExecutor(min(workers, seeds), multiprocessing.get_context("spawn")) as pool:
         results = pool.map(run, range(seeds)) if workers > 1 else map(run, range(seeds))
         found = list(track(results, "searching", total=seeds, console=console, disable=console is None, transient=True))
@@ -234,10 +250,11 @@ def command(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=output_folder, metavar="FOLDER", help="folder for the figures and the picture")
     options = vars(parser.parse_args(argv))
     out, seeds, workers = (options.pop(name) for name in ("out", "seeds", "workers"))
-    comparison = compare(Settings(**options), seeds=seeds, workers=workers, console=Console(stderr=True))
-    Terminal().say(comparison.markdown())
     if out is not None:
         make_folder(out)
+    comparison = compare(Settings(**options), seeds=seeds, workers=workers, out=out, console=Console(stderr=True))
+    Terminal().say(comparison.markdown())
+    if out is not None:
         write_json(out / "comparison.json", comparison.to_json())
         write(out / "table.md", comparison.markdown())
         write(out / "scores.png", picture(comparison))
