@@ -87,7 +87,7 @@ def test_the_command_writes_figures_and_a_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        zero_shot_searchers, "search_all", lambda settings, seed: {n: f[seed] for n, f in comparison().found.items()}
+        zero_shot_searchers, "search_all", lambda settings, out, seed: {n: f[seed] for n, f in comparison().found.items()}
     )
     words = ["--dataset", "digits", "--channels", "4", "--layers", "1", "--seeds", "2", "--workers", "1"]
     assert main([*words, "--out", str(tmp_path)]) == 0
