@@ -9,8 +9,8 @@ not scored again and counts nothing.
 For each seed ``zero_cost_pruning`` runs first, to its last decision; what it spent is the budget of the others. Cells
 are scored with the same scorer, batch and seed in all searches, so the score is a function of the cell. A score is no
 accuracy: beside it stands the percentile of the winner's parameter count among 1,000 random cells. Intervals are
-percentile bootstraps over the seeds. comparison.json, table.md and scores.png are written to ``--out``, and the searches
-of each seed as soon as they are finished: they are not repeated.
+percentile bootstraps over the seeds. comparison.json, table.md and scores.png are written to ``--out``, and the
+searches of each seed as soon as they are finished: they are not repeated.
 """
 
 from __future__ import annotations

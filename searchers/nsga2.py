@@ -16,20 +16,20 @@ With one objective it is an elitist genetic algorithm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from search_spaces.base import SearchSpace
-from searchers.base import MAX_DRAWS, Objectives, Searcher, Trial, check_whole
+from searchers.base import Objectives, Searcher, Trial, check_whole
 from searchers.objectives import evaluate, standing
+from searchers.population import PopulationSearcher
 
 G = TypeVar("G")
 
 
-class NSGA2(Searcher[G]):
+class NSGA2(PopulationSearcher[G]):
     """Generations of ``population`` trials that are ok, or infeasible with a known violation; others, and
     those of a key that was told before, never enter.
 
@@ -37,8 +37,6 @@ class NSGA2(Searcher[G]):
     :class:`~searchers.random_search.RandomSearch` with this seed. Trials count for the parents when their generation is
     complete, so that proposals do not depend on the number of candidates asked for at a time.
     """
-
-    takes_start: ClassVar[bool] = True
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Searcher.Options):
@@ -60,67 +58,28 @@ class NSGA2(Searcher[G]):
 
     options: Options
 
-    def __init__(
-        self,
-        space: SearchSpace[G],
-        *,
-        seed: int,
-        objectives: Objectives,
-        feasible: Callable[[G], bool] | None = None,
-        max_draws: int = MAX_DRAWS,
-        options: Options | None = None,
-        start: Sequence[G] = (),
-    ):
-        super().__init__(
-            space,
-            seed=seed,
-            objectives=objectives,
-            feasible=feasible,
-            max_draws=max_draws,
-            options=options,
-            start=start,
-        )
+    def __init__(self, *arguments: Any, **settings: Any):
+        super().__init__(*arguments, **settings)
         self.members: list[Trial[G]] = []  # the parents, best first; none before the first generation is complete
         self._children: list[Trial[G]] = []  # the generation that is not complete yet
-        self._known: set[str] = set()  # keys of all trials told
-        self._asked: list[G] = []  # proposals since the last trial told
-        self._asked_keys: set[str] = set()
 
-    def ask(self, n: int) -> list[G]:
-        while len(self._asked) < n:
-            genotype = self._propose(len(self._asked))
-            self._asked.append(genotype)
-            self._asked_keys.add(self.space.canonical(genotype))
-        return self._asked[:n]
+    @property
+    def max_mutations(self) -> int:
+        return self.options.max_mutations
+
+    @property
+    def has_parents(self) -> bool:
+        return bool(self.members)
 
     def observe(self, trial: Trial[G]) -> None:
-        self._asked, self._asked_keys = [], set()
         if trial.key not in self._known and (trial.status == "ok" or trial.violation > 0):
             self._children.append(trial)
-        self._known.add(trial.key)
+        super().observe(trial)
         if len(self._children) == self.options.population:
             ordered = by_constrained_domination([*self.members, *self._children], self.objectives)
             self.members, self._children = ordered[: self.options.population], []
 
-    def _propose(self, number: int) -> G:
-        """Proposal ``number`` (from 0) after ``told`` trials; it depends on the proposals since the last trial told."""
-        if self.told + number < len(self.start):
-            return self.start[self.told + number]
-        if not self.members:
-            rng = np.random.default_rng((self.seed, self.told + number))
-            return self.draw(lambda: self.space.sample(rng))
-        rng = np.random.default_rng((self.seed, self.told, number))
-        child = self.draw(lambda: self._child(rng))
-        for _ in range(self.options.max_mutations):
-            if self.space.canonical(child) not in self._known | self._asked_keys:
-                break
-            child = self._mutated(child, rng)
-        return child
-
-    def _mutated(self, genotype: G, rng: np.random.Generator) -> G:
-        return self.draw(lambda: self.space.mutate(genotype, rng))
-
-    def _child(self, rng: np.random.Generator) -> G:
+    def child(self, rng: np.random.Generator) -> G:
         child = self._parent(rng)
         if rng.random() < self.options.crossover:
             child = self.space.crossover(child, self._parent(rng), rng)

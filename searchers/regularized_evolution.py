@@ -16,29 +16,23 @@ best member of a random tournament. Departures from the paper:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from search_spaces.base import SearchSpace
-from searchers.base import MAX_DRAWS, Objectives, Searcher, Trial, check_whole
+from searchers.base import Searcher, Trial, check_whole
 from searchers.objectives import evaluate, standing
+from searchers.population import PopulationSearcher
 
 G = TypeVar("G")
 
 
-class RegularizedEvolution(Searcher[G]):
+class RegularizedEvolution(PopulationSearcher[G]):
     """Aging evolution that makes children by mutation only, without crossover.
 
-    The first proposals are the genotypes ``start``. Then, until ``population`` trials with status ok were told,
-    proposals are random: the same as those of :class:`~searchers.random_search.RandomSearch` with this seed. If a
-    mutation violates the constraints, another child is drawn with a new tournament; so the constraints must be such
-    that single mutations can meet them.
+    Children are made as soon as ``population`` trials with status ok were told, each with a tournament of its own.
     """
-
-    takes_start: ClassVar[bool] = True
 
     @dataclass(frozen=True, kw_only=True)
     class Options(Searcher.Options):
@@ -61,66 +55,27 @@ class RegularizedEvolution(Searcher[G]):
 
     options: Options
 
-    def __init__(
-        self,
-        space: SearchSpace[G],
-        *,
-        seed: int,
-        objectives: Objectives,
-        feasible: Callable[[G], bool] | None = None,
-        max_draws: int = MAX_DRAWS,
-        options: Options | None = None,
-        start: Sequence[G] = (),
-    ):
-        super().__init__(
-            space,
-            seed=seed,
-            objectives=objectives,
-            feasible=feasible,
-            max_draws=max_draws,
-            options=options,
-            start=start,
-        )
+    def __init__(self, *arguments: Any, **settings: Any):
+        super().__init__(*arguments, **settings)
         self.members: deque[Trial[G]] = deque(maxlen=self.options.population)  # oldest first
-        self._known: set[str] = set()  # keys of all trials told
-        self._asked: list[G] = []  # proposals since the last trial told
-        self._asked_keys: set[str] = set()
         self._values: np.ndarray | None = None  # standing() of the members, higher is better
 
-    def ask(self, n: int) -> list[G]:
-        while len(self._asked) < n:
-            genotype = self._propose(len(self._asked))
-            self._asked.append(genotype)
-            self._asked_keys.add(self.space.canonical(genotype))
-        return self._asked[:n]
+    @property
+    def max_mutations(self) -> int:
+        return self.options.max_mutations
+
+    @property
+    def has_parents(self) -> bool:
+        return len(self.members) == self.options.population
 
     def observe(self, trial: Trial[G]) -> None:
-        self._known.add(trial.key)
-        self._asked, self._asked_keys, self._values = [], set(), None
+        super().observe(trial)
+        self._values = None
         if trial.status == "ok":
             self.members.append(trial)
 
-    def _propose(self, number: int) -> G:
-        """Proposal ``number`` (from 0) after ``told`` trials; it depends on the proposals since the last trial told."""
-        if self.told + number < len(self.start):
-            return self.start[self.told + number]
-        if len(self.members) < self.options.population:
-            rng = np.random.default_rng((self.seed, self.told + number))
-            return self.draw(lambda: self.space.sample(rng))
-        rng = np.random.default_rng((self.seed, self.told, number))
-        child = self.draw(lambda: self.space.mutate(self._parent(rng), rng))
-        for _ in range(self.options.max_mutations):
-            if not self._is_known(child):
-                break
-            child = self._mutate(child, rng)
-        return child
-
-    def _is_known(self, genotype: G) -> bool:
-        key = self.space.canonical(genotype)
-        return key in self._known or key in self._asked_keys
-
-    def _mutate(self, genotype: G, rng: np.random.Generator) -> G:
-        return self.draw(lambda: self.space.mutate(genotype, rng))
+    def child(self, rng: np.random.Generator) -> G:
+        return self.space.mutate(self._parent(rng), rng)
 
     def _parent(self, rng: np.random.Generator) -> G:
         """The best member of a random tournament."""

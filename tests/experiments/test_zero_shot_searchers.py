@@ -86,9 +86,8 @@ def test_figures_by_hand() -> None:
 def test_the_command_writes_figures_and_a_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        zero_shot_searchers, "search_all", lambda settings, out, seed: {n: f[seed] for n, f in comparison().found.items()}
-    )
+    found = comparison().found
+    monkeypatch.setattr(zero_shot_searchers, "search_all", lambda *given: {n: found[n][given[-1]] for n in found})
     words = ["--dataset", "digits", "--channels", "4", "--layers", "1", "--seeds", "2", "--workers", "1"]
     assert main([*words, "--out", str(tmp_path)]) == 0
     figures = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
