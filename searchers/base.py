@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from search_spaces.base import SearchSpace, whole_number
+from search_spaces.base import NetworkSpec, SearchSpace, whole_number
 
 G = TypeVar("G")
 
@@ -170,6 +170,13 @@ class Searcher(ABC, Generic[G]):
         self.told = 0  # number of trials told; also the id of the next one
         self.restored = 0  # number of trials that the state given to restore() covers
         self.rejected = 0  # draws of this object that violated the constraints
+
+    def check_size(self, spec: NetworkSpec) -> None:
+        """Before anything is read: check that the options fit networks of this size.
+
+        :raises ValueError: they do not.
+        """
+        return
 
     @abstractmethod
     def ask(self, n: int) -> list[G]:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from search_spaces.cells.supernet import Supernet
 from searchers.adversarial import Logits, adversarial_images, curvature
 from searchers.base import SearcherStopped
+from searchers.darts import LAST_TEMPERATURE
 
 if TYPE_CHECKING:
     from searchers.darts import Darts
@@ -38,7 +39,6 @@ MOMENTUM, WEIGHT_DECAY, GRADIENT_CLIP = 0.9, 3e-4, 5.0  # of the network's weigh
 LEAST_RATE = 0.04  # the learning rate's share at the end of its cosine: 0.025 to 0.001, as published
 BETAS, ARCHITECTURE_DECAY = (0.5, 0.999), 1e-3  # of the architecture weights
 HESSIAN_STEP = 0.01  # the finite difference's, divided by the norm of the direction
-LAST_TEMPERATURE = 0.1  # of Gumbel sampling, as in the published program
 
 #: of a batch: the sum of the losses, the number of images classified correctly, the number of images
 Figures = tuple[Tensor, Tensor, Tensor]

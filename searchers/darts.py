@@ -23,10 +23,12 @@ from searchers.base import Searcher, check_number, check_whole
 from searchers.supernet import Step, SupernetSearcher
 
 if TYPE_CHECKING:
+    from search_spaces.base import NetworkSpec
     from searchers.bilevel import Bilevel
 
 G = TypeVar("G")
 
+LAST_TEMPERATURE = 0.1  # of Gumbel sampling, as in the published program
 Inner = Literal["clean", "fgsm", "pgd"]
 
 
@@ -76,12 +78,21 @@ class Darts(SupernetSearcher[G]):
             check_whole("search_images", self.search_images, 4)
             check_whole("batch_size", self.batch_size, 4)
             check_whole("partial_channels", self.partial_channels, 1)
-            for name in ("learning_rate", "architecture_learning_rate", "curvature_weight", "gumbel"):
-                check_number(name, getattr(self, name))
+            for name in ("learning_rate", "architecture_learning_rate"):
+                check_number(name, getattr(self, name), 1e-12)
+            check_number("curvature_weight", self.curvature_weight)
+            check_number("gumbel", self.gumbel, LAST_TEMPERATURE if self.gumbel else 0.0)
             if self.inner not in get_args(Inner):
                 raise ValueError(f"inner must be {' or '.join(get_args(Inner))}, got '{self.inner}'")
 
     options: Options
+
+    def check_size(self, spec: NetworkSpec) -> None:
+        parts = self.options.partial_channels
+        if spec.channels is not None and parts > 1 and spec.channels % (2 * parts):
+            raise ValueError(
+                f"--channels must be a multiple of {2 * parts} with --partial-channels {parts}, got {spec.channels}"
+            )
 
     @property
     def ended(self) -> bool:

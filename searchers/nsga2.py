@@ -51,7 +51,7 @@ class NSGA2(PopulationSearcher[G]):
         )
 
         def __post_init__(self) -> None:
-            check_whole("population size", self.population, 1)
+            check_whole("population", self.population, 1)
             check_whole("max_mutations", self.max_mutations, 0)
             if not 0 <= self.crossover <= 1:
                 raise ValueError(f"crossover must be from 0 to 1, got {self.crossover}")

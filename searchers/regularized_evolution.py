@@ -45,12 +45,12 @@ class RegularizedEvolution(PopulationSearcher[G]):
         )
 
         def __post_init__(self) -> None:
-            check_whole("population size", self.population, 1)
-            check_whole("tournament size", self.tournament, 1)
+            check_whole("population", self.population, 1)
+            check_whole("tournament", self.tournament, 1)
             check_whole("max_mutations", self.max_mutations, 0)
             if self.tournament > self.population:
                 raise ValueError(
-                    f"tournament size must be at most the population size ({self.population}), got {self.tournament}"
+                    f"tournament must be at most the population ({self.population}), got {self.tournament}"
                 )
 
     options: Options

@@ -26,6 +26,9 @@ def start_cells(given: Iterable[str], space: SearchSpace[Any]) -> tuple[str, ...
         search: it stands for the cells of its front, or for its best cell if it has no front.
     :raises UserError: one of them is no cell of the space; or the run is not finished, or of another space.
     """
+    given = list(given)
+    if not all(isinstance(cell, str) for cell in given):
+        raise UserError(f"--start must be a text or a list of texts, got {given!r:.60}")
     found = (text for cell in given for text in _start_cell(cell, space))
     return tuple(dict.fromkeys(found))
 

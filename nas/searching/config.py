@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -149,7 +150,8 @@ class SearchConfig:
         if options.get("start"):
             from nas.runs.cells import start_cells
 
-            options["start"] = start_cells(bounds.texts(options["start"]), found)
+            start = options["start"]
+            options["start"] = start_cells(bounds.texts(start) if isinstance(start, Iterable) else (start,), found)
         return cls(space=found.name, searcher_options=own_options, **options)
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
             **own,
         )
         made.budget = config.budget
+        made.check_size(source.spec)
         return made, violation
 
     return as_user_error(make)
@@ -56,9 +57,9 @@ def make_searcher(config: SearchConfig, source: ScoreSource) -> tuple[Searcher[A
 
 def check_start(searcher: Searcher[Any], violation: Violation) -> None:
     """:raises UserError: a cell to start with violates a constraint; the message says which one."""
-    for genotype in searcher.start:
+    for number, genotype in enumerate(searcher.start, start=1):
         if reason := violation(genotype):
-            raise UserError(f"--start {searcher.space.format(genotype):.60}: {reason}")
+            raise UserError(f"--start, cell {number} of {len(searcher.start)}, violates a constraint: {reason}")
 
 
 def check_reachable(config: SearchConfig, searcher: Searcher[Any]) -> None:

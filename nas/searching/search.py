@@ -255,7 +255,10 @@ class Search:
                 raise UserError(f"{path} already holds a run; pass --resume to go on with it, or another --out")
             check_free(*(path / name for name in (BEST, FRONT, STATE, ARCHITECTURE, PAGE_NAME, *COMPARISON)))
             return
-        differing = differences(read_manifest(path)["configuration"], self.config)
+        stored = read_manifest(path)["configuration"]
+        differing = differences(stored, self.config)
+        if stored.get("searcher") != self.config.searcher:  # the options of another searcher differ anyway
+            differing = [each for each in differing if each.startswith("--searcher ")]
         if differing:
             raise UserError(f"cannot resume {path} with another configuration: {', '.join(differing)}")
 

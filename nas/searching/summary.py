@@ -40,7 +40,9 @@ def conclude(run: RunDirectory[Any], trials: Sequence[Trial[Any]], source: Score
     compared, directions = with_scores(trials, source.relative), source.directions
     top = rank(compared, source.objectives, TOP)
     if not top:
-        raise SearchStopped(f"none of {len(trials)} candidates has a score; the last reason: {trials[-1].error}")
+        size = " at the full size" if any(trial.status == "ok" for trial in trials) else ""
+        reason = next((trial.error for trial in reversed(trials) if trial.error), None)
+        raise SearchStopped(f"none of {len(trials)} candidates has a score{size}; the last reason: {reason}")
     found = Found(best=top[0], top=top, front=top[:1])
     if len(directions) > 1:
         from nas.runs.front import front_to_json

@@ -172,7 +172,7 @@ def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:
 
 def check_objectives(names: Sequence[str], given: Collection[str]) -> None:
     """:raises UserError: a name is neither a proxy, one of those ``given`` as objects among them, nor a measure."""
-    known = (*MEASURED, *COUNTED, *PROXIES, *POPULATION_PROXIES, *given)
+    known = dict.fromkeys((*MEASURED, *COUNTED, *PROXIES, *POPULATION_PROXIES, *given))
     for name in names:
         if name not in known and (base_name(name) not in known or name.startswith(MEASURED)):
             raise unknown("objective", name, known)

@@ -43,9 +43,18 @@ def process(*words: str, start: tuple[str, ...] = ("-m", "nas.search"), **option
     )  # fmt: skip
 
 
+#: that make a searcher with a supernet fast
+SMALL_SUPERNET: dict[str, dict[str, Any]] = {
+    "darts": {"epochs": 2, "search_images": 24, "batch_size": 12},
+    "zero_shot_gradient": {"steps": 2, "supernet_images": 2},
+    "zero_cost_pruning": {"supernet_images": 2},
+}
+
+
 def small_options(searcher: str, **options: Any) -> dict[str, Any]:
-    """Those of the options that the searcher has."""
-    return {name: value for name, value in options.items() if name in all_options() and searcher in all_options()[name]}
+    """Those of the options that the searcher has, and what makes it fast if it has a supernet."""
+    own = {name: value for name, value in options.items() if searcher in all_options().get(name, ())}
+    return {**own, **SMALL_SUPERNET.get(searcher, {})}
 
 
 def timeless(path: Path) -> list[dict[str, Any]]:

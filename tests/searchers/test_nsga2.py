@@ -103,7 +103,7 @@ def test_with_one_objective_the_best_survive() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"population": 0}, "population size must be at least 1, got 0"),
+        ({"population": 0}, "population must be at least 1, got 0"),
         ({"crossover": 1.5}, "crossover must be from 0 to 1, got 1.5"),
         ({"crossover": float("nan")}, "crossover must be from 0 to 1, got nan"),
         ({"max_mutations": -1}, "max_mutations must be at least 0, got -1"),

@@ -192,10 +192,10 @@ def test_beats_random_search_on_the_toy_space() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"population": 20, "tournament": 50}, r"tournament size must be at most the population size \(20\), got 50"),
-        ({"tournament": 0}, "tournament size must be at least 1, got 0"),
+        ({"population": 20, "tournament": 50}, r"tournament must be at most the population \(20\), got 50"),
+        ({"tournament": 0}, "tournament must be at least 1, got 0"),
         ({"max_mutations": -1}, "max_mutations must be at least 0, got -1"),
-        ({"population": 2.5}, "population size must be a whole number, got 2.5"),
+        ({"population": 2.5}, "population must be a whole number, got 2.5"),
     ],
 )
 def test_options_out_of_range_are_refused(space: ToySpace, options: dict[str, Any], message: str) -> None:

@@ -38,7 +38,7 @@ def configuration(path: str) -> dict[str, Any]:
         ([*COUNT, "--max-mutations=2"], "--max-mutations 2 needs --searcher regularized_evolution or nsga2, got"),
         ([*EVOLUTION, "--sampler", "published"], "--sampler published needs --searcher random"),
         ([*EVOLUTION, "--sampler", "uniform"], "--sampler uniform needs --searcher random"),
-        ([*EVOLUTION, "--tournament", "5", "--population", "4"], "--tournament size must be at most the --population"),
+        ([*EVOLUTION, "--tournament", "5", "--population", "4"], "--tournament must be at most the --population"),
         ([*EVOLUTION, "--population", "many"], "--population must be a whole number, got many"),
         ([*EVOLUTION, "--max-mutations", "-1"], "--max-mutations must be at least 0, got -1"),
     ],
@@ -57,7 +57,7 @@ def test_it_is_refused_from_a_file_and_from_python_as_well(capsys: pytest.Captur
     for make in (Search, SearchConfig.of):
         with pytest.raises(UserError, match=message):
             make(searcher="random", population=50)
-        with pytest.raises(UserError, match="--population size must be a whole number, got 'many'"):
+        with pytest.raises(UserError, match="--population must be a whole number, got 'many'"):
             make(population="many")
 
 
@@ -147,3 +147,27 @@ def test_options_of_another_searcher_are_no_options() -> None:
 
 def test_a_searcher_has_no_options_unless_it_says_so() -> None:
     assert Searcher.Options() == Searcher.Options() and not Searcher.Options.__dataclass_fields__
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"searcher": "darts", "partial_channels": 3, "channels": 4},
+            "--channels must be a multiple of 6 with --partial-channels 3, got 4",
+        ),
+        ({"searcher": "darts", "gumbel": 0.01}, "--gumbel must be at least 0.1, got 0.01"),
+        ({"searcher": "darts", "learning_rate": 0}, "--learning-rate must be at least 1e-12, got 0"),
+        ({"start": 5}, r"--start must be a text or a list of texts, got \[5\]"),
+        ({"start": [None]}, r"--start must be a text or a list of texts, got \[None\]"),
+        (
+            {"start": ["ROBUST_ZCP", "DARTS_V2"], "max_params": 10},
+            "--start, cell 1 of 2, violates a constraint: params must be at most 10, got ",
+        ),
+        ({"objective": "foo"}, r"unknown objective 'foo'; expected one of (?!.*\\bparams\\b.*\\bparams\\b).*\\bparams\\b"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_a_directory_is_made(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Search("darts", budget=2, layers=3, report=False, out="run", **options).run()
+    assert not Path("run").exists()
