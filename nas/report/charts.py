@@ -156,10 +156,19 @@ def histogram(ranked: Sequence[Ranked], proxy: ScoredBy, best: int) -> str:
 def strip(comparison: Comparison) -> str:
     """The distribution of the scores of random cells, with those of the winner and of published cells marked."""
     figure, axes = _axes("\n".join(textwrap.wrap(plain(comparison.objective, 60), 32)), "random cells", height=2.0)
-    axes.hist(comparison.random, bins=20, color=POINT, alpha=0.75, edgecolor=PAPER, linewidth=0.8)
+    ends = [comparison.winner, *(np.quantile(comparison.random, [0.02, 0.98]) if comparison.random else ())]
+    margin = 0.08 * (max(ends) - min(ends)) or 1.0
+    low, high = min(ends) - margin, max(ends) + margin  # a few bad cells would compress all others into a line
+    axes.hist(
+        comparison.random, bins=20, range=(low, high), color=POINT, alpha=0.75, edgecolor=PAPER, linewidth=0.8,
+        label="random cells",
+    )  # fmt: skip
     published, foot = list(comparison.published.values()), axes.get_xaxis_transform()
+    shown = [value for value in published if low <= value <= high]
     if published:
-        axes.plot(published, [0.04] * len(published), "^", color=INK, markersize=6, label="published", transform=foot)
+        label = "published" if len(shown) == len(published) else f"published ({len(published) - len(shown)} outside)"
+        axes.plot(shown, [0.04] * len(shown), "^", color=INK, markersize=6, label=label, transform=foot)
+    axes.set_xlim(low, high)
     axes.axvline(comparison.winner, color=BEST, linewidth=1.8, label="best cell")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -184,8 +193,9 @@ def architecture(steps: Sequence[Step]) -> str:
     """Mean entropy of the architecture weights and skip connections of the derived cell, after each step."""
     figure, axes = _axes("step", "entropy of the weights, nats")
     numbers = [step["step"] for step in steps]
-    axes.plot(numbers, [step["entropy"] for step in steps], "-", color=POINT, linewidth=1.6, label="entropy")
-    axes.set_ylim(bottom=0)
+    entropies = [step["entropy"] for step in steps]
+    axes.plot(numbers, entropies, "-", color=POINT, linewidth=1.6, label="entropy")
+    axes.set_ylim(0, 1.15 * max(entropies) or 1.0)
     skips = axes.twinx()
     skips.step(numbers, [step["skip_connections"] for step in steps], where="mid", color=BAD, linewidth=1.4)
     axes.plot([], [], "-", color=BAD, label="skip connections")  # for the legend

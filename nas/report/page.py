@@ -23,7 +23,7 @@ from nas.report.ranking import (
     size_correlation,
     visible_range,
 )
-from nas.runs.architecture import collapse
+from nas.runs.architecture import cautions
 from nas.runs.reader import RunRecord, ScoredBy
 from nas.searching.objectives import COUNTED, MEASURED
 from proxies.spelling import base_name
@@ -72,7 +72,7 @@ def render(record: RunRecord) -> str:
         used_kinds={box.kind for drawing in drawings for box in drawing.labels},
         steps=record.steps,
         steps_chart=Markup(charts.architecture(record.steps)) if record.steps else None,
-        collapse=collapse(record.steps),
+        cautions=cautions(record.steps),
         last_drawings=last,
         kinds={kind: title for kind, (title, _) in KINDS.items()},
         panels=[_panel(record, ranked, proxy, best) for proxy in charted[:CHARTED]] if ranked else [],
@@ -159,7 +159,8 @@ def _facts(record: RunRecord, ranked: list[Ranked], best: Trial[str] | None) -> 
     facts.append(("wall time", "not recorded" if seconds is None else wording.duration(seconds), "start to end"))
     if not record.section("table"):  # looking scores up in a table takes no time worth showing
         days, unit = wording.search_cost(record)
-        facts.append((f"search, {unit}", days, "sum of the candidates' wall times, each on one thread"))
+        besides = "; the supernet's steps are not in it" if record.steps else ""
+        facts.append((f"search, {unit}", days, f"sum of the candidates' wall times, each on one thread{besides}"))
     return facts
 
 

@@ -8,6 +8,7 @@ leaves the lines that an uninterrupted one leaves.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ _KNOWN = {
     "weights": by_name(each(each(FINITE))),
 }
 _STEP = fields(_KNOWN)
+UNDECIDED = 0.97  # share of the greatest entropy above which the weights say little about the operations
 
 
 class ArchitectureLog:
@@ -96,12 +98,22 @@ def read_steps(run: Path) -> list[Step]:
     return [step for _, step in _lines(run).read(parse)]
 
 
-def collapse(steps: Sequence[Step]) -> list[str]:
-    """If the last step's cell has collapsed into skip connections, one line that says so."""
-    if not steps or not steps[-1]["collapsed"]:
+def cautions(steps: Sequence[Step]) -> list[str]:
+    """A line each if the last step's cell has collapsed into skip connections, and if its weights have hardly moved."""
+    if not steps:
         return []
-    last = steps[-1]
-    return [
-        f"collapsed: {last['skip_connections']} of {last['edges']} edges of the cell derived after step {last['step']}"
-        " are skip connections"
-    ]
+    last, lines = steps[-1], []
+    if last["collapsed"]:
+        lines.append(
+            f"collapsed: {last['skip_connections']} of {last['edges']} edges of the cell derived after step"
+            f" {last['step']} are skip connections"
+        )
+    rows = [row for cell in last["weights"].values() for row in cell]
+    most = sum(math.log(max(sum(weight > 0 for weight in row), 1)) for row in rows) / max(len(rows), 1)
+    if last["entropy"] > UNDECIDED * most > 0:
+        lines.append(
+            f"undecided: the mean entropy of the weights is {last['entropy']:.3f} of at most {most:.3f} nats after step"
+            f" {last['step']}: the derived cell is little more than a draw; more steps or a larger"
+            " --architecture-learning-rate decide"
+        )
+    return lines

@@ -63,7 +63,8 @@ class Comparison:
         found = [f"{place}; {self.draws:,} were drawn" if count < RANDOM else place]
         if self.published:
             ahead = f", after {', '.join(self.better)}" if self.better else ""
-            found.append(f"place {len(self.better) + 1} of {len(self.published) + 1} with the published cells{ahead}")
+            place = f"place {len(self.better) + 1} of {len(self.published) + 1} with the published cells"
+            found.append(f"{place}, which are of other sizes{ahead}")
         return found
 
 

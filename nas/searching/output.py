@@ -23,7 +23,7 @@ from rich.text import Text
 
 from nas.cli.bars import Bars
 from nas.cli.printing import Terminal
-from nas.runs.architecture import collapse, read_steps
+from nas.runs.architecture import cautions, read_steps
 from nas.searching.config import SearchConfig
 from search_spaces import SPACES
 from searchers.base import Objectives, Trial
@@ -175,7 +175,11 @@ def _notes(result: SearchResult, config: SearchConfig, space: SearchSpace[Any]) 
     notes += [f"{reduced:,} scored at a reduced size and not ranked"] if reduced else []
     notes += [f"{counts[name]:,} {words}" for name, words in told.items() if counts[name]]
     lines = [", ".join(notes)] if notes else []
-    lines += collapse(read_steps(result.path))
+    steps = read_steps(result.path)
+    lines += cautions(steps)
+    if steps and steps[-1]["cell"] != space.format(result.best.genotype):
+        cell = steps[-1]["cell"]
+        lines.append(f"derived: after the last step, not the best by score; nas.train --cell trains it: {cell}")
     if result.comparison is not None:
         lines += [f"beside: {sentence}" for sentence in result.comparison.sentences]
     lines.append(f"run:    {result.path}")

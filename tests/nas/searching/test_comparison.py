@@ -142,7 +142,7 @@ def test_words_and_the_exact_interval() -> None:
     assert WORDS.interval == pytest.approx((91.48, 99.38), abs=0.005)  # Clopper and Pearson's, of 97 out of 100
     assert WORDS.sentences == [
         "better than 97 of 100 random cells of its size by robust (95 %: 91..99)",
-        "place 2 of 3 with the published cells, after B",
+        "place 2 of 3 with the published cells, which are of other sizes, after B",
     ]
     none = Comparison(**{**vars(WORDS), "random": (), "beaten": 0, "published": {}, "better": (), "draws": 20_000})
     assert none.sentences == ["no random cell of its size has a score; 20,000 were drawn"]
