@@ -224,7 +224,7 @@ class Bilevel:
         else:
             with self._learning(self.architecture):
                 loss, figures = self._architecture_loss(valid, curved)
-                gradients = torch.autograd.grad(loss, self.architecture)
+                gradients = self._gradients(loss, self.architecture)
         for parameter, gradient in zip(self.architecture, gradients, strict=True):
             parameter.grad = gradient
         self.adam.step()

@@ -84,10 +84,21 @@ class Loop(Generic[G]):
                 self.keep(self.searcher.state_dict(), len(self.trials))
         return self.trials
 
+    def _ask(self, n: int) -> list[G]:
+        """The next candidates. A supernet is computed in one thread, as candidates are, so that the history does not
+        depend on the number of threads.
+        """
+        if not self.searcher.needs_material:
+            return self.searcher.ask(n)
+        from nas.device import torch_threads
+
+        with torch_threads(1):
+            return self.searcher.ask(n)
+
     def _finish_step(self, ids: range, finished: dict[int, Trial[G]]) -> None:
         """Score those candidates of a step that have no trial in ``finished`` yet, and add their trials to it."""
         try:
-            proposals = self.searcher.ask(len(ids))
+            proposals = self._ask(len(ids))
         except NoFeasibleCandidate as error:
             raise UserError(str(error)) from None
         except SearcherStopped as error:

@@ -65,7 +65,7 @@ def test_the_history_of_every_searcher_is_that_of_one_process(ray: Any, tmp_path
     try:
         for searcher in SEARCHERS:
             own = small_options(searcher, population=4, tournament=2)
-            budget, step = (3, 1) if get_searcher(searcher).needs_material else (6, 3)
+            budget, step = (2, 1) if get_searcher(searcher).needs_material else (6, 3)
             options = {**SMALL, "channels": 4, "layers": 3, "budget": budget, "candidates_per_step": step, **own}
             local = Search("darts", searcher, ["robust"], out=tmp_path / searcher, threads=1, **options).run()
             ray_run = Search("darts", searcher, ["robust"], out=tmp_path / f"{searcher} ray", executor=kept, **options)

@@ -33,7 +33,8 @@ EVERYWHERE = pytest.mark.parametrize(("searcher", "space"), ROWS)
 
 def search(searcher: str, space: str, out: str | Path, **options: Any) -> Search:
     """A small search, in steps of 3 candidates where the searcher is not one that goes on singly."""
-    sized = (("channels", 4), ("layers", 3))
+    cells = 1 if get_searcher(searcher).needs_material and space == "darts" else 3
+    sized = (("channels", 4), ("layers", cells))
     size = {name: value for name, value in sized if getattr(get_space(space), f"default_{name}") is not None}
     own = small_options(searcher, population=4, tournament=2)
     step = {} if get_searcher(searcher).needs_material else {"candidates_per_step": 3}

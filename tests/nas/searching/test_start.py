@@ -44,7 +44,7 @@ def test_from_python_a_single_text_is_enough() -> None:
     ("words", "message"),
     [
         (("--searcher", "random"), "--start needs --searcher regularized_evolution"),
-        (("--max-params", "2000"), "--start Genotype(normal=[('sep_conv_3x3', 0)"),
+        (("--max-params", "2000"), "--start, cell 1 of 1, violates a constraint"),
         (("--max-params", "2000"), "params must be at most 2,000, got"),
         (("--require", "normal.skip_connect == 0"), "normal.skip_connect must be == 0, got"),
         (("--start", "nonsense"), "--start nonsense"),

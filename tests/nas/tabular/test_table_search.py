@@ -170,7 +170,11 @@ def test_a_table_of_a_few_random_cells_is_searched_by_their_sampler(
     assert best["scores"] == {"cifar10/pgd": 45.0} and space.parse(best["genotype"]) == space.sample_published(5)
 
 
-@pytest.mark.parametrize("searcher", [name for name in SEARCHERS if not get_searcher(name).needs_material])
+#: those that need neither images nor networks of several sizes
+ASKING = [name for name in SEARCHERS if not (get_searcher(name).needs_material or get_searcher(name).multi_fidelity)]
+
+
+@pytest.mark.parametrize("searcher", ASKING)
 def test_every_searcher_that_needs_no_images_goes_on_identically(
     searcher: str, complete: Path, tmp_path: Path
 ) -> None:
