@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy.typing as npt
 import torch
@@ -17,6 +17,9 @@ from proxies.engine.models import check_model, copied, matched, plain
 from proxies.engine.modes import NormMode, norm_mode
 from proxies.engine.passes import Function, Request, run_requests
 from proxies.errors import ProxyError
+
+if TYPE_CHECKING:
+    from proxies.stack import ProbeStack
 
 __all__ = ["Cost", "Direction", "Function", "NormMode", "Probe", "Proxy", "ProxyError", "Request", "layer_weights"]
 
@@ -39,6 +42,8 @@ class Proxy(ABC):
     #: Names of the options that say how many of the batch's images a score takes; None stands for a default.
     image_options: ClassVar[tuple[str, ...]] = ()
     least_images: ClassVar[int] = 1
+    #: Whether the score may be taken from a stack of networks (:mod:`proxies.stack`): rounding must not change it much.
+    stackable: ClassVar[bool] = False
 
     def with_fewer_images(self, fewer: Callable[[int], int]) -> Proxy:
         """A copy whose options ask for ``fewer(n)`` images where this proxy asks for n, but for ``least_images``."""
@@ -59,6 +64,13 @@ class Proxy(ABC):
     def requests(self, probe: Probe) -> Iterable[Request]:
         """The requests that :meth:`score` will make to the probe, so that one pass can serve several proxies."""
         return ()
+
+    def of_stack(self, stack: ProbeStack) -> Mapping[Hashable, Sequence[Any]]:
+        """What :meth:`Probe.once` shall give for a key, for each network of a stack; see :mod:`proxies.stack`.
+
+        A proxy needs it only if it computes something itself, with other passes than the requests are for.
+        """
+        return {}
 
     @abstractmethod
     def score(self, probe: Probe) -> float:
@@ -132,6 +144,11 @@ class Probe:
     def layer_weights(self) -> dict[str, Tensor]:
         """The weights of the convolutions and linear layers, by parameter name."""
         return layer_weights(self.network)
+
+    @cached_property
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters that require a gradient, by name."""
+        return {name: each for name, each in self.network.named_parameters() if each.requires_grad}
 
     @cached_property
     def params(self) -> int:

@@ -49,6 +49,7 @@ class DiverseCapacity(FirstImagesProxy):
     name = "diverse_capacity"
     direction = "maximize"
     cost = "backward"
+    stackable = True
     default_images = IMAGES
     least_images = 2
 

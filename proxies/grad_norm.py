@@ -15,6 +15,7 @@ class GradNorm(LossGradientProxy):
     """Higher is better."""
 
     name = "grad_norm"
+    stackable = True
     what = "the gradient norm"
 
     def of_layer(self, weight: Tensor, gradient: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ class JacobCov(FirstImagesProxy):
     name = "jacob_cov"
     direction = "maximize"
     cost = "backward"
+    stackable = True
     default_images = IMAGES
     least_images = 2
 

@@ -41,6 +41,7 @@ class Naswot(FirstImagesProxy):
     name = "naswot"
     direction = "maximize"
     cost = "forward"
+    stackable = True
     default_images = IMAGES
 
     def __init__(self, *, norm: NormMode = "train", images: int | None = None, shared_once: bool = False):

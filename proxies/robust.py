@@ -62,6 +62,7 @@ class RobustBound(Proxy):
 
     direction = "maximize"
     cost = "backward"
+    stackable = True
     image_options = ("ntk_images", "curvature_images")
 
     def __init__(self, *, ntk_images: int | None, curvature_images: int | None, t: float, h: float):

@@ -81,7 +81,7 @@ class RobustReleased(RobustBound):
 
     def _reach(self, probe: Probe) -> int | None:
         """How many of the first learned parameters contain the tensors that are used; None if all do not."""
-        sizes = [each.numel() for each in probe.network.parameters() if each.requires_grad]
+        sizes = [each.numel() for each in probe.parameters.values()]
         large = [position for position, size in enumerate(sizes, 1) if size >= self.coordinates]
         return large[self.tensors - 1] if len(large) >= self.tensors else None
 

@@ -15,6 +15,7 @@ class Snip(LossGradientProxy):
     """Higher is better."""
 
     name = "snip"
+    stackable = True
     what = "the saliency"
 
     def of_layer(self, weight: Tensor, gradient: Tensor) -> Tensor:

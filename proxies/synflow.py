@@ -8,8 +8,9 @@ layers only. The sum is computed in float64, and the score is its logarithm, sin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,9 @@ from proxies.engine.checks import log_or_error
 from proxies.engine.drawn_weights import buffers_of, called_with, parameters_of
 from proxies.engine.modes import norm_mode
 
+if TYPE_CHECKING:
+    from proxies.stack import ProbeStack
+
 
 class Synflow(Proxy):
     """Higher is better."""
@@ -28,11 +32,23 @@ class Synflow(Proxy):
     name = "synflow"
     direction = "maximize"
     cost = "backward"
+    stackable = True
 
     def score(self, probe: Probe) -> float:
+        return log_or_error(probe.once(Synflow, lambda: self._flow(probe)), "the synaptic flow")
+
+    def of_stack(self, stack: ProbeStack) -> dict[Hashable, list[float]]:
+        network = cast(nn.Module, stack.network)
+        parameters = positive_parameters(network)
+        with norm_mode(network, "eval"), norms_bypassed(network):
+            ones = torch.ones_like(stack.images[: stack.network.width], dtype=torch.float64)
+            products = flow_products(network, parameters, ones)
+        return {Synflow: [sum_of(own.values()) for own in stack.network.split(products)]}
+
+    def _flow(self, probe: Probe) -> float:
         parameters = shared_parameters(probe)
         with norm_mode(probe.network, "eval"), norms_bypassed(probe.network):
-            return log_or_error(flow(probe, parameters), "the synaptic flow")
+            return flow(probe, parameters)
 
 
 def shared_parameters(probe: Probe) -> dict[str, Tensor]:
@@ -46,22 +62,38 @@ def flow(probe: Probe, parameters: dict[str, Tensor], *, difference: bool = Fals
     :param difference: let R be the difference between the logits of the image of ones and those of an image of zeros
         in the same batch.
     """
-    network = probe.network
-    named = dict.fromkeys(parameters[name] for name in layer_weights(network))
-    weights = [each for each in named if each.requires_grad]
-    if not weights:
-        raise ProxyError("no weight of a convolution or linear layer requires a gradient")
     x = torch.ones_like(probe.images[:1], dtype=torch.float64)
     x = torch.cat([x, torch.zeros_like(x)]) if difference else x
+    return sum_of(flow_products(probe.network, parameters, x, ones=1).values())
+
+
+def flow_products(
+    network: nn.Module, parameters: dict[str, Tensor], x: Tensor, *, ones: int | None = None
+) -> dict[str, Tensor]:
+    """By name, W dR/dW of the weights of convolutions and linear layers that R depends on.
+
+    :param ones: R is the sum of the logits of the first ``ones`` images, less those of the others; None: of all.
+    """
+    named: dict[Tensor, str] = {}
+    for name in layer_weights(network):
+        if parameters[name].requires_grad:
+            named.setdefault(parameters[name], name)
+    if not named:
+        raise ProxyError("no weight of a convolution or linear layer requires a gradient")
     with depthwise_products(network), torch.enable_grad():
         logits = called_with(network, present(network, {**parameters, **double_buffers(network)}), x)
-        r = logits[0].sum() - logits[1:].sum()
-        gradients = torch.autograd.grad(r, weights, allow_unused=True)
-    return sum(
-        (weight.detach() * gradient).abs().sum().item()
-        for weight, gradient in zip(weights, gradients, strict=True)
+        r = logits[:ones].sum() - (0 if ones is None else logits[ones:].sum())
+        gradients = torch.autograd.grad(r, list(named), allow_unused=True)
+    return {
+        name: weight.detach() * gradient
+        for (weight, name), gradient in zip(named.items(), gradients, strict=True)
         if gradient is not None
-    )
+    }
+
+
+def sum_of(products: Iterable[Tensor]) -> float:
+    """The sum of the absolute values."""
+    return sum(each.abs().sum().item() for each in products)
 
 
 def positive_parameters(network: nn.Module) -> dict[str, Tensor]:

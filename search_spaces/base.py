@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from search_spaces.cells.stacked import StackedNetwork
     from search_spaces.cells.supernet import Supernet
 
 G = TypeVar("G")
@@ -178,6 +179,14 @@ class SearchSpace(ABC, Generic[G]):
     @abstractmethod
     def build(self, genotype: G, spec: NetworkSpec) -> nn.Module:
         """The network, ``(N, image_channels, H, W)`` -> ``(N, classes)``; weights from torch's global generator."""
+
+    def stack(self, genotypes: Sequence[G], spec: NetworkSpec) -> StackedNetwork | None:
+        """The networks of several genotypes as one, whose weights are to be drawn; None if they cannot be one.
+
+        For the meaning of a stack see :mod:`proxies.stack`; a space need not have any.
+        """
+        return None
+
 
 
 @runtime_checkable

@@ -17,13 +17,15 @@ G = TypeVar("G")
 class Candidate(Generic[G]):
     """A cell to be scored: its number in the search history, its canonical key, and its genotype as proposed.
 
-    ``fidelity`` is the share of the full effort that scoring it may take.
+    ``fidelity`` is the share of the full effort that scoring it may take. Consecutive candidates with the same number
+    ``stack`` are computed as one network, where the scorer can do that (:mod:`nas.executors.stacks`).
     """
 
     id: int
     key: str
     genotype: G
     fidelity: float = 1.0
+    stack: int | None = None
 
 
 def candidate_seed(run_seed: int, key: str) -> int:

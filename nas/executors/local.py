@@ -20,6 +20,7 @@ from nas.device import torch_threads
 from nas.executors.allocator import keep_freed_memory
 from nas.executors.base import Executor
 from nas.executors.candidates import Candidate, CandidateScorer
+from nas.executors.stacks import score_stack, score_stacks, stacks_of
 from searchers.base import Trial
 
 G = TypeVar("G")
@@ -36,19 +37,20 @@ class LocalExecutor(Executor):
         self.threads = threads if threads is not None else available_cores()
 
     def run(self, scorer: CandidateScorer[G], candidates: Sequence[Candidate[G]]) -> Iterator[Trial[G]]:
-        workers = min(self.threads, len(candidates)) if scorer.parallel else 1
+        stacks = stacks_of(candidates)
+        workers = min(self.threads, len(stacks)) if scorer.parallel else 1
         keep_freed_memory()
         with torch_threads(1), settled_objects():
             if workers <= 1:
-                yield from map(scorer, candidates)
+                yield from score_stacks(scorer, stacks)
                 return
             failures: list[BaseException] = []
             with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 try:
-                    for future in as_completed([pool.submit(scorer, candidate) for candidate in candidates]):
+                    for future in as_completed([pool.submit(score_stack, scorer, stack) for stack in stacks]):
                         failure = future.exception()
                         if failure is None:
-                            yield future.result()
+                            yield from future.result()
                         else:  # raised when the other candidates are finished
                             failures.append(failure)
                 finally:  # if the caller stops early or presses Ctrl-C, candidates not yet started are cancelled

@@ -20,6 +20,7 @@ from nas.errors import UserError
 from nas.executors.candidates import Candidate, CandidateScorer
 from nas.executors.crew import Crew, Done, Event, Lost, Raised, Ready, Worker
 from nas.executors.private_cluster import Head, chosen_cluster, ended_with, private_options
+from nas.executors.stacks import score_stacks, stacks_of
 from searchers.base import Trial
 
 #: seconds for which the list of machines is reused before it is fetched again
@@ -222,7 +223,7 @@ class ScoringActor:
 
     def score(self, chunk: list[Candidate[Any]]) -> list[Trial[Any]]:
         """One trial for each candidate, in order."""
-        return [self._scorer(candidate) for candidate in chunk]
+        return list(score_stacks(self._scorer, stacks_of(chunk)))
 
 
 def reach(address: str) -> None:

@@ -49,11 +49,16 @@ class Workload(Generic[G]):
         return not self.waiting and not self._out
 
     def take(self, size: int) -> list[Candidate[G]]:
-        """The next chunk of up to ``size`` waiting candidates; one that was lost before comes first, and alone."""
+        """The next chunk of up to ``size`` waiting candidates; one that was lost before comes first, and alone.
+
+        A chunk has whole stacks, so it may hold more than ``size`` candidates.
+        """
         if self._suspects:
             chunk = [self._suspects.popleft()]
         else:
             chunk = [self._fresh.popleft() for _ in range(min(size, len(self._fresh)))]
+            while self._fresh and self._fresh[0].stack is not None and self._fresh[0].stack == chunk[-1].stack:
+                chunk.append(self._fresh.popleft())
         self._out.update(candidate.id for candidate in chunk)
         return chunk
 

@@ -32,6 +32,7 @@ _OPTIONAL = (
     "max_macs",
     "image_size",
     "latency_batch",
+    "stack",
 )  # may be None, which means no limit or the default
 
 
@@ -77,6 +78,12 @@ class SearchConfig:
         None,
         "candidates proposed at a time; a larger number feeds more workers (default: 10, or 1 for a searcher with a"
         " supernet)",
+    )
+    stack: int | None = option(
+        None,
+        "candidates of a step that are computed as one network, where the space can do that; scores differ by rounding"
+        " (default: 1 on a CPU, where more are slower, and 16 on a GPU)",
+        untrained=True,
     )
     max_params: int | None = option(None, "reject cells of more parameters (at --channels and --layers)")
     max_macs: int | None = option(None, "reject cells of more multiply-accumulates (likewise)")
@@ -219,7 +226,7 @@ class SearchConfig:
     def _check_bounds(self) -> None:
         for name in (
             "budget", "channels", "layers", "ntk_images", "curvature_images", "candidates_per_step", "max_draws",
-            "threads", "workers", "max_params", "max_macs", "image_size", "latency_batch",
+            "threads", "workers", "max_params", "max_macs", "image_size", "latency_batch", "stack",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:

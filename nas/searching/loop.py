@@ -18,6 +18,7 @@ from nas.errors import MachineFailed, OutOfMemory, SearchStopped, UserError
 from nas.executors.base import Executor
 from nas.executors.candidates import Candidate, CandidateScorer, candidate_seed
 from nas.executors.failures import machine_failure, told_failure
+from nas.executors.stacks import StackScorer, stacked, stacks_of
 from nas.searching.proposals import check_proposal
 from searchers.base import NoFeasibleCandidate, Searcher, SearcherStopped, Status, Trial
 
@@ -113,17 +114,19 @@ class Loop(Generic[G]):
         for candidate in candidates:
             check_proposal(candidate.id, candidate.key, candidate.fidelity, finished.get(candidate.id))
             first.setdefault(_identity(candidate), candidate)
-        to_score = []
+        scorable = []
         for candidate in first.values():
-            if candidate.id in finished or _identity(candidate) in self._by_key:
+            if _identity(candidate) in self._by_key:
                 continue
             reason = self.violation(candidate.genotype)
             if reason is None:
-                to_score.append(candidate)
-            else:
+                scorable.append(candidate)
+            elif candidate.id not in finished:
                 self._keep(self._unscored(candidate, "infeasible", reason), finished)
-        if to_score:
-            self._score(to_score, finished)
+        stacks = stacks_of(stacked(scorable, self.scorer.stack if isinstance(self.scorer, StackScorer) else 1))
+        unfinished = [stack for stack in stacks if any(each.id not in finished for each in stack)]
+        if unfinished:
+            self._score([candidate for stack in unfinished for candidate in stack], finished)
         for candidate in candidates:
             if candidate.id not in finished:
                 source = self._by_key.get(_identity(candidate)) or finished[first[_identity(candidate)].id]
@@ -144,7 +147,7 @@ class Loop(Generic[G]):
             if candidate.id not in finished:
                 gc.collect()
                 try:
-                    self._run([candidate], finished)
+                    self._run([dataclasses.replace(candidate, stack=None)], finished)
                 except OutOfMemory as error:
                     reason = f"memory does not suffice for candidate {candidate.id} alone: {error}"
                     if not self.skip_oversized:
@@ -166,7 +169,7 @@ class Loop(Generic[G]):
             missing.remove(trial.id)
             told = told_failure(trial.error) if trial.status == "failed" else None
             failure = told or failure
-            if told is None:
+            if told is None and trial.id not in finished:  # a stack is scored whole, even if it was finished in part
                 self._keep(trial, finished)
         if failure is not None:
             raise failure

@@ -6,21 +6,27 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from nas.errors import MachineFailed
+from nas.errors import MachineFailed, OutOfMemory
 from nas.executors.candidates import Candidate, candidate_seed
 from nas.executors.failures import machine_failure
+from nas.executors.stacks import score_stack
 from nas.searching.fidelity import reduced, reduced_spec
 from nas.searching.forward_pass import ForwardPass
 from proxies.base import Probe, Proxy
+from proxies.stack import ProbeStack
 from search_spaces.base import NetworkSpec, SearchSpace
 from searchers.base import Trial
+
+if TYPE_CHECKING:
+    from search_spaces.cells.stacked import StackedNetwork
 
 G = TypeVar("G")
 
@@ -37,6 +43,8 @@ class Scorer(Generic[G]):
 
     :param images: ``(N, C, H, W)`` in [0, 1]. :param labels: ``(N,)``.
     :param forward: what is measured of each candidate besides; a measured latency is no function of the above.
+    :param stack: how many candidates to score together, as one network (:mod:`proxies.stack`), where the space can
+        build it and nothing is measured. Scores then differ by rounding. If memory does not suffice, it is fewer.
     """
 
     def __init__(
@@ -50,7 +58,10 @@ class Scorer(Generic[G]):
         seed: int,
         device: str = "cpu",
         forward: ForwardPass | None = None,
+        stack: int = 1,
     ):
+        self.stack = stack
+        self._too_many = stack + 1  # candidates in a stack: the least number for which memory did not suffice
         self.space = space
         self.spec = spec
         self.proxies = tuple(proxies)
@@ -89,15 +100,95 @@ class Scorer(Generic[G]):
             result = self._result(candidate, seed)
         if isinstance(result, MachineFailed):  # raised here, where no frame keeps the network's memory
             raise result
+        return self._trial(candidate, time.perf_counter() - started, result)
+
+    def prepared(self, candidates: Sequence[Candidate[G]]) -> StackedNetwork | None:
+        """The networks of several candidates as one, on the CPU; None if they must be scored one by one."""
+        useless = self.forward.names or not any(proxy.stackable for proxy in self.proxies)
+        if useless or len(candidates) >= self._too_many:
+            return None
+        try:
+            genotypes = [self.space.parse(candidate.key) for candidate in candidates]
+            for genotype in genotypes:
+                self.space.cost(genotype, self.spec).check()
+            network = self.space.stack(genotypes, self._effort(candidates[0].fidelity)[1])
+        except Exception:  # found again, and reported, when the candidates are scored one by one
+            return None
+        if network is None:
+            return None
+        for k, candidate in enumerate(candidates):
+            with drawing(candidate_seed(self.seed, candidate.key)):
+                network.draw(k)
+        return network.eval()
+
+    def together(self, candidates: Sequence[Candidate[G]], prepared: StackedNetwork | None) -> list[Trial[G]]:
+        """The finished trials of candidates of one fidelity, in order, from what :meth:`prepared` has made of them.
+
+        If memory does not suffice, they are scored in two stacks.
+
+        :raises MachineFailed: as for a single candidate.
+        """
+        if prepared is None and len(candidates) < self._too_many:
+            return [self(candidate) for candidate in candidates]
+        started = time.perf_counter()
+        with torch.inference_mode(False), torch.enable_grad():
+            results = None if prepared is None else self._results(candidates, prepared)
+        del prepared
+        if isinstance(results, MachineFailed) and not isinstance(results, OutOfMemory):
+            raise results
+        if results is None or isinstance(results, OutOfMemory):
+            self._forget()
+            self._too_many = min(self._too_many, len(candidates))
+            halves = candidates[: len(candidates) // 2], candidates[len(candidates) // 2 :]
+            return [trial for half in halves for trial in score_stack(self, half)]
+        seconds = (time.perf_counter() - started) / len(candidates)
+        return [self._trial(each, seconds, result) for each, result in zip(candidates, results, strict=True)]
+
+    def _results(
+        self, candidates: Sequence[Candidate[G]], network: StackedNetwork
+    ) -> list[dict[str, Any]] | MachineFailed:
+        """For each candidate of a stack, the fields of the trial, or how the machine failed."""
+        proxies, spec, images = self._effort(candidates[0].fidelity)
+        batch = [each[:images] for each in self._batch]
+        genotypes = [self.space.parse(candidate.key) for candidate in candidates]
+        counted = [dataclasses.asdict(self.space.cost(genotype, spec)) for genotype in genotypes]
+        builders = [
+            partial(self._build, genotype, candidate_seed(self.seed, candidate.key), spec)
+            for genotype, candidate in zip(genotypes, candidates, strict=True)
+        ]
+        results = []
+        try:
+            stack = ProbeStack(network.pack(self.device), builders, batch[0], batch[1], counted)
+            stack.plan(proxy for proxy in proxies if proxy.stackable)
+            for k, genotype in enumerate(genotypes):
+                own = Probe(builders[k], batch[0], batch[1], counted=counted[k])
+                own.plan(proxy for proxy in proxies if not proxy.stackable)
+                cost = self.space.cost(genotype, self.spec)
+                probes = [stack.probes[k] if proxy.stackable else own for proxy in proxies]
+                results.append({"params": cost.params, "macs": cost.macs, **_scored(proxies, probes)})
+        except MachineFailed as failure:
+            return failure
+        except Exception as error:
+            if (failed := machine_failure(error)) is None:
+                raise
+            return failed
+        return results
+
+    def _trial(self, candidate: Candidate[G], seconds: float, result: dict[str, Any]) -> Trial[G]:
         return Trial(
             id=candidate.id,
             key=candidate.key,
             genotype=candidate.genotype,
-            seed=seed,
-            seconds=time.perf_counter() - started,
+            seed=candidate_seed(self.seed, candidate.key),
+            seconds=seconds,
             fidelity=candidate.fidelity,
             **result,
         )
+
+    def _forget(self) -> None:
+        """Give memory that is no longer used back to an accelerator."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _result(self, candidate: Candidate[G], seed: int) -> dict[str, Any] | MachineFailed:
         """The fields of the trial that scoring finds, or how the machine failed."""
@@ -122,8 +213,7 @@ class Scorer(Generic[G]):
         except Exception as error:  # a failed candidate must not end the search; the trial keeps the reason
             failure = machine_failure(error)
             result = {**result, "status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._forget()
         return failure or result
 
     def _effort(self, fidelity: float) -> tuple[tuple[Proxy, ...], NetworkSpec, int]:
@@ -136,11 +226,32 @@ class Scorer(Generic[G]):
         return proxies, reduced_spec(self.spec, self.space, fidelity), images
 
     def _build(self, genotype: G, seed: int, spec: NetworkSpec | None = None) -> nn.Module:
-        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawing(seed):
             network = self.space.build(genotype, spec or self.spec)
         network.eval()  # once, instead of in every pass
         return network if self.device.type == "cpu" else network.to(self.device)
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Inside, weights can be drawn from torch's global generator, seeded with ``seed``, by one thread at a time."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _scored(proxies: Sequence[Proxy], probes: Sequence[Probe]) -> dict[str, Any]:
+    """The status, and the scores or the error, of proxies that each have their probe of one network.
+
+    :raises MachineFailed: the network is not at fault.
+    """
+    try:
+        scores = {proxy.name: _finite_score(proxy, probe) for proxy, probe in zip(proxies, probes, strict=True)}
+    except Exception as error:
+        if (failure := machine_failure(error)) is not None:
+            raise failure from None
+        return {"status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
+    return {"status": "ok", "scores": scores}
 
 
 def _finite_score(proxy: Proxy, probe: Probe) -> float:

@@ -111,7 +111,7 @@ class UntrainedNetworks(ScoreSource):
     def scorer(self) -> Scorer[Any]:
         return Scorer(
             self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device,
-            forward=self.forward,
+            forward=self.forward, stack=self.config.stack or STACK[torch.device(self.device).type],
         )  # fmt: skip
 
     def material(self) -> Material:
@@ -157,6 +157,10 @@ class UntrainedNetworks(ScoreSource):
 
     def identity(self, manifest: dict[str, Any]) -> dict[str, str]:
         return {"data set": manifest["data"]["fingerprint"], "device": manifest["hardware"]["device"]}
+
+
+#: how many candidates are computed as one network, by device
+STACK = {"cpu": 1, "cuda": 16}
 
 
 def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:

@@ -67,7 +67,8 @@ class AgreementObserver(Observer):
 
     The ReLU code of an image has a 1 for each unit with a positive input. A unit counts once for each operation that
     reads it. Agreements are counted during the pass. Codes are kept only if images of a later pass have to be compared
-    with them.
+    with them. In a stack of K networks (:mod:`proxies.stack`) the numbers are ``(K, N, N)``; a ReLU says by its
+    attributes ``owners`` and ``width`` to which of the K networks each block of its channels belongs.
     """
 
     kinds = (nn.ReLU, nn.ReLU6)
@@ -83,8 +84,14 @@ class AgreementObserver(Observer):
     def _heard(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.listening:
             on = output.detach().clone().gt_(0)  # ones and zeros, in the output's dtype
-            units_last = on.permute(0, 2, 3, 1) if on.ndim == 4 else on  # no copy in channels_last
-            self._passes[-1].add(units_last.flatten(1), 1 if self.once else readers_of(module))
+            times = 1 if self.once else readers_of(module)
+            owners: tuple[int, ...] | None = getattr(module, "owners", None)
+            if owners is not None:
+                blocks, width = on.reshape(len(on), len(owners), -1), getattr(module, "width", 1)
+                self._passes[-1].add(blocks, times, torch.tensor(owners, device=on.device), width)
+            else:
+                units_last = on.permute(0, 2, 3, 1) if on.ndim == 4 else on  # no copy in channels_last
+                self._passes[-1].add(units_last.flatten(1), times)
 
     def value(self, start: int, stop: int) -> Tensor | ProxyError:
         of_these = [each for each in self._passes if start <= each.start < stop]
@@ -97,7 +104,7 @@ class AgreementObserver(Observer):
         if len(calls) > 1:
             times = " or ".join(map(str, sorted(calls)))
             return ProxyError(f"the network calls its ReLUs {times} times, by the images")
-        return torch.cat([torch.cat([_between(row, column) for column in of_these], 1) for row in of_these])
+        return torch.cat([torch.cat([_between(row, column) for column in of_these], -1) for row in of_these], -2)
 
 
 class AgreementOnceObserver(AgreementObserver):
@@ -123,35 +130,43 @@ class _Codes:
         self._keep = keep
         self._before = before
 
-    def add(self, on: Tensor, times: int) -> None:
-        """Add the codes ``(images, units)``, zeros and ones, of the next call of a ReLU, each counted ``times``."""
+    def add(self, on: Tensor, times: int, owners: Tensor | None = None, width: int = 1) -> None:
+        """Add the codes ``(images, units)``, zeros and ones, of the next call of a ReLU, each counted ``times``.
+
+        :param owners: ``(B,)``, to which network of a stack of ``width`` each of B blocks belongs; the codes are
+            ``(images, B, units)`` then.
+        """
         if len(on) != self._images:
             self.error = ProxyError(f"a ReLU is given {len(on)} rows, expected one for each of {self._images} images")
         if self.error is not None:
             return
         if self._keep:
             self.kept.append(on.to(torch.int8))
-        self._count(self.start, on, on, times)
-        for other in self._before:
-            if self.calls < len(other.kept):  # if not, value() reports it
-                self._count(other.start, on, other.kept[self.calls], times)
+        earlier = [(each.start, each.kept[self.calls]) for each in self._before if self.calls < len(each.kept)]
+        for start, theirs in [(self.start, on), *earlier]:  # if one is missing, value() reports it
+            if owners is None:
+                self._count(start, agreement(on, theirs) * times)
+            else:  # sums of integers, exact in any order
+                by_block = agreement(on.transpose(0, 1), theirs.transpose(0, 1)) * times
+                sums = by_block.new_zeros(width, *by_block.shape[1:])
+                self._count(start, sums.index_add_(0, owners, by_block))
         self.calls += 1
 
-    def _count(self, start: int, on: Tensor, theirs: Tensor, times: int) -> None:
-        agreeing = agreement(on, theirs) * times
+    def _count(self, start: int, agreeing: Tensor) -> None:
         self.agreements[start] = self.agreements[start].add_(agreeing) if start in self.agreements else agreeing
 
 
 def _between(row: _Codes, column: _Codes) -> Tensor:
     """The block of the matrix with the images of ``row`` as rows and those of ``column`` as columns."""
     found = row.agreements.get(column.start)
-    return column.agreements[row.start].t() if found is None else found
+    return column.agreements[row.start].mT if found is None else found
 
 
 def agreement(a: Tensor, b: Tensor) -> Tensor:
-    """``(N, M)``, float64: the number of units at which a row of ``a`` equals a row of ``b``, of zeros and ones."""
+    """``(..., N, M)``, float64: the number of units at which a row of ``a`` equals one of ``b``, of zeros and ones."""
     a, b = a.float(), b.float()  # exact, since a layer has fewer than 2^24 units
-    return (a.shape[1] - a.sum(1).unsqueeze(1) - b.sum(1) + 2 * (a @ b.t())).double()
+    differing = a.sum(-1).unsqueeze(-1) + b.sum(-1).unsqueeze(-2) - 2 * (a @ b.mT)
+    return (a.shape[-1] - differing).double()
 
 
 class SaliencyObserver(Observer):

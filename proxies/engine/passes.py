@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,18 @@ OF_IMAGES: tuple[Quantity, ...] = ("input_gradients", "gradient_change")
 OF_CODES: tuple[Quantity, ...] = ("activation_agreement", "activation_agreement_once")
 
 
+class NetworkStack(Protocol):
+    """K networks computed as one, ``(N K, C, H, W)`` -> logits ``(N K, classes)``; see :mod:`proxies.stack`."""
+
+    width: int  # K
+
+    def split(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """For each network, its part of tensors with the names and shapes of the stack's parameters, by own name."""
+
+    def reach(self, counts: Sequence[int]) -> int:
+        """How many of the stack's first parameters hold the first ``counts[k]`` parameters of each network k."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A request for one quantity of the images ``start`` to ``stop - 1``.
@@ -76,16 +89,20 @@ class Request:
         return not self.exact or (self.start, self.stop) == (other.start, other.stop)
 
 
-def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: Sequence[Request]) -> dict[Request, Any]:
+def run_requests(
+    network: nn.Module, images: Tensor, labels: Tensor, requests: Sequence[Request], width: int = 1
+) -> dict[Request, Any]:
     """The value of each request, or the ProxyError that says why there is none.
 
     :param requests: any two of them must satisfy :meth:`Request.shares_with`.
+    :param width: K, where the network is a stack of K networks (:mod:`proxies.stack`): row ``n K + k`` of ``images``,
+        of ``labels`` and of what is computed belongs to its k-th network. Requests count images, not rows.
     """
     learned = [name for name, each in network.named_parameters() if each.requires_grad]
     refused = {each: error for each in requests if (error := _refusal(network, each, learned)) is not None}
     if refused:
         others = [each for each in requests if each not in refused]
-        return {**refused, **(run_requests(network, images, labels, others) if others else {})}
+        return {**refused, **(run_requests(network, images, labels, others, width) if others else {})}
     asked = {each.quantity for each in requests}
     with ExitStack() as scopes:
         scopes.enter_context(norm_mode(network, requests[0].norm))
@@ -97,9 +114,10 @@ def run_requests(network: nn.Module, images: Tensor, labels: Tensor, requests: S
             for quantity, observer in OBSERVERS.items()
             if quantity in asked
         }
-        sweep = _Sweep(network, requests, scopes.enter_context(shared_weights(network)), observers, learned)
+        sweep = _Sweep(network, requests, scopes.enter_context(shared_weights(network)), observers, learned, width)
         for start, stop in segments(requests, images.device.type):
-            sweep.run(start, images[start:stop].detach(), labels[start:stop])
+            rows = slice(start * width, stop * width)
+            sweep.run(start, images[rows].detach(), labels[rows])
         return {request: sweep.value(request) for request in requests}
 
 
@@ -133,15 +151,17 @@ class _Sweep:
         weights: SharedWeights,
         observers: Mapping[Quantity, Observer],
         learned: Sequence[str],
+        width: int,
     ):
         self.network = network
+        self.width = width
         self.weights = weights
         self.observers = observers
         self.learned = learned
         #: whether the gradient for an image does not depend on the other images of the pass
         self.independent = not uses_batch_statistics(network, requests[0].norm)
         self.gathered: dict[Request, list[Any]] = {request: [] for request in requests}
-        self.errors: dict[Request, ProxyError] = {}
+        self.errors: dict[Request, dict[int, ProxyError]] = {}  # by the number of the network in the stack
 
     def run(self, start: int, images: Tensor, labels: Tensor) -> None:
         """Run the passes over some images: a forward pass, and a backward pass for each function to be differentiated.
@@ -150,21 +170,20 @@ class _Sweep:
 
         :param start: the number of the first image.
         """
-        requests = [each for each in self.gathered if each.start <= start and start + len(images) <= each.stop]
+        count = len(images) // self.width
+        requests = [each for each in self.gathered if each.start <= start and start + count <= each.stop]
         if any(each.quantity in OF_IMAGES for each in requests):
             images.requires_grad_()
         for quantity, observer in self.observers.items():
             if any(each.quantity == quantity for each in requests):
                 stop = max(each.stop for each in self.gathered if each.quantity == quantity)
-                observer.begin(start, len(images), more=start + len(images) < stop)
+                observer.begin(start, count, more=start + count < stop)
         self._listen(*(each.quantity for each in requests))
         logits = self.network(images)
         backward: dict[Function, list[Request]] = {}
         for request in requests:
             if request.quantity in OF_CODES:
-                wrong = logits[~logits.isfinite()]
-                if len(wrong):
-                    self.errors[request] = ProxyError(f"a logit is {wrong[0].item()}, expected a finite number")
+                self._check_finite(logits, request)
             else:
                 backward.setdefault(request.function, []).append(request)
         of_logits = [] if self.independent else backward.get("logits", [])
@@ -181,9 +200,21 @@ class _Sweep:
                 self.gathered[request].append(self._gradient_after(images, labels, before, request) - before)
 
     def value(self, request: Request) -> Any:
-        """The value of the request, or a ProxyError, after all passes."""
-        if request in self.errors:
-            return self.errors[request]
+        """The value of the request, or a ProxyError, after all passes; of a stack, a list with one for each network."""
+        errors, value = self.errors.get(request, {}), self._value(request)
+        if self.width == 1:
+            return errors.get(0, value)
+        if isinstance(value, ProxyError):
+            return [errors.get(k, value) for k in range(self.width)]
+        if request.quantity == "weight_gradients":
+            parts = cast(NetworkStack, self.network).split(value)
+        elif request.quantity in self.observers:
+            parts = value.unbind()
+        else:
+            parts = [value[k :: self.width] for k in range(self.width)]
+        return [errors.get(k, part) for k, part in enumerate(parts)]
+
+    def _value(self, request: Request) -> Any:
         if request.quantity in self.observers:
             return self.observers[request.quantity].value(request.start, request.stop)
         if request.quantity != "weight_gradients":
@@ -211,15 +242,28 @@ class _Sweep:
             elif request.quantity in OF_IMAGES:
                 self.gathered[request].append(torch.zeros_like(images) if found[-1] is None else found[-1])
 
+    def _check_finite(self, logits: Tensor, request: Request) -> None:
+        """Note that a logit is not finite."""
+        wrong = ~logits.isfinite()
+        for row in wrong.any(1).nonzero().flatten().tolist() if wrong.any() else ():
+            value = logits[row][wrong[row]][0].item()
+            error = ProxyError(f"a logit is {value}, expected a finite number")
+            self.errors.setdefault(request, {}).setdefault(row % self.width, error)
+
     def _check_rounding(self, logits: Tensor, images: Tensor, requests: Sequence[Request]) -> None:
         """Note the error of those requests whose gradient of the summed logits is rounding alone."""
         signs = torch.ones_like(logits)
-        signs[1::2] = -1
+        signs.view(-1, self.width, logits.shape[1])[1::2] = -1
         with without_gradients(self.weights.leaves):
             (parts,) = torch.autograd.grad((logits * signs).sum(), images, materialize_grads=True)
-        sizes = self.gathered[requests[0]][-1].norm().item(), parts.norm().item()
-        error = error_of(lambda: check_not_rounding(*sizes, images.dtype, "the logits, summed over the batch,"))
-        self.errors.update({each: error for each in requests if error is not None})
+        totals = self.gathered[requests[0]][-1]
+        for k in range(self.width):
+            total, part = (each[k :: self.width].norm().item() for each in (totals, parts))
+            what = "the logits, summed over the batch,"
+            error = error_of(partial(check_not_rounding, total, part, images.dtype, what))
+            if error is not None:
+                for each in requests:
+                    self.errors.setdefault(each, {})[k] = error
 
     def _positions(self, wanted: Sequence[Request]) -> Sequence[int]:
         """The positions of the leaves that these requests need gradients of."""

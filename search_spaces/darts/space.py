@@ -7,7 +7,7 @@ kernels) can be parsed, built, mutated and crossed as well, but are never sample
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from search_spaces.cells.network import CellNetwork
+    from search_spaces.cells.stacked import StackedNetwork
     from search_spaces.cells.supernet import Supernet
 
 NODES = 4
@@ -158,6 +159,11 @@ class DartsSpace(SearchSpace[CellGenotype]):
         from search_spaces.cells.network import CellNetwork
 
         return CellNetwork(_validated(genotype), spec)
+
+    def stack(self, genotypes: Sequence[CellGenotype], spec: NetworkSpec) -> StackedNetwork | None:
+        from search_spaces.cells.stacked import StackedNetwork, can_stack
+
+        return StackedNetwork(genotypes, spec) if can_stack(genotypes, spec) else None
 
     def supernet(self, spec: NetworkSpec, *, partial_channels: int = 1) -> Supernet:
         from search_spaces.darts.supernet import DartsSupernet
