@@ -1,0 +1,154 @@
+"""Searches whose candidates are scored as one network."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nas import Search
+from nas.executors.candidates import Candidate
+from nas.executors.local import LocalExecutor
+from nas.executors.stacks import stacked
+from nas.search import main
+from nas.searching.scoring import Scorer
+from proxies import get_proxy
+from proxies.base import Probe, Proxy
+from search_spaces.base import NetworkSpec
+from search_spaces.cells.stacked import StackedNetwork
+from search_spaces.darts.space import DartsSpace
+from searchers.base import Trial
+from tests.nas.commands import timeless
+
+pytestmark = pytest.mark.usefixtures("somewhere_else")
+SPACE = DartsSpace()
+BUDGET = 12
+
+
+def search(out: str, **options: Any) -> Search:
+    given = {
+        "budget": BUDGET, "channels": 4, "layers": 3, "seed": 2, "report": False, "compare": "never", "threads": 1,
+        "population": 4, "tournament": 2, "candidates_per_step": 5, "stack": 3,
+    }  # fmt: skip
+    return Search("darts", "regularized_evolution", ["snip(images=4)"], out=out, **{**given, **options})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    path = tmp_path_factory.mktemp("whole") / "run"
+    search(str(path)).run()
+    return timeless(path)
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_whole_stacks_are_repeated_when_a_search_is_resumed(count: int, whole: list[dict[str, Any]]) -> None:
+    finished: list[int] = []
+
+    def interrupt(trial: Trial[Any]) -> None:
+        finished.append(trial.id)
+        if len(finished) == count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search("run").run(interrupt)
+    assert len(timeless(Path("run"))) == count
+    search("run", resume=True).run()
+    assert timeless(Path("run")) == whole  # to the last digit, in the same order of ids
+
+
+def test_threads_score_whole_stacks(whole: list[dict[str, Any]]) -> None:
+    search("run", threads=2).run()
+    assert sorted(timeless(Path("run")), key=lambda trial: trial["id"]) == whole
+
+
+@pytest.mark.xdist_group("ray")
+def test_ray_scores_the_same_stacks(whole: list[dict[str, Any]]) -> None:
+    search("run", threads=None, executor="ray", workers=2).run()
+    assert sorted(timeless(Path("run")), key=lambda trial: trial["id"]) == whole
+
+
+def test_scores_are_those_without_stacks_but_for_rounding(whole: list[dict[str, Any]]) -> None:
+    search("run", stack=1).run()
+    single = timeless(Path("run"))
+    assert [trial["genotype"] for trial in single] == [trial["genotype"] for trial in whole]
+    differences = [one["scores"] != two["scores"] for one, two in zip(single, whole, strict=True)]
+    assert any(differences)  # it was another way
+    for one, two in zip(single, whole, strict=True):
+        assert one["scores"] == pytest.approx(two["scores"], rel=1e-2)
+
+
+def test_another_size_of_stacks_is_another_history(capsys: pytest.CaptureFixture[str]) -> None:
+    search("run", budget=2).run()
+    assert main(["--resume", "run", "--stack", "2", "--quiet"]) == 2
+    assert "stack" in capsys.readouterr().err
+
+
+class Broken(Proxy):
+    """Fails for the second candidate; announces nothing and is not served by a stack."""
+
+    name = "broken"
+    direction = "maximize"
+    cost = "count"
+
+    def score(self, probe: Probe) -> float:
+        if probe.params == SPACE.cost(candidates()[1].genotype, NetworkSpec(channels=4, layers=3)).params:
+            raise RuntimeError(f"{probe.params} parameters")
+        return float(probe.params)
+
+
+def scorer(stack: int, *more: Proxy) -> Scorer[Any]:
+    images, labels = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    proxies = [get_proxy("grad_norm"), get_proxy("zico", images=4), *more]
+    return Scorer(SPACE, NetworkSpec(channels=4, layers=3), proxies, images, labels, seed=3, stack=stack)
+
+
+def candidates(*names: str, count: int = 4) -> list[Candidate[Any]]:
+    rng = np.random.default_rng(1)
+    cells = [*map(SPACE.parse, names), *(SPACE.sample(rng) for _ in range(count))]
+    return [Candidate(number, SPACE.canonical(cell), cell) for number, cell in enumerate(cells)]
+
+
+def run(scorer: Scorer[Any], todo: list[Candidate[Any]]) -> list[Trial[Any]]:
+    made = LocalExecutor(1).run(scorer, stacked(todo, scorer.stack))
+    return [dataclasses.replace(trial, seconds=0.0) for trial in made]
+
+
+def test_other_proxies_are_scored_one_by_one() -> None:
+    single, together = run(scorer(1), candidates()), run(scorer(4), candidates())
+    for one, two in zip(single, together, strict=True):
+        assert one.scores["zico"] == two.scores["zico"]
+        assert one.scores["grad_norm"] == pytest.approx(two.scores["grad_norm"], rel=2e-3)
+
+
+def test_a_failed_candidate_does_not_affect_its_stack() -> None:
+    single, together = run(scorer(1, Broken()), candidates()), run(scorer(4, Broken()), candidates())
+    assert [(trial.status, trial.error) for trial in together] == [(trial.status, trial.error) for trial in single]
+    assert {trial.status for trial in together} == {"ok", "failed"}
+
+
+def test_cells_that_cannot_be_stacked_are_scored_one_by_one() -> None:
+    todo = candidates("CROZE", count=3)
+    assert run(scorer(4), todo) == run(scorer(1), todo)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_where_memory_does_not_suffice_stacks_are_halved(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, sizes = StackedNetwork.forward, []
+
+    def limited(self: StackedNetwork, images: torch.Tensor) -> torch.Tensor:
+        sizes.append(self.width)
+        if self.width > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, images)
+
+    monkeypatch.setattr(StackedNetwork, "forward", limited)
+    one, todo = scorer(8), candidates(count=16)
+    first, second = run(one, todo[:8]), run(one, todo[8:])
+    assert [trial.status for trial in first + second] == ["ok"] * 16
+    too_large = [width for width in sizes if width > most]
+    assert too_large == sorted(set(too_large), reverse=True)  # no size is tried twice
+    assert run(scorer(8), todo[8:]) == second  # as when a search is resumed
