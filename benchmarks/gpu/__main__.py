@@ -1,4 +1,4 @@
-"""``python -m benchmarks.gpu``: makes the measurements until the time is over; one that fails does not end the others."""
+"""``python -m benchmarks.gpu``: measures until the time is over; a measurement that fails does not end the others."""
 
 from __future__ import annotations
 

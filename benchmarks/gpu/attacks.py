@@ -1,9 +1,9 @@
 """Seconds that AutoAttack takes for 1,000 images, from a few of its iterations.
 
-A batch is attacked by each of AutoAttack's members with few iterations and with more; what an iteration adds, times the
-number that the member has, gives its time. Start-up cancels out. The network is untrained and, by the last bias, certain
-of one class: no attack changes its mind, so each member attacks every image to the end. AutoAttack cannot take longer;
-with a network of which it breaks half, it takes less.
+A batch is attacked by each of AutoAttack's members with few iterations and with more; what an iteration adds, times
+the number that the member has, gives its time. Start-up cancels out. The network is untrained and, by its last bias,
+certain of one class: no attack changes that, so each member attacks every image to the end. AutoAttack cannot take
+longer; with a network of which it breaks half, it takes less.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ MEMBERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """The network attacked, ``batch`` images at a time, and the numbers of units of iterations that are timed."""
+    """The network attacked, ``batch`` images at a time, and the numbers of units of iterations that are timed.
+
+    :param size: channels and layers.
+    """
 
     cell: str
-    channels: int
-    layers: int
+    size: tuple[int, int]
     batch: int
     few: int = 2
     more: int = 6
 
     @property
     def name(self) -> str:
-        return f"AutoAttack, {self.channels} x {self.layers}, batch {self.batch}"
+        return f"AutoAttack, {self.size[0]} x {self.size[1]}, batch {self.batch}"
 
     def model(self, device: torch.device) -> nn.Module:
         space = get_space("darts")
         architecture = Architecture(
-            family="darts", genotype=space.format(space.parse(self.cell)), channels=self.channels, layers=self.layers,
+            family="darts", genotype=space.format(space.parse(self.cell)), channels=self.size[0], layers=self.size[1],
             classes=tuple("0123456789"),
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
@@ -83,7 +85,7 @@ def attacking(case: Case, device: torch.device) -> dict[str, Any]:
         name = text.partition("(")[0].replace("-", "_")
         members[f"{name}_seconds_of_1000"] = (a + each * (total / size - case.few)) * IMAGES / case.batch
     return {
-        "channels": case.channels, "layers": case.layers, "batch": case.batch, "images_timed": case.batch,
+        "channels": case.size[0], "layers": case.size[1], "batch": case.batch, "images_timed": case.batch,
         "share_of_iterations_timed": case.more / REFERENCE_STEPS, "first_seconds": sum(first),
         "seconds_of_1000": sum(members.values()), **members,
     }  # fmt: skip

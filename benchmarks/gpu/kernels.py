@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.timing import wait
@@ -51,9 +51,10 @@ class Watched:
         """The device's use for each of ``units`` units of work; all None on a CPU.
 
         :return: ``busy_seconds``, in which at least one kernel runs; ``kernels``, copies included; the shares of their
-            time that are convolution and matrix product, by their names; ``largest``, the longest ones with their shares.
+            time that are convolution and matrix product, by their names; ``largest``, those that take longest.
         """
-        return use_of([] if self._profiler is None else kernels_in(self._profiler.events() or []), units)
+        events: Any = self._profiler.events() if self._profiler is not None else None  # type: ignore[no-untyped-call]
+        return use_of(kernels_in(events or []), units)
 
 
 def kernels_in(events: Iterable[Any]) -> list[Kernel]:

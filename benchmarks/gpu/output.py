@@ -48,9 +48,9 @@ def _device(found: Found) -> str:
 
 def _about(found: Found) -> str:
     return (
-        f"python -m benchmarks.gpu, begun {found['started']}, {number(found['seconds'])} s so far; torch"
-        f" {found['versions'].get('torch')}, commit {found['git_commit'] or 'not known'}. The cell of trainings and attacks"
-        f" is {found['cell']}; the images are the embedded digits at 32x32."
+        f"python -m benchmarks.gpu, begun {found['started']}, {number(found['seconds'])} s; torch"
+        f" {found['versions'].get('torch')}, commit {(found['git_commit'] or 'not known')[:10]}. Trainings and attacks are of"
+        f" the cell {found['cell']}; the images are the embedded digits at 32x32."
     )
 
 

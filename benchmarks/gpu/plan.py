@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks.gpu import attacks, scoring, training
-from benchmarks.gpu.tables import Row, of_work
+from benchmarks.gpu.tables import Row, first_with
 from benchmarks.gpu.timing import Rounds, steady
 from nas.training.config import TrainConfig
 
@@ -49,7 +49,7 @@ class Plan:
     images: tuple[int, int] = (50, 32)
     attacked: int = 250
     iterations: tuple[int, int] = (2, 6)
-    rounds: Rounds = Rounds()
+    rounds: Rounds = field(default_factory=Rounds)
     search_seconds: float = 60.0
     matrix: int = 8192
     compile: bool = False
@@ -66,43 +66,39 @@ QUICK = Plan(
 def measurements(plan: Plan, device: torch.device) -> Iterator[Measurement]:
     """All of them, in the order in which they are made."""
     case = partial(training.Case, cell=plan.cell)
-    of = {"small": dict(zip(("channels", "layers"), plan.small, strict=True)),
-          "large": dict(zip(("channels", "layers"), plan.large, strict=True))}  # fmt: skip
-    first, *others = plan.batches
-    search = partial(
-        scoring.Case, step=plan.step, ntk_images=plan.images[0], curvature_images=plan.images[1],
-    )  # fmt: skip
-    published = search(proxy="robust_released", **of["large"], candidates=plan.candidates[0])
-    main = [case(preset="tiny_robustbench", batch=first, **size) for size in of.values()]
-    attacked = attacks.Case(
-        cell=plan.cell, batch=plan.attacked, few=plan.iterations[0], more=plan.iterations[1], **of["small"]
-    )
-    formats = ["float32", *(["bfloat16"] if device.type == "cuda" else [])]  # on a CPU a training is in float32
+    main = [case(preset="tiny_robustbench", batch=plan.batches[0], size=size) for size in (plan.small, plan.large)]
+    ntk, curvature = plan.images
+    search = partial(scoring.Case, step=plan.step, ntk_images=ntk, curvature_images=curvature)
+    published = search(proxy="robust_released", size=plan.large, candidates=plan.candidates[0])
+    compared = search(proxy="robust", size=plan.large, candidates=plan.candidates[2])
+    few, more = plan.iterations
+    attacked = attacks.Case(cell=plan.cell, size=plan.small, batch=plan.attacked, few=few, more=more)
 
     yield from (_matrix_product(name, plan.matrix, device) for name in ("float32", "tf32", "bfloat16"))
     yield _search(published, plan, device)
     yield from (_training(each, plan, device) for each in main)
-    compared = search(proxy="robust", **of["large"], candidates=plan.candidates[2])
     yield Measurement("agreement", compared.name, lambda rows: scoring.agreement(compared, device))
     yield Measurement("attacks", attacked.name, lambda rows: attacks.attacking(attacked, device))
     yield from (_device_use_of_step(each, plan, device) for each in main)
     yield _device_use_of_candidate(published, device)
-    for precision in formats:
-        rest = [case(preset="tiny_robustbench", batch=first, precision=precision, **size) for size in of.values()]
-        rest.append(case(preset="table", batch=first, precision=precision, **of["large"]))
-        rest += [case(preset="tiny_robustbench", batch=n, precision=precision, **of["small"]) for n in others]
-        rest += [case(preset="tiny_robustbench", batch=n, precision=precision, **of["large"]) for n in others[:1]]
-        yield from (_training(each, plan, device) for each in rest if each not in main)
+    for precision in ("float32", "bfloat16")[: 2 if device.type == "cuda" else 1]:
+        own = [replace(each, precision=precision) for each in main]
+        own.append(replace(own[1], preset="table"))
+        own += [replace(own[0], batch=batch) for batch in plan.batches[1:]]
+        own += [replace(own[1], batch=batch) for batch in plan.batches[1:2]]
+        yield from (_training(each, plan, device) for each in own if each not in main)
     yield from (_training(replace(each, options=way), plan, device) for way in _other_ways(plan) for each in main)
-    yield from (_training(case(preset="quick", batch=n, **of["small"]), plan, device) for n in plan.batches[:2])
-    for size in of.values():
-        yield _search(search(proxy="robust", **size, candidates=plan.candidates[1]), plan, device)
+    yield from (_training(replace(main[0], preset="quick", batch=batch), plan, device) for batch in plan.batches[:2])
+    for size in (plan.small, plan.large):
+        yield _search(search(proxy="robust", size=size, candidates=plan.candidates[1]), plan, device)
 
 
-def _other_ways(plan: Plan) -> list[tuple[tuple[str, bool], ...]]:
+def _other_ways(plan: Plan) -> Iterator[tuple[tuple[str, Any], ...]]:
     """Options with which the main trainings run again, to be compared with the default."""
-    graphs = any(field.name == "cuda_graphs" for field in fields(TrainConfig))
-    return [(("cuda_graphs", False),)] * graphs + [(("compile", True),)] * plan.compile
+    if any(each.name == "cuda_graphs" for each in fields(TrainConfig)):
+        yield (("cuda_graphs", False),)
+    if plan.compile:
+        yield (("compile", True),)
 
 
 def _matrix_product(name: str, size: int, device: torch.device) -> Measurement:
@@ -123,34 +119,32 @@ def _matrix_product(name: str, size: int, device: torch.device) -> Measurement:
 def _training(case: training.Case, plan: Plan, device: torch.device) -> Measurement:
     def make(rows: Rows) -> Row:
         tf32 = case.precision == "float32" and device.type == "cuda" and torch.backends.cudnn.allow_tf32
-        product = of_work(rows["matrix_product"], "rate", name="tf32" if tf32 else case.precision)
-        return training.training(case, device, plan.rounds, product and product["rate"])
+        product = first_with(rows["matrix_product"], "rate", name="tf32" if tf32 else case.precision)
+        return training.training(case, device, plan.rounds, product.get("rate"))
 
     return Measurement("training", case.name, make)
 
 
 def _search(case: scoring.Case, plan: Plan, device: torch.device) -> Measurement:
-    return Measurement(
-        "scoring", case.name, lambda rows: scoring.scoring(case, device, limit=plan.search_seconds)
-    )  # fmt: skip
+    return Measurement("scoring", case.name, lambda rows: scoring.scoring(case, device, limit=plan.search_seconds))
 
 
 def _device_use_of_step(case: training.Case, plan: Plan, device: torch.device) -> Measurement:
     def make(rows: Rows) -> Row:
-        timed = of_work(rows["training"], "step_seconds", name=case.name)
-        return _with_share(training.device_use_of_step(case, device, plan.rounds, timed and timed["step_seconds"]))
+        seconds = first_with(rows["training"], "step_seconds", name=case.name).get("step_seconds")
+        return _with_share(training.device_use_of_step(case, device, plan.rounds, seconds))
 
     return Measurement("device", case.name, make)
 
 
 def _device_use_of_candidate(case: scoring.Case, device: torch.device) -> Measurement:
     def make(rows: Rows) -> Row:
-        timed = of_work(rows["scoring"], "seconds_per_candidate", name=case.name)
-        return _with_share(scoring.device_use_of_candidate(case, device, timed and timed["seconds_per_candidate"]))
+        seconds = first_with(rows["scoring"], "seconds_per_candidate", name=case.name).get("seconds_per_candidate")
+        return _with_share(scoring.device_use_of_candidate(case, device, seconds))
 
     return Measurement("device", case.name, make)
 
 
 def _with_share(row: Row) -> Row:
-    known: Any = row["seconds"] and row["busy_seconds"] is not None
-    return {**row, "busy_share": row["busy_seconds"] / row["seconds"] if known else None}
+    seconds, busy = row["seconds"], row["busy_seconds"]
+    return {**row, "busy_share": None if seconds is None or busy is None else busy / seconds}

@@ -29,11 +29,13 @@ PROFILED_CANDIDATES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One search: ``candidates`` cells of the paper's search, scored ``step`` at a time by one proxy."""
+    """One search: ``candidates`` cells of the paper's search, scored ``step`` at a time by one proxy.
+
+    :param size: channels and layers.
+    """
 
     proxy: str
-    channels: int
-    layers: int
+    size: tuple[int, int]
     candidates: int
     step: int
     ntk_images: int = PROBE_IMAGES
@@ -41,12 +43,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.proxy}, {self.channels} x {self.layers}"
+        return f"{self.proxy}, {self.size[0]} x {self.size[1]}"
 
     def scorer(self, device: torch.device) -> Scorer[Any]:
         images, labels = probe_batch(load_data("digits").train, max(self.ntk_images, self.curvature_images), 0)
-        proxy = get_proxy(self.proxy, ntk_images=self.ntk_images, curvature_images=self.curvature_images)
-        spec = NetworkSpec(channels=self.channels, layers=self.layers)
+        proxy: Any = get_proxy(self.proxy, ntk_images=self.ntk_images, curvature_images=self.curvature_images)
+        spec = NetworkSpec(channels=self.size[0], layers=self.size[1])
         return Scorer(get_space("darts"), spec, (proxy,), images, labels, seed=0, device=str(device))
 
     def executor(self) -> Executor:
@@ -106,7 +108,7 @@ def scoring(
     count, seconds = (sum(column) for column in zip(*steps, strict=True))
     later_count, later_seconds = (sum(column) for column in zip(*(steps[1:] or steps), strict=True))
     return {
-        "proxy": case.proxy, "channels": case.channels, "layers": case.layers, "step": case.step,
+        "proxy": case.proxy, "channels": case.size[0], "layers": case.size[1], "step": case.step,
         "ntk_images": case.ntk_images, "curvature_images": case.curvature_images,
         "first_candidate_seconds": first, "candidates_timed": count, "seconds": seconds,
         "first_step_seconds": steps[0][1], "seconds_per_candidate": later_seconds / later_count,
@@ -137,7 +139,7 @@ def agreement(case: Case, device: torch.device) -> dict[str, Any]:
         found = scored(case.executor(), case.scorer(device), candidates)
         return max(abs(found[id] - value) / abs(value) for id, value in expected.items())
 
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    flags: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [each.allow_tf32 for each in flags]
     as_is = difference()
     try:
@@ -148,6 +150,6 @@ def agreement(case: Case, device: torch.device) -> dict[str, Any]:
         for each, value in zip(flags, before, strict=True):
             each.allow_tf32 = value
     return {
-        "proxy": case.proxy, "channels": case.channels, "layers": case.layers, "candidates": len(candidates),
+        "proxy": case.proxy, "channels": case.size[0], "layers": case.size[1], "candidates": len(candidates),
         "relative_difference": as_is, "relative_difference_without_tf32": exact,
     }  # fmt: skip

@@ -75,9 +75,9 @@ SECTIONS: dict[str, Section] = {
     "scoring": Section(
         "Scoring untrained networks",
         "Cells of the paper's search (Feng et al., ICLR 2025): those of seeds 3000 to 3999 with two skip connections in"
-        " the normal cell, at 36 channels and 20 layers; its 214 candidates took 1,487 s = 0.0172 GPU-days. The first"
-        " candidate is scored alone, with the loading of libraries; seconds a candidate are those of the steps after the"
-        " first one. 214 candidates: all steps, scaled where fewer were timed.",
+        " the normal cell. Its 214 candidates, at 36 channels and 20 layers, took 1,487 s = 0.0172 GPU-days. The first"
+        " candidate is scored alone, with the loading of libraries; seconds a candidate are those of the steps after"
+        " the first one. 214 candidates: all steps, scaled where fewer were timed.",
         (
             Column("search", "name"),
             Column("images", "ntk_images"),
@@ -94,8 +94,8 @@ SECTIONS: dict[str, Section] = {
     "attacks": Section(
         "AutoAttack",
         "APGD-CE, APGD-T, FAB-T (100 iterations) and Square (5,000 queries) on an untrained network that is certain of"
-        " one class: every member attacks every image to the end, so this is the longest that it can take; with a network"
-        " of which half is broken it is less. Estimated from a few of the iterations, without start-up.",
+        " one class: every member attacks every image to the end, so this is the longest that it can take. With a"
+        " network of which half is broken it is less. Estimated from a few of the iterations, without start-up.",
         (
             Column("network", "name"),
             Column("images timed", "images_timed"),
@@ -110,9 +110,9 @@ SECTIONS: dict[str, Section] = {
     ),
     "device": Section(
         "What the device does",
-        "By torch's profiler: the time in which at least one kernel runs, as a share of the time that the same work takes"
-        " without the profiler, and the shares of the kernels' time by their names. Matrix products are 1x1 convolutions,"
-        " and the classifier.",
+        "By torch's profiler: the time in which at least one kernel runs, as a share of the time that the same work"
+        " takes without the profiler, and the shares of the kernels' time by their names. Matrix products are 1x1"
+        " convolutions, and the classifier.",
         (
             Column("work", "name"),
             Column("unit", "unit"),
@@ -126,8 +126,8 @@ SECTIONS: dict[str, Section] = {
     ),
     "agreement": Section(
         "Scores compared with the CPU's",
-        "The greatest relative difference of a candidate's score from the CPU's, with the TF32 convolutions that torch uses"
-        " by default, and without.",
+        "The greatest relative difference of a candidate's score from the CPU's, with the TF32 convolutions that torch"
+        " uses by default, and without.",
         (
             Column("search", "name"),
             Column("candidates", "candidates"),
@@ -147,16 +147,16 @@ SECTIONS: dict[str, Section] = {
 }
 
 
-def of_work(rows: Sequence[Row], key: str, **wanted: Any) -> Row | None:
-    """The first row that has ``key`` and these values."""
-    return next((row for row in rows if key in row and all(row.get(k) == v for k, v in wanted.items())), None)
+def first_with(rows: Sequence[Row], key: str, **wanted: Any) -> Row:
+    """The first row that has a value under ``key``, and these values; empty if there is none."""
+    return next((row for row in rows if row.get(key) is not None and wanted.items() <= row.items()), {})
 
 
 def key_figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     """What a reader asks for first: name, value and explanation of each."""
     rows = found["rows"]
     facts = []
-    search = of_work(rows["scoring"], "seconds_of_214", proxy="robust_released")
+    search = first_with(rows["scoring"], "seconds_of_214", proxy="robust_released")
     if search:
         timed = search["candidates_timed"]
         word = "all of them timed" if timed == 214 else f"{timed} of them timed"
@@ -164,10 +164,10 @@ def key_figures(found: dict[str, Any]) -> list[tuple[str, str, str]]:
         facts.append(("GPU-days", f"{search['days_of_214']:.5f}", "published: 0.0172"))
     for row in [row for row in rows["training"] if "images_per_second" in row][:2]:
         facts.append(("training, images/s", number(row["images_per_second"]), row["name"]))
-    attacks = of_work(rows["attacks"], "seconds_of_1000")
+    attacks = first_with(rows["attacks"], "seconds_of_1000")
     if attacks:
         facts.append(("AutoAttack, s", number(attacks["seconds_of_1000"]), "1,000 images, at most"))
-    device = of_work(rows["device"], "busy_share")
-    if device and device["busy_share"] is not None:
+    device = first_with(rows["device"], "busy_share")
+    if device:
         facts.append(("device busy", percent(device["busy_share"]), f"in a {device['unit']}"))
     return facts

@@ -72,7 +72,8 @@ def steady(call: Callable[[], Any], rounds: Rounds, device: torch.device) -> Ste
         try:
             units = plan.send(time.perf_counter() - started)
         except StopIteration as end:
-            return end.value
+            found: Steady = end.value
+            return found
 
 
 def wait(device: torch.device) -> None:

@@ -37,12 +37,14 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One training: ``options`` are further fields of ``TrainConfig``, which the name states."""
+    """One training.
+
+    :param size: channels and layers. :param options: further fields of ``TrainConfig``, which the name states.
+    """
 
     cell: str
     preset: str
-    channels: int
-    layers: int
+    size: tuple[int, int]
     batch: int
     precision: str = "float32"
     options: tuple[tuple[str, Any], ...] = ()
@@ -50,12 +52,12 @@ class Case:
     @property
     def name(self) -> str:
         more = "".join(f", {name} {str(value).lower()}" for name, value in self.options)
-        return f"{self.preset}, {self.channels} x {self.layers}, batch {self.batch}, {self.precision}{more}"
+        return f"{self.preset}, {self.size[0]} x {self.size[1]}, batch {self.batch}, {self.precision}{more}"
 
     def config(self, device: torch.device) -> TrainConfig:
         """The configuration of the training. Whatever changes how a step runs on a GPU belongs here."""
         values: dict[str, Any] = {
-            "cell": self.cell, "preset": self.preset, "channels": self.channels, "layers": self.layers,
+            "cell": self.cell, "preset": self.preset, "channels": self.size[0], "layers": self.size[1],
             "batch_size": self.batch, "precision": self.precision, "epochs": PRESETS[self.preset]["epochs"],
             "learning_rate": 0.01, "flip": True, "device": str(device),
         }  # fmt: skip
@@ -154,7 +156,7 @@ def training(case: Case, device: torch.device, rounds: Rounds, product_rate: flo
     rate = case.batch / timing.seconds
     operations = 2 * steps.architecture.cost().macs * (2 * (steps.config.attack_steps or 0) + 3)  # for one image
     return {
-        "preset": case.preset, "channels": case.channels, "layers": case.layers, "batch": case.batch,
+        "preset": case.preset, "channels": case.size[0], "layers": case.size[1], "batch": case.batch,
         "precision": case.precision, "options": dict(case.options),
         "images_per_second": rate, "images_per_second_low": case.batch / timing.high,
         "images_per_second_high": case.batch / timing.low,
