@@ -50,8 +50,8 @@ def _about(found: Found) -> str:
     commit = (found["git_commit"] or "not known")[:10]
     return (
         f"python -m benchmarks.gpu, begun {found['started']}, {number(found['seconds'])} s; torch"
-        f" {found['versions'].get('torch')}, commit {commit}. Trainings and attacks are of the cell {found['cell']}; the"
-        " images are the embedded digits at 32x32."
+        f" {found['versions'].get('torch')}, commit {commit}. Trainings and attacks are of the cell {found['cell']};"
+        " the images are the embedded digits at 32x32."
     )
 
 

@@ -58,7 +58,7 @@ class Plan:
 FULL = Plan()
 #: for a slow core
 QUICK = Plan(
-    small=(2, 3), large=(2, 4), batches=(4,), candidates=(3, 2, 1), step=2, images=(4, 2), attacked=2,
+    small=(2, 1), large=(2, 3), batches=(4,), candidates=(3, 2, 1), step=2, images=(4, 2), attacked=2,
     iterations=(1, 2), rounds=Rounds(warm_up=1, count=1, seconds=0.01), matrix=64,
 )  # fmt: skip
 
