@@ -1,7 +1,7 @@
 """Seconds that AutoAttack takes for 1,000 images, from a few of its iterations.
 
-A batch is attacked by each of AutoAttack's members with few iterations and with more; what an iteration adds, times
-the number that the member has, gives its time. Start-up cancels out. The network is untrained and, by its last bias,
+A batch is attacked by each of AutoAttack's members, after a warm-up, with few iterations and with more; what an
+iteration adds, times the number that the member has, gives its time. The network is untrained and, by its last bias,
 certain of one class: no attack changes that, so each member attacks every image to the end. AutoAttack cannot take
 longer; with a network of which it breaks half, it takes less.
 """
@@ -31,18 +31,21 @@ MEMBERS = {
 }
 
 
+#: further arguments of ``evaluate``: whatever changes how a model runs on a GPU belongs here
+OPTIONS: dict[str, Any] = {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """The network attacked, ``batch`` images at a time, and the numbers of units of iterations that are timed.
+    """The network attacked, ``batch`` images at a time.
 
-    :param size: channels and layers.
+    :param size: channels and layers. :param units: of iterations: to warm up, few, and more.
     """
 
     cell: str
     size: tuple[int, int]
     batch: int
-    few: int = 2
-    more: int = 6
+    units: tuple[int, int, int] = (5, 2, 8)
 
     @property
     def name(self) -> str:
@@ -62,30 +65,28 @@ class Case:
             last.bias[0] += CERTAIN
         return model.to(device)
 
-    def seconds(self, model: nn.Module, images: Tensor, units: int) -> list[float]:
-        """Of each member with so many units of iterations. Options of ``nas.attack`` belong here."""
-        attacks = [text.format(units * size) for text, (_, size) in MEMBERS.items()]
+    def seconds(self, model: nn.Module, images: Tensor) -> list[list[float]]:
+        """Of each member, for each of ``units``."""
+        attacks = [text.format(units * size) for units in self.units for text, (_, size) in MEMBERS.items()]
         labels = torch.zeros(len(images), dtype=torch.int64)
-        found = evaluate(model, images, labels, attacks, batch=self.batch, checks=False).results
+        found = evaluate(model, images, labels, attacks, batch=self.batch, checks=False, **OPTIONS).results
         if any(result.accuracy < 1 for result in found):
             raise RuntimeError("an attack broke a network that is certain of one class")
-        return [result.seconds for result in found]
+        seconds = [result.seconds for result in found]
+        return [seconds[start : start + len(MEMBERS)] for start in range(0, len(seconds), len(MEMBERS))]
 
 
 def attacking(case: Case, device: torch.device) -> dict[str, Any]:
     """The estimate, and what it was made from."""
-    model = case.model(device)
     images, _ = probe_batch(load_data("digits").test, case.batch, 0)
-    first = case.seconds(model, images, case.few)  # plans for the shapes
-    few, more = (case.seconds(model, images, units) for units in (case.few, case.more))
+    warm_up, few, more = case.seconds(case.model(device), images)
     members = {}
-    for text, a, b in zip(MEMBERS, few, more, strict=True):
-        total, size = MEMBERS[text]
-        each = max(0.0, b - a) / (case.more - case.few)
+    for (text, (total, size)), a, b in zip(MEMBERS.items(), few, more, strict=True):
+        each = max(0.0, b - a) / (case.units[2] - case.units[1])
         name = text.partition("(")[0].replace("-", "_")
-        members[f"{name}_seconds_of_1000"] = (a + each * (total / size - case.few)) * IMAGES / case.batch
+        members[f"{name}_seconds_of_1000"] = (a + each * (total / size - case.units[1])) * IMAGES / case.batch
     return {
         "channels": case.size[0], "layers": case.size[1], "batch": case.batch, "images_timed": case.batch,
-        "share_of_iterations_timed": case.more / REFERENCE_STEPS, "first_seconds": sum(first),
-        "seconds_of_1000": sum(members.values()), **members,
+        "units_timed": list(case.units), "warm_up_seconds": sum(warm_up), "seconds_of_1000": sum(members.values()),
+        **members,
     }  # fmt: skip

@@ -34,7 +34,7 @@ class Plan:
     :param small, large: channels and layers. :param batches: of trainings; the first one is the main one.
     :param candidates: of the paper's search, of other searches, and of those whose scores the CPU computes as well.
     :param step: candidates that are scored at a time. :param images: of the NTK and of the curvature.
-    :param attacked: images of a batch that is attacked. :param iterations: as ``few`` and ``more`` of ``attacks.Case``.
+    :param attacked: images of a batch that is attacked. :param units: as of ``attacks.Case``.
     :param rounds: of training steps. :param search_seconds: after which a search begins no step.
     :param matrix: rows and columns of the matrix product. :param compile: also train with torch.compile, which takes
         minutes to start.
@@ -48,7 +48,7 @@ class Plan:
     step: int = 64
     images: tuple[int, int] = (50, 32)
     attacked: int = 250
-    iterations: tuple[int, int] = (2, 6)
+    units: tuple[int, int, int] = (5, 2, 8)
     rounds: Rounds = field(default_factory=Rounds)
     search_seconds: float = 60.0
     matrix: int = 8192
@@ -59,7 +59,7 @@ FULL = Plan()
 #: for a slow core
 QUICK = Plan(
     small=(2, 1), large=(2, 3), batches=(4,), candidates=(3, 2, 1), step=2, images=(4, 2), attacked=2,
-    iterations=(1, 2), rounds=Rounds(warm_up=1, count=1, seconds=0.01), matrix=64,
+    units=(3, 1, 2), rounds=Rounds(warm_up=1, count=1, seconds=0.01), matrix=64,
 )  # fmt: skip
 
 
@@ -71,8 +71,7 @@ def measurements(plan: Plan, device: torch.device) -> Iterator[Measurement]:
     search = partial(scoring.Case, step=plan.step, ntk_images=ntk, curvature_images=curvature)
     published = search(proxy="robust_released", size=plan.large, candidates=plan.candidates[0])
     compared = search(proxy="robust", size=plan.large, candidates=plan.candidates[2])
-    few, more = plan.iterations
-    attacked = attacks.Case(cell=plan.cell, size=plan.small, batch=plan.attacked, few=few, more=more)
+    attacked = attacks.Case(cell=plan.cell, size=plan.small, batch=plan.attacked, units=plan.units)
 
     yield from (_matrix_product(name, plan.matrix, device) for name in ("float32", "tf32", "bfloat16"))
     yield _search(published, plan, device)

@@ -117,7 +117,7 @@ def test_a_search_is_timed_step_by_step_until_the_limit(monkeypatch: pytest.Monk
 
 
 def test_autoattack_is_estimated_from_what_an_iteration_adds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attacks.Case, "seconds", lambda self, model, images, units: [7 + 2 * units] * 4)
+    monkeypatch.setattr(attacks.Case, "seconds", lambda self, *given: [[99.0] * 4, [7 + 2 * 2] * 4, [7 + 2 * 8] * 4])
     found = attacks.attacking(attacks.Case(cell="ROBUST_ZCP", size=(2, 3), batch=10), CPU)
     assert found["apgd_ce_seconds_of_1000"] == found["fab_t_seconds_of_1000"] == (7 + 2 * 100) * 100
     assert found["square_seconds_of_1000"] == (7 + 2 * 500) * 100
