@@ -17,7 +17,7 @@ from benchmarks.gpu import attacks, scoring, training
 from benchmarks.gpu.__main__ import command, described, run
 from benchmarks.gpu.kernels import Kernel, Watched, covered, is_matrix_product, kernels_in, use_of
 from benchmarks.gpu.output import page, page_of, show
-from benchmarks.gpu.plan import Measurement
+from benchmarks.gpu.plan import FULL, QUICK, Measurement, measurements
 from benchmarks.gpu.tables import SECTIONS
 from benchmarks.gpu.timing import Budget, Rounds
 from nas.cli.printing import Terminal
@@ -43,8 +43,8 @@ def test_the_whole_benchmark_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"page: {page_of(out)}" in said and found["skipped"] == [] and found["quick"] is True
     assert found["hardware"]["device"] == "cpu" and found["versions"]["torch"] and found["seconds"] > 0
     rows = found["rows"]
-    counts = {name: len(each) for name, each in rows.items()}
-    assert counts == {"training": 4, "scoring": 3, "attacks": 1, "device": 3, "agreement": 1, "matrix_product": 3}
+    planned = [(each.section, each.name) for each in measurements(QUICK, CPU)]
+    assert sorted(planned) == sorted((section, row["name"]) for section, each in rows.items() for row in each)
     assert not [row for each in rows.values() for row in each if "error" in row]
     for row in rows["training"]:
         assert row["step_seconds"] * row["images_per_second"] == pytest.approx(row["batch"])
@@ -122,6 +122,18 @@ def test_autoattack_is_estimated_from_what_an_iteration_adds(monkeypatch: pytest
     assert found["apgd_ce_seconds_of_1000"] == found["fab_t_seconds_of_1000"] == (7 + 2 * 100) * 100
     assert found["square_seconds_of_1000"] == (7 + 2 * 500) * 100
     assert found["seconds_of_1000"] == 3 * 20_700 + 100_700 and found["images_timed"] == 10
+
+
+def test_every_preset_size_batch_and_precision_that_matters_is_measured_once() -> None:
+    planned = [(each.section, each.name) for each in measurements(FULL, torch.device("cuda"))]
+    assert len(set(planned)) == len(planned)
+    trainings = {name for section, name in planned if section == "training"}
+    wanted = [("16 x 8", batch) for batch in (128, 512, 1024)] + [("36 x 20", batch) for batch in (128, 512)]
+    for size, batch in wanted:
+        for precision in ("float32", "bfloat16"):
+            assert f"tiny_robustbench, {size}, batch {batch}, {precision}" in trainings
+    assert {"table, 36 x 20, batch 128, float32", "quick, 16 x 8, batch 128, float32"} < trainings
+    assert planned[3] == ("scoring", "robust_released, 36 x 20")  # the paper's search comes first
 
 
 def made(name: str, make: Callable[[Any], dict[str, Any]]) -> Measurement:
