@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -97,12 +98,14 @@ def run(
 
 
 def measured(each: Measurement, rows: dict[str, list[Row]]) -> tuple[Row, Exception | None]:
-    """The row of a measurement; the error, if it has one, is its only figure."""
+    """The row of a measurement, which leaves no memory behind; the error, if it has one, is its only figure."""
+    problem: Exception | None = None
     try:
-        return {"name": each.name, **each.make(rows)}, None
+        row = {"name": each.name, **each.make(rows)}
     except Exception as error:  # the time on a device is dear: the other measurements are worth having
-        problem = error.with_traceback(None)
-        row = {"name": each.name, "error": f"{type(problem).__name__}: {' '.join(str(problem).split())[:500]}"}
+        problem = error.with_traceback(None)  # whose frames hold the network
+        row = {"name": each.name, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return row, problem

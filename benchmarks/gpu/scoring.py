@@ -52,7 +52,7 @@ class Case:
         return Scorer(get_space("darts"), spec, (proxy,), images, labels, seed=0, device=str(device))
 
     def executor(self) -> Executor:
-        """What runs the scorer. Options that change how candidates are scored together belong here."""
+        """What runs the scorer."""
         return LocalExecutor()
 
 
@@ -66,7 +66,10 @@ def published_candidates(count: int) -> tuple[Candidate[Any], ...]:
 
 
 def scored(executor: Executor, scorer: Scorer[Any], candidates: Sequence[Candidate[Any]]) -> dict[int, float]:
-    """The score of each candidate, by id. :raises RuntimeError: one has none."""
+    """The score of each candidate, by id. What a search does to score candidates together belongs here.
+
+    :raises RuntimeError: a candidate has no score.
+    """
     found = {}
     for trial in executor.run(scorer, candidates):
         if trial.status != "ok":
