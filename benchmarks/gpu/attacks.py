@@ -27,7 +27,7 @@ MEMBERS = {
     "apgd-ce(steps={})": (REFERENCE_STEPS, 1),
     "apgd-t(steps={})": (REFERENCE_STEPS, 1),
     "fab-t(steps={})": (REFERENCE_STEPS, 1),
-    "square(queries={})": (5000, 10),
+    "square(queries={})": (5000, 25),
 }
 
 

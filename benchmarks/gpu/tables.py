@@ -96,7 +96,7 @@ SECTIONS: dict[str, Section] = {
         "AutoAttack",
         "APGD-CE, APGD-T, FAB-T (100 iterations) and Square (5,000 queries) on an untrained network that is certain of"
         " one class: every member attacks every image to the end, so this is the longest that it can take. With a"
-        " network of which half is broken it is less. Estimated, after a warm-up, from 8 of the 100 iterations and 80"
+        " network of which half is broken it is less. Estimated, after a warm-up, from 8 of the 100 iterations and 200"
         " of the queries.",
         (
             Column("network", "name"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from benchmarks.gpu import attacks, scoring, training
+from benchmarks.gpu import attacks, kernels, scoring, training
 from benchmarks.gpu.__main__ import command, described, run
 from benchmarks.gpu.kernels import Kernel, Watched, covered, is_matrix_product, kernels_in, use_of
 from benchmarks.gpu.output import page, page_of, show
@@ -120,8 +120,8 @@ def test_autoattack_is_estimated_from_what_an_iteration_adds(monkeypatch: pytest
     monkeypatch.setattr(attacks.Case, "seconds", lambda self, *given: [[99.0] * 4, [7 + 2 * 2] * 4, [7 + 2 * 8] * 4])
     found = attacks.attacking(attacks.Case(cell="ROBUST_ZCP", size=(2, 3), batch=10), CPU)
     assert found["apgd_ce_seconds_of_1000"] == found["fab_t_seconds_of_1000"] == (7 + 2 * 100) * 100
-    assert found["square_seconds_of_1000"] == (7 + 2 * 500) * 100
-    assert found["seconds_of_1000"] == 3 * 20_700 + 100_700 and found["images_timed"] == 10
+    assert found["square_seconds_of_1000"] == (7 + 2 * 200) * 100
+    assert found["seconds_of_1000"] == 3 * 20_700 + 40_700 and found["images_timed"] == 10
 
 
 def test_every_preset_size_batch_and_precision_that_matters_is_measured_once() -> None:
@@ -185,15 +185,14 @@ def test_a_measurement_that_fails_ends_no_other(found: dict[str, Any], error: Ex
 
 
 def test_the_device_is_busy_while_at_least_one_kernel_runs() -> None:
-    kernels = [Kernel("a", 5, 7), Kernel("b", 0, 4), Kernel("c", 2, 3), Kernel("d", 3, 6)]
-    assert covered(kernels) == 7.0 and covered([]) == 0.0
+    overlapping = [Kernel("a", 5, 7), Kernel("b", 0, 4), Kernel("c", 2, 3), Kernel("d", 3, 6)]
+    assert covered(overlapping) == 7.0 and covered([]) == 0.0
 
 
 def test_the_use_of_the_device_by_kind_of_kernel() -> None:
     names = ["void cudnn::cnn::conv2d_grouped_direct_kernel<int>", "sm80_xmma_fprop_implicit_gemm_tf32f32_nhwc",
              "nvjet_tst_64x32_64x16_4x1_v_bz_TNT", "void at::native::elementwise_kernel<4>"]  # fmt: skip
-    kernels = [Kernel(names[i], 100.0 * i, 100.0 * i + took) for i, took in enumerate((50, 10, 30, 10))]
-    use = use_of(kernels, 2)
+    use = use_of([Kernel(names[i], 100.0 * i, 100.0 * i + took) for i, took in enumerate((50, 10, 30, 10))], 2)
     assert use["busy_seconds"] == pytest.approx(50e-6) and use["kernels"] == 2.0
     assert use["convolution_share"] == 0.6 and use["matrix_product_share"] == 0.3
     assert [each["share"] for each in use["largest"]] == [0.5, 0.3, 0.1, 0.1]
@@ -208,6 +207,21 @@ def test_kernels_are_told_from_the_profilers_other_events() -> None:
             yield SimpleNamespace(name=name, device_type=kind, is_user_annotation=annotation, time_range=time)
 
     assert kernels_in(events()) == [Kernel("kernel", 1.0, 3.0)]
+
+
+def test_the_profiler_looks_at_what_is_inside_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    time = SimpleNamespace(start=0.0, end=2e6)
+    profiler = SimpleNamespace(
+        start=lambda: happened.append("start"), stop=lambda: happened.append("stop"),
+        events=lambda: [SimpleNamespace(name="conv", device_type=DeviceType.CUDA, time_range=time)],
+    )  # fmt: skip
+    monkeypatch.setattr(kernels, "profile", lambda activities: profiler)
+    monkeypatch.setattr(kernels, "wait", lambda device: happened.append("wait"))
+    with Watched(torch.device("cuda")) as watched:
+        happened.append("work")
+    assert happened == ["wait", "start", "work", "wait", "stop"]
+    assert watched.use(2)["busy_seconds"] == 1.0
 
 
 def test_a_cpu_has_no_kernels() -> None:
