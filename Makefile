@@ -11,8 +11,19 @@ test:
 slow:
 	$(PYTHON) -m pytest -m slow
 
+# Tests and benchmark on a CUDA device. pytest needs no plugins for it, and the warnings of whatever versions are there are
+# no errors. GPU_OUT: the figures; their page is beside them.
+GPU_OUT ?= build/gpu.json
+GPU_TESTS = $(shell find tests -name test_gpu.py -o -name 'test_*_gpu.py')
+GPU_PYTEST = -m pytest -o addopts= -o filterwarnings="ignore:Unknown config option" --import-mode=importlib --strict-markers
+
 gpu:
-	$(PYTHON) -m pytest -m gpu -n 0
+	@$(PYTHON) -c "import sys, torch; sys.exit(None if torch.cuda.is_available() else \
+	    'make gpu: torch sees no CUDA device here, so nothing was tested or measured')"
+	@status=0; \
+	$(PYTHON) $(GPU_PYTEST) -m gpu -q --durations=5 $(GPU_TESTS) || status=1; \
+	$(PYTHON) -m benchmarks.gpu --out $(GPU_OUT) || status=1; \
+	exit $$status
 
 RULES = --line-length 120 --target-version py310
 FOLDERS = nas search_spaces searchers proxies experiments benchmarks tests

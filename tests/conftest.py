@@ -1,27 +1,33 @@
-"""Settings of all tests. They run in two processes: a file in one of them, the tests of Ray in one after the other."""
+"""Settings of all tests. They run in two processes: a file in one of them, the tests of Ray in one after the other.
+
+``make gpu`` runs without hypothesis and without pytest's plugins.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 # Two processes run tests at a time, and start others: with a thread for each core they wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-settings.register_profile("project", deadline=None)  # a slow or busy machine is not a failure
-settings.load_profile("project")
+if find_spec("hypothesis"):
+    from hypothesis import settings
+
+    settings.register_profile("project", deadline=None)  # a slow or busy machine is not a failure
+    settings.load_profile("project")
 
 #: They count the processes of Ray on this machine.
 RAY = ("tests/nas/executors", "tests/nas/retraining/test_tune.py")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items if config.pluginmanager.hasplugin("xdist") else ():
         path = item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group("ray" if path.startswith(RAY) else path))
 

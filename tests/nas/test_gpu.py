@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import proxies
-from nas import Search
+from nas import Search, load
 from nas.runs.architecture import read_steps
 from nas.runs.directory import RunDirectory
 from nas.searching.forward_pass import latency_ms, memory_mib
@@ -20,6 +21,8 @@ from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.operations import OPERATIONS, channels_last
 from searchers import SEARCHERS, get_searcher
+from searchers.base import Trial
+from tests.nas.commands import timeless
 
 pytestmark = [
     pytest.mark.gpu,
@@ -126,3 +129,44 @@ def test_a_forward_pass_is_measured_on_the_device() -> None:
     products = torch.nn.Sequential(*(torch.nn.Linear(8192, 8192, bias=False) for _ in range(8))).cuda()
     median, _ = latency_ms(products, torch.rand(8192, 8192, device="cuda"))
     assert median > 5  # 9 * 10^12 operations: only who does not wait for them would measure less
+
+
+def test_a_resumed_search_has_the_history_of_one_that_was_not_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, paths = RunDirectory.append, [tmp_path / "whole", tmp_path / "interrupted"]
+
+    def interrupted(self: RunDirectory[Any], trial: Trial[Any]) -> None:
+        if self.count_trials() == 11:  # in the middle of the second step
+            raise KeyboardInterrupt
+        append(self, trial)
+
+    def search(path: Path, **more: Any) -> None:
+        words = {"population": 4, "tournament": 2, "channels": 8, "layers": 4, "candidates_per_step": 8, "budget": 20}
+        Search("darts", proxies=["robust", "grad_norm"], out=path, device="cuda", report=False, **words, **more).run()
+
+    search(paths[0])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunDirectory, "append", interrupted)
+        search(paths[1])
+    assert len(timeless(paths[1])) == 11
+    search(paths[1], resume=True)
+    assert timeless(paths[1]) == timeless(paths[0])
+
+
+def test_a_model_goes_from_the_device_to_a_cpu_and_back(tmp_path: Path) -> None:
+    config = TrainConfig(cell="ROBUST_ZCP", epochs=2, images=128, channels=8, layers=4, device="cuda")
+    images = torch.rand(16, 3, 32, 32)
+
+    def logits() -> list[torch.Tensor]:
+        model = load(tmp_path)
+        assert {each.device.type for each in model.parameters()} == {"cpu"}
+        with torch.no_grad():
+            return [model(images), model.to("cuda")(images.to("cuda")).cpu()]
+
+    Trainer(config, out=tmp_path).run(until=1)
+    here, there = logits()
+    torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-3)
+    result = Trainer(dataclasses.replace(config, device="cpu"), out=tmp_path, resume=True).run()
+    assert [epoch["epoch"] for epoch in result.history] == [1, 2]
+    torch.testing.assert_close(*logits(), rtol=1e-3, atol=1e-3)

@@ -68,3 +68,15 @@ class FaultyScorer(Scorer[Digits]):
             return held
         else:
             raise AssertionError(fault)
+
+
+class SeeingScorer(FaultyScorer):
+    """Also notes the processes of its workers, and which GPUs each of them sees."""
+
+    def __call__(self, candidate: Candidate[Digits]) -> Trial[Digits]:
+        (self.folder / f"{os.getpid()}.gpus").write_text(str(os.environ.get("CUDA_VISIBLE_DEVICES")))
+        return super().__call__(candidate)
+
+    def workers(self) -> dict[str, str]:
+        """What each process that scored a candidate sees."""
+        return {path.stem: path.read_text() for path in self.folder.glob("*.gpus")}
