@@ -16,8 +16,10 @@ from benchmarks.gpu.timing import wait
 from nas.executors.base import Executor
 from nas.executors.candidates import Candidate
 from nas.executors.local import LocalExecutor
+from nas.executors.stacks import stacked
 from nas.images.data import load_data, probe_batch
 from nas.searching.scoring import Scorer
+from nas.searching.untrained import STACK
 from proxies import get_proxy
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -49,7 +51,9 @@ class Case:
         images, labels = probe_batch(load_data("digits").train, max(self.ntk_images, self.curvature_images), 0)
         proxy: Any = get_proxy(self.proxy, ntk_images=self.ntk_images, curvature_images=self.curvature_images)
         spec = NetworkSpec(channels=self.size[0], layers=self.size[1])
-        return Scorer(get_space("darts"), spec, (proxy,), images, labels, seed=0, device=str(device))
+        return Scorer(
+            get_space("darts"), spec, (proxy,), images, labels, seed=0, device=str(device), stack=STACK[device.type]
+        )
 
     def executor(self) -> Executor:
         """What runs the scorer."""
@@ -66,12 +70,12 @@ def published_candidates(count: int) -> tuple[Candidate[Any], ...]:
 
 
 def scored(executor: Executor, scorer: Scorer[Any], candidates: Sequence[Candidate[Any]]) -> dict[int, float]:
-    """The score of each candidate, by id. What a search does to score candidates together belongs here.
+    """The score of each candidate, by id, in stacks as a search makes them.
 
     :raises RuntimeError: a candidate has no score.
     """
     found = {}
-    for trial in executor.run(scorer, candidates):
+    for trial in executor.run(scorer, stacked(candidates, scorer.stack)):
         if trial.status != "ok":
             raise RuntimeError(f"candidate {trial.id} has no score: {trial.error}")
         (found[trial.id],) = trial.scores.values()
