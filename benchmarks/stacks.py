@@ -34,10 +34,11 @@ from search_spaces.darts.space import DartsSpace
 
 SPACE, SPEC = DartsSpace(), NetworkSpec(channels=16, layers=8)
 #: operations that launch nothing on an accelerator: they give another view of a tensor, or allocate
-VIEWS = frozenset(
-    "view _unsafe_view reshape permute transpose t slice narrow select unsqueeze squeeze expand detach as_strided split"
-    " split_with_sizes unbind alias chunk empty new_empty empty_like".split()
-)
+VIEWS = (
+    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "slice", "narrow", "select", "unsqueeze", "squeeze",
+    "expand", "detach", "as_strided", "split", "split_with_sizes", "unbind", "alias", "chunk", "empty", "new_empty",
+    "empty_like",
+)  # fmt: skip
 
 
 class Operations(TorchDispatchMode):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.stacks import Operations
 from proxies.engine.passes import Request, run_requests
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -19,12 +19,6 @@ from search_spaces.darts.space import DartsSpace
 
 SPACE = DartsSpace()
 SPEC = NetworkSpec(channels=4, layers=6)
-#: functions that launch no kernel on an accelerator: they give another view, or allocate
-VIEWS = (
-    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "slice", "narrow", "select", "unsqueeze", "squeeze",
-    "expand", "detach", "as_strided", "split", "split_with_sizes", "unbind", "alias", "chunk", "empty", "new_empty",
-    "empty_like",
-)  # fmt: skip
 
 
 def sampled(count: int, seed: int = 0) -> list:
@@ -112,18 +106,6 @@ def test_blocks_are_selected_and_their_gradients_summed(wanted: list[list[int]])
     weights = torch.rand_like(expected)
     (found,), (right,) = (torch.autograd.grad((y * weights).sum(), x) for y in (select(x), expected))
     torch.testing.assert_close(found, right)
-
-
-class Operations(TorchDispatchMode):
-    """Counts the operations that compute something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.count += function.overloadpacket.__name__ not in VIEWS
-        return function(*args, **(kwargs or {}))
 
 
 def operations_of_robust(network: nn.Module, width: int) -> int:
