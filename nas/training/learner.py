@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas.cli.printing import complain
 from nas.errors import TrainingStopped, UserError
 from nas.images.augmentation import Augmentation
 from nas.models.architecture import Architecture, Classifier
@@ -21,7 +22,9 @@ from nas.training.averaging import WeightAverage
 from nas.training.config import TrainConfig
 from nas.training.images import TrainingImages
 from nas.training.losses import Adversarial, Fast, Mart, Method, Standard, Trades
+from nas.training.replay import CudaRecorder, Recorder, Replayed
 from nas.training.schedules import make_schedule
+from nas.training.sgd import TensorRateSGD
 
 #: number of steps between two reads of the losses, by device; a read waits for all pending work of an accelerator
 LOOK_EVERY = {"cpu": 1, "cuda": 50}
@@ -44,9 +47,14 @@ class Learner:
 
     All random numbers of an epoch come from generators seeded with (seed, epoch, purpose). A checkpoint therefore
     stores the number of finished epochs and no generator state.
+
+    On a GPU the steps are replayed as CUDA graphs, one for each size of a batch (:mod:`nas.training.replay`). With drop
+    path they are recorded in every epoch, since its probability changes.
+
+    :param recorder: records the steps; by default :func:`make_recorder` makes it.
     """
 
-    def __init__(self, config: TrainConfig, architecture: Architecture, device: str):
+    def __init__(self, config: TrainConfig, architecture: Architecture, device: str, recorder: Recorder | None = None):
         self.config = config
         self.device = torch.device(device)
         with seeded(config.seed, "weights", self.device):
@@ -55,11 +63,11 @@ class Learner:
         check_drop_path(self.model.network, config.drop_path)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=config.learning_rate, momentum=config.momentum,
-            weight_decay=config.weight_decay, foreach=True,
-        )  # fmt: skip
-        self.average = WeightAverage(self.model, config.ema) if config.ema else None
+        recorder = make_recorder(config, self.device) if recorder is None else recorder
+        self._replayed = None if recorder is None else Replayed(self._update, recorder, "training steps")
+        in_tensor = recorder is not None or self.device.type == "cuda"  # the same arithmetic with and without graphs
+        self.optimizer = make_optimizer(config, self.model, in_tensor)
+        self.average = WeightAverage(self.model, config.ema, in_tensor=in_tensor) if config.ema else None
         self.schedule = make_schedule(config.schedule, config.learning_rate, config.epochs, config.milestones)
         self.augmentation = Augmentation(crop=config.crop, flip=config.flip)
         self.method = make_method(config)
@@ -75,6 +83,8 @@ class Learner:
         self.model.train()
         if config.drop_path:
             self.model.network.drop_path_probability = config.drop_path * epoch / config.epochs  # type: ignore[assignment]
+            if self._replayed is not None:
+                self._replayed.forget()
         order, augmentation = (generator(config.seed, f"{name} {epoch}") for name in ("order", "augmentation"))
         noise = generator(config.seed, f"noise {epoch}", self.device)
         steps = data.steps(config.batch_size)
@@ -107,10 +117,24 @@ class Learner:
 
         :return: the loss before the step, and the logits ``(N, classes)`` of the images trained on.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        if isinstance(self.optimizer, TensorRateSGD):
+            self.optimizer.set_rate(rate)
+        else:
+            self.optimizer.param_groups[0]["lr"] = rate
+        if self.average is not None:
+            self.average.count()
+        if self._replayed is None:
+            return self._update(images, labels, noise=noise)
+        start = self.method.start(images, noise)
+        loss, logits = self._replayed(images, labels, *(() if start is None else (start,)))
+        return loss, logits
+
+    def _update(
+        self, images: Tensor, labels: Tensor, start: Tensor | None = None, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The part of a step that is replayed: what changes between steps reaches it through tensors only."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            found = self.method(self.forward, images, labels, noise)
+            found = self.method(self.forward, images, labels, noise, start)
         self.optimizer.zero_grad(set_to_none=True)
         found.loss.backward()  # type: ignore[no-untyped-call]
         if self.config.gradient_clip:
@@ -174,6 +198,26 @@ class Learner:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"the checkpoint to go on from is damaged: {' '.join(str(error).split())}") from None
         self.epochs_done = epochs
+
+
+def make_recorder(config: TrainConfig, device: torch.device) -> Recorder | None:
+    """What records the steps of a training; None: they are not recorded. One line says so if an option excludes it."""
+    if device.type != "cuda" or not config.cuda_graphs:
+        return None
+    excluding = {"--compile": config.compile, "--gradient-alignment": config.gradient_alignment}
+    for option, given in excluding.items():
+        if given:
+            complain(f"training steps run without CUDA graphs, which {option} excludes")
+            return None
+    return CudaRecorder(device)
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module, in_tensor: bool) -> torch.optim.SGD:
+    """SGD; ``in_tensor``: with its learning rate in a tensor."""
+    options = {"lr": config.learning_rate, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    if in_tensor:
+        return TensorRateSGD(model.parameters(), **options)
+    return torch.optim.SGD(model.parameters(), **options, foreach=True)
 
 
 def check_drop_path(network: nn.Module, probability: float) -> None:
