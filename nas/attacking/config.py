@@ -54,6 +54,9 @@ class AttackConfig:
     seed: int = option(0, "seed of the choice of images and of the attacks")
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
     threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
+    tf32: bool | None = option(
+        None, "on cuda, TF32 in float32 convolutions and matrix products, true or false (default: in convolutions only)"
+    )
 
     def __post_init__(self) -> None:
         check_types(self)

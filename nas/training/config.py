@@ -90,6 +90,9 @@ class TrainConfig:
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one", free=True)
     threads: int | None = option(None, "threads of torch's operations on the CPU (default: torch's)", free=True)
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16: mixed precision, on cuda only")
+    tf32: bool | None = option(
+        None, "on cuda, TF32 in float32 convolutions and matrix products, true or false (default: in convolutions only)"
+    )
     compile: bool = option(False, "compile the network with torch.compile")
     cuda_graphs: bool = option(
         None, "on cuda, replay training steps as CUDA graphs, true or false (default: true)", free=True

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from nas.training.adversary import PGD
 from nas.training.averaging import WeightAverage
 from nas.training.config import TrainConfig
 from nas.training.images import TrainingImages
+from nas.training.layout import LAYOUTS, gpu_seconds, has_layouts, lay_out_faster, one_step
 from nas.training.losses import Adversarial, Fast, Mart, Method, Standard, Trades
 from nas.training.replay import CudaRecorder, Recorder, Replayed
 from nas.training.schedules import make_schedule
@@ -64,6 +66,8 @@ class Learner:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         recorder = make_recorder(config, self.device) if recorder is None else recorder
+        if self.device.type == "cuda" and has_layouts(self.model):
+            self._choose_layout(recorder)
         self._replayed = None if recorder is None else Replayed(self._update, recorder, "training steps")
         in_tensor = recorder is not None or self.device.type == "cuda"  # the same arithmetic with and without graphs
         self.optimizer = make_optimizer(config, self.model, in_tensor)
@@ -72,6 +76,21 @@ class Learner:
         self.augmentation = Augmentation(crop=config.crop, flip=config.flip)
         self.method = make_method(config)
         self.epochs_done = 0
+
+    def _choose_layout(self, recorder: Recorder | None) -> None:
+        """Lay the model out as is faster on this GPU, and say how."""
+        config, architecture = self.config, self.architecture
+        batch = min(config.batch_size, config.images or config.batch_size)
+        shape = (batch, len(architecture.mean), *architecture.image_size)
+        dtype = torch.bfloat16 if config.precision == "bfloat16" else None
+        with seeded(config.seed, "layout", self.device):
+            images = torch.rand(shape, device=self.device).contiguous(memory_format=torch.channels_last)
+            passes = partial(one_step, self.model, images, dtype)
+            layout, ratio = lay_out_faster(
+                self.model, passes, partial(gpu_seconds, device=self.device, recorder=recorder)
+            )
+        other = next(each for each in LAYOUTS if each != layout)
+        complain(f"memory layout {layout}: {ratio:.2f} times as fast as {other} for this network, batch and device")
 
     def epoch(self, data: TrainingImages, watch: Callable[[float], None] | None = None) -> EpochLoss:
         """Trains for one epoch.
@@ -214,7 +233,7 @@ def make_recorder(config: TrainConfig, device: torch.device) -> Recorder | None:
 
 def make_optimizer(config: TrainConfig, model: nn.Module, in_tensor: bool) -> torch.optim.SGD:
     """SGD; ``in_tensor``: with its learning rate in a tensor."""
-    options = {"lr": config.learning_rate, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    options: dict[str, Any] = {"lr": config.learning_rate, "momentum": config.momentum, "weight_decay": config.weight_decay}
     if in_tensor:
         return TensorRateSGD(model.parameters(), **options)
     return torch.optim.SGD(model.parameters(), **options, foreach=True)

@@ -1,8 +1,9 @@
 """The losses of adversarial training: one class per method.
 
 A method is called with a model in train mode, images ``(N, C, H, W)`` in [0, 1], labels ``(N,)`` and a generator for
-the adversary's noise, or the point that the adversary starts from, and returns the loss to differentiate. If the network has an auxiliary head, its weighted
-cross-entropy is added, on the same images (clean or adversarial) as the method's own cross-entropy term.
+the adversary's noise, or the point that the adversary starts from, and returns the loss to differentiate. If the
+network has an auxiliary head, its weighted cross-entropy is added, on the same images (clean or adversarial) as the
+method's own cross-entropy term.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class Method(ABC):
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None,
         start: Tensor | None = None,
     ) -> Step:  # fmt: skip
-        """The loss of one batch; ``start`` is what :meth:`start` would draw from ``generator``, if it is drawn before."""
+        """The loss of one batch. ``start``: what :meth:`start` has drawn; None: it is drawn from ``generator``."""
 
     def start(self, images: Tensor, generator: torch.Generator | None) -> Tensor | None:
-        """The point that the adversary starts from, by default a random one in the ball; None: there is no adversary."""
+        """The point that the adversary starts from, a random one in the ball; None: there is no adversary."""
         return self.adversary.random_start(images, generator)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:

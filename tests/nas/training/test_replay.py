@@ -19,7 +19,7 @@ from nas.training.sgd import TensorRateSGD
 from tests.nas.training.tape import Refusing, Tape
 
 SMALL: dict[str, Any] = {
-    "cell": "DARTS_V2", "channels": 2, "layers": 2, "image_size": 8, "images": 95, "batch_size": 16, "epochs": 2,
+    "cell": "DARTS_V2", "channels": 2, "layers": 2, "image_size": 8, "images": 94, "batch_size": 16, "epochs": 2,
     "gradient_clip": 1.0, "ema": 0.9, "schedule": "cosine", "threads": 1,
 }  # fmt: skip
 METHODS = [
@@ -44,7 +44,7 @@ def made(recorder: Any = None, **options: Any) -> tuple[Learner, TrainingImages]
         family="darts", genotype=config.cell or "", channels=2, layers=2, auxiliary=config.auxiliary > 0,
         classes=split.classes, image_size=size, mean=(0.5,) * 3, std=(0.3,) * 3,
     )  # fmt: skip
-    data = TrainingImages.chosen(split, torch.arange(config.images or 95), "cpu")
+    data = TrainingImages.chosen(split, torch.arange(config.images or 94), "cpu")
     return Learner(config, architecture, "cpu", recorder), data
 
 
@@ -52,7 +52,8 @@ def everything(learner: Learner) -> dict[str, Tensor]:
     """All tensors that a training has changed."""
     state = learner.state()
     momenta = {f"momentum {number}": each for number, each in enumerate(state["momenta"]) if each is not None}
-    return {**learner.weights(), **{f"own {name}": each for name, each in learner.model.state_dict().items()}, **momenta}
+    own = {f"own {name}": each for name, each in learner.model.state_dict().items()}
+    return {**learner.weights(), **own, **momenta}
 
 
 def assert_same(one: Learner, other: Learner) -> None:
@@ -63,14 +64,15 @@ def assert_same(one: Learner, other: Learner) -> None:
 
 @pytest.mark.parametrize("options", METHODS, ids=str)
 def test_replayed_steps_are_the_plain_ones(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """Two epochs: six batches of two sizes each, the learning rate and the weight of the average change in every step."""
-    tape, said = Tape(), "warning: training steps run without CUDA graphs, recording one failed: RuntimeError: operation"
+    """Two epochs of six batches; the learning rate and the weight of the average change in every step."""
+    said = "warning: training steps run without CUDA graphs, recording one failed: RuntimeError: operation"
+    tape = Tape()
     replayed, data = made(tape, **options)
     plain, _ = made(Refusing(), **options)
     for _ in range(2):
         assert replayed.epoch(data) == plain.epoch(data)
     assert capsys.readouterr().err.startswith(said)
-    assert tape.replays >= 3 and len(tape.operations) >= 1 and min(tape.operations) > 200
+    assert tape.replays >= 2 and len(tape.operations) >= 1 and min(tape.operations) > 200
     assert_same(replayed, plain)
 
 
@@ -92,7 +94,8 @@ def test_with_drop_path_every_epoch_is_recorded_anew() -> None:
     tape = Tape()
     learner, data = made(tape, method="fast", drop_path=0.4, batch_size=10)
     learner.epoch(data), learner.epoch(data)
-    assert tape.forgotten == 2 and len(tape.operations) == 2 and tape.operations[1] > tape.operations[0]
+    first, _, second, _ = tape.operations  # batches of two sizes in each epoch; the first epoch drops no paths
+    assert tape.forgotten == 2 and second > first
 
 
 def test_steps_without_graphs_on_a_cpu_learn_nearly_the_same() -> None:
@@ -174,6 +177,7 @@ def test_a_network_that_cannot_be_recorded_is_trained_plainly(capsys: pytest.Cap
     results = []
     for recorder in (Tape(), Refusing()):
         learner, data = made(recorder, method="fast")
+        torch.manual_seed(0)
         learner.model.network = Counted()
         learner.optimizer = TensorRateSGD(learner.model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.0)
         learner.average = WeightAverage(learner.model, 0.9, in_tensor=True)
