@@ -58,8 +58,11 @@ class AttackConfig:
         None, "on cuda, TF32 in float32 convolutions and matrix products, true or false (default: in convolutions only)"
     )
 
+    cuda_graphs: bool = option(None, "on cuda, replay the model's passes as CUDA graphs, true or false (default: true)")
+
     def __post_init__(self) -> None:
         check_types(self)
+        object.__setattr__(self, "cuda_graphs", self.cuda_graphs is not False)
         attack = bounds.texts(self.attack)
         object.__setattr__(self, "attack", attack)
         if (self.run is None) == (self.checkpoint is None):

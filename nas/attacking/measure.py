@@ -69,7 +69,7 @@ def attack(
         try:
             evaluation = evaluate(
                 classifier, images, labels, config.attack, **how,
-                batch=config.batch, seed=config.seed, store=store, watch=watch,
+                batch=config.batch, seed=config.seed, store=store, watch=watch, cuda_graphs=config.cuda_graphs,
             )  # fmt: skip
         except AttackFailed as error:
             finished = "results that were finished before are kept in"

@@ -70,7 +70,10 @@ class Learner:
             self._choose_layout(recorder)
         self._replayed = None if recorder is None else Replayed(self._update, recorder, "training steps")
         in_tensor = recorder is not None or self.device.type == "cuda"  # the same arithmetic with and without graphs
-        self.optimizer = make_optimizer(config, self.model, in_tensor)
+        kind: Callable[..., torch.optim.SGD] = TensorRateSGD if in_tensor else partial(torch.optim.SGD, foreach=True)
+        self.optimizer = kind(
+            self.model.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
         self.average = WeightAverage(self.model, config.ema, in_tensor=in_tensor) if config.ema else None
         self.schedule = make_schedule(config.schedule, config.learning_rate, config.epochs, config.milestones)
         self.augmentation = Augmentation(crop=config.crop, flip=config.flip)
@@ -229,14 +232,6 @@ def make_recorder(config: TrainConfig, device: torch.device) -> Recorder | None:
             complain(f"training steps run without CUDA graphs, which {option} excludes")
             return None
     return CudaRecorder(device)
-
-
-def make_optimizer(config: TrainConfig, model: nn.Module, in_tensor: bool) -> torch.optim.SGD:
-    """SGD; ``in_tensor``: with its learning rate in a tensor."""
-    options: dict[str, Any] = {"lr": config.learning_rate, "momentum": config.momentum, "weight_decay": config.weight_decay}
-    if in_tensor:
-        return TensorRateSGD(model.parameters(), **options)
-    return torch.optim.SGD(model.parameters(), **options, foreach=True)
 
 
 def check_drop_path(network: nn.Module, probability: float) -> None:
