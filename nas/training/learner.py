@@ -154,7 +154,10 @@ class Learner:
     def _update(
         self, images: Tensor, labels: Tensor, start: Tensor | None = None, noise: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The part of a step that is replayed: what changes between steps reaches it through tensors only."""
+        """The part of a step that is replayed: what changes between steps reaches it through tensors only.
+
+        The weights that autocast keeps for a step are dropped inside, so a recording casts them in every step.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             found = self.method(self.forward, images, labels, noise, start)
         self.optimizer.zero_grad(set_to_none=True)

@@ -53,7 +53,7 @@ class CudaRecorder:
     def __init__(self, device: torch.device):
         self.device = device
         with torch.cuda.device(device):
-            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
         self._pool = torch.cuda.graph_pool_handle()
         self._failed: list[torch.cuda.CUDAGraph] = []  # torch's allocator may go on referring to them
 
@@ -99,7 +99,7 @@ class CudaRecorder:
                 end(torch.cuda.current_device(), self._pool)
         self.forget()
         with suppress(Exception):  # torch's generator takes itself for recorded until a recording succeeds
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
             with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream):
                 torch.zeros(1, device=self.device)
 

@@ -36,7 +36,7 @@ METHODS = [
 ]
 
 
-def made(recorder: Any = None, **options: Any) -> tuple[Learner, TrainingImages]:
+def made(recorder: Any = None, device: str = "cpu", **options: Any) -> tuple[Learner, TrainingImages]:
     config = TrainConfig(**{**SMALL, **options})
     split = load_data("digits", image_size=config.image_size).train
     size = (config.image_size or 8,) * 2
@@ -44,8 +44,8 @@ def made(recorder: Any = None, **options: Any) -> tuple[Learner, TrainingImages]
         family="darts", genotype=config.cell or "", channels=2, layers=2, auxiliary=config.auxiliary > 0,
         classes=split.classes, image_size=size, mean=(0.5,) * 3, std=(0.3,) * 3,
     )  # fmt: skip
-    data = TrainingImages.chosen(split, torch.arange(config.images or 94), "cpu")
-    return Learner(config, architecture, "cpu", recorder), data
+    data = TrainingImages.chosen(split, torch.arange(config.images or 94), device)
+    return Learner(config, architecture, device, recorder), data
 
 
 def everything(learner: Learner) -> dict[str, Tensor]:
