@@ -105,8 +105,7 @@ class Learner:
         self.model.train()
         if config.drop_path:
             self.model.network.drop_path_probability = config.drop_path * epoch / config.epochs  # type: ignore[assignment]
-            if self._replayed is not None:
-                self._replayed.forget()
+            self.release()
         order, augmentation = (generator(config.seed, f"{name} {epoch}") for name in ("order", "augmentation"))
         noise = generator(config.seed, f"noise {epoch}", self.device)
         steps = data.steps(config.batch_size)
@@ -168,6 +167,11 @@ class Learner:
         if self.average is not None:
             self.average.update(self.model)
         return found.loss.detach(), found.logits
+
+    def release(self) -> None:
+        """Free the memory of recorded steps; the next steps are recorded anew."""
+        if self._replayed is not None:
+            self._replayed.forget()
 
     def _check_weights(self, epoch: int) -> None:
         """:raises TrainingStopped: a weight or a running statistic is not finite, as after too long a last step."""

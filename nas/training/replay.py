@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -50,12 +50,13 @@ class Recorder(Protocol):
 class CudaRecorder:
     """Records CUDA graphs. They share one pool of memory: they are replayed one after the other."""
 
+    _failed: ClassVar[list[torch.cuda.CUDAGraph]] = []  # never freed: torch's allocators go on referring to them
+
     def __init__(self, device: torch.device):
         self.device = device
         with torch.cuda.device(device):
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
         self._pool = torch.cuda.graph_pool_handle()
-        self._failed: list[torch.cuda.CUDAGraph] = []  # torch's allocator may go on referring to them
 
     def run(self, function: Callable[[], Outputs]) -> Outputs:
         with torch.cuda.device(self.device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from nas.images.data import load_data
 from nas.models.architecture import Architecture
-from nas.training import TrainConfig
+from nas.training import TrainConfig, Trainer
 from nas.training.averaging import WeightAverage
 from nas.training.images import TrainingImages
 from nas.training.learner import Learner, make_recorder
@@ -96,6 +97,14 @@ def test_with_drop_path_every_epoch_is_recorded_anew() -> None:
     learner.epoch(data), learner.epoch(data)
     first, _, second, _ = tape.operations  # batches of two sizes in each epoch; the first epoch drops no paths
     assert tape.forgotten == 2 and second > first
+
+
+def test_a_training_frees_its_recordings_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tape = Tape()
+    monkeypatch.setattr("nas.training.learner.make_recorder", lambda *_: tape)
+    words = {**SMALL, "epochs": 1, "validation": 10, "validation_steps": 1}
+    Trainer(TrainConfig(**words), out=tmp_path / "run").run()
+    assert tape.replays > 0 and tape.forgotten == 1
 
 
 def test_steps_without_graphs_on_a_cpu_learn_nearly_the_same() -> None:
