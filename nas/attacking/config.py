@@ -57,7 +57,6 @@ class AttackConfig:
     tf32: bool | None = option(
         None, "on cuda, TF32 in float32 convolutions and matrix products, true or false (default: in convolutions only)"
     )
-
     cuda_graphs: bool = option(None, "on cuda, replay the model's passes as CUDA graphs, true or false (default: true)")
 
     def __post_init__(self) -> None:

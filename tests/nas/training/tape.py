@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from nas.training.replay import Outputs
 
-#: operations that read a value back to the host, or whose result's shape depends on values; a capture refuses them
-SYNCHRONISING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique")
+#: operations that a capture refuses: they read a value back to the host, the shape of their result depends on values,
+#: or they copy numbers from the host (``torch.tensor`` ends in ``lift_fresh``)
+SYNCHRONISING = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique", "lift_fresh")
 
 
 class Tape:
