@@ -35,6 +35,10 @@ class Attack(ABC):
     #: names the attack in stored results; empty: the class's module and name
     method: ClassVar[str] = ""
 
+    #: whether :meth:`run` does nothing with the model but to call it and to differentiate with respect to the images
+    #: once; on a GPU it is then given one whose passes are replayed (:mod:`nas.attacking.replay`)
+    only_calls: ClassVar[bool] = False
+
     norm: Norm = "Linf"
     epsilon: float = DEFAULT_EPSILON
 

@@ -54,9 +54,14 @@ class AttackConfig:
     seed: int = option(0, "seed of the choice of images and of the attacks")
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
     threads: int | None = option(None, "threads of an operation on the CPU (default: torch's choice)")
+    tf32: bool | None = option(
+        None, "on cuda, TF32 in float32 convolutions and matrix products, true or false (default: in convolutions only)"
+    )
+    cuda_graphs: bool = option(None, "on cuda, replay the model's passes as CUDA graphs, true or false (default: true)")
 
     def __post_init__(self) -> None:
         check_types(self)
+        object.__setattr__(self, "cuda_graphs", self.cuda_graphs is not False)
         attack = bounds.texts(self.attack)
         object.__setattr__(self, "attack", attack)
         if (self.run is None) == (self.checkpoint is None):

@@ -23,11 +23,14 @@ from nas.training.adversary import undisturbed
 TOLERANCE = 1e-5  # rounding of a projection in float32
 
 
-def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, seed: int) -> Tensor:
+def adversarial(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, seed: int, called: nn.Module | None = None
+) -> Tensor:
     """``images`` ``(N, C, H, W)`` in [0, 1] as the attack changes them.
 
     :param model: images -> logits, called in eval mode; it and the random state stay as they were, also on an error.
     :param seed: equal arguments give equal images; bit for bit on a CPU, with one number of threads.
+    :param called: the same function as ``model``, for an attack that only calls it.
     :raises AttackFailed: the attack raised an error, or an image came back outside [0, 1] or further than epsilon.
     """
     with torch.inference_mode(False), torch.enable_grad(), untouched(model, seed):
@@ -35,7 +38,8 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack
         if attack.epsilon == 0 or not len(images):
             return images
         with _unchanged(model, attack):
-            changed = _run(attack, model, images.clone(), labels, seed)
+            shown = called if called is not None and attack.only_calls else model
+            changed = _run(attack, shown, images.clone(), labels, seed)
         return _checked(images, changed, attack)
 
 

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from nas.attacking.base import Attack, check_attacks
-from nas.attacking.evaluator import Evaluator, Watch
+from nas.attacking.evaluator import Evaluator, Watch, check_model
 from nas.attacking.masking import masking_signs
 from nas.attacking.registry import DEFAULT_ATTACKS, REFERENCE_STEPS, get_attack
+from nas.attacking.replay import replaying
 from nas.attacking.results import Evaluation
 from nas.attacking.samples import SampleStore
 from nas.errors import UserError
@@ -41,6 +42,7 @@ def evaluate(
     checks: bool = True,
     store: SampleStore | None = None,
     watch: Watch | None = None,
+    cuda_graphs: bool = False,
 ) -> Evaluation:
     """Attacks ``model``, which stays as it is.
 
@@ -54,21 +56,25 @@ def evaluate(
     :param batch: images attacked at a time. :param seed: of the attacks; results depend on both.
     :param checks: also look for signs of gradient masking (:mod:`nas.attacking.masking`).
     :param store: results already known, and where new ones go. :param watch: is told of every block that is done.
+    :param cuda_graphs: on a GPU, replay the model's passes as CUDA graphs, for a model that computes a function of the
+        images alone: without Python code that another call would run in another way, such as random numbers of numpy.
     :raises UserError: images or labels that do not fit each other or the model, an attack, a norm or an epsilon that
         cannot be, or logits that are not finite. :raises AttackFailed: an attack broke its rules or raised an error;
         what was finished before is in ``store``.
     """
     check_norm(norm)
     epsilon = radius(epsilon, norm)
-    evaluator = Evaluator(model, images, labels, batch=batch, seed=seed, store=store)
-    options: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "classes": evaluator.classes}
-    options |= {"step_size": step_size, "autoattack_steps": autoattack_steps}
-    several = [attacks] if isinstance(attacks, str | Attack) else attacks
-    made = [get_attack(each, **options) if isinstance(each, str) else each for each in several]
-    check_attacks(made, *evaluator.images.shape[2:])
-    _check_together(made, norm, epsilon)
-    results = [evaluator.run(attack, watch=watch) for attack in made]
-    return Evaluation(results=results, warnings=masking_signs(evaluator, results, norm) if checks else [])
+    check_model(model)
+    with replaying(model, cuda_graphs) as called:
+        evaluator = Evaluator(model, images, labels, batch=batch, seed=seed, store=store, called=called)
+        options: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "classes": evaluator.classes}
+        options |= {"step_size": step_size, "autoattack_steps": autoattack_steps}
+        several = [attacks] if isinstance(attacks, str | Attack) else attacks
+        made = [get_attack(each, **options) if isinstance(each, str) else each for each in several]
+        check_attacks(made, *evaluator.images.shape[2:])
+        _check_together(made, norm, epsilon)
+        results = [evaluator.run(attack, watch=watch) for attack in made]
+        return Evaluation(results=results, warnings=masking_signs(evaluator, results, norm) if checks else [])
 
 
 def _check_together(attacks: Sequence[Attack], norm: Norm, epsilon: float) -> None:

@@ -32,6 +32,7 @@ class Evaluator:
 
     :param model: images -> logits ``(N, classes)``. :param images: ``(N, C, H, W)``, float in [0, 1].
     :param labels: ``(N,)``, int64. Both are tensors, or arrays of numpy. :param batch: images attacked at a time.
+    :param called: what attacks that only call the model are given in its place (:mod:`nas.attacking.replay`).
     :raises UserError: model, images, labels or the model's logits do not fit.
     """
 
@@ -44,11 +45,12 @@ class Evaluator:
         batch: int = 64,
         seed: int = 0,
         store: SampleStore | None = None,
+        called: nn.Module | None = None,
     ):
         check_model(model)
         bounds.whole("batch", batch)
         bounds.seed(seed)
-        self.model, self.batch, self.seed = model, int(batch), int(seed)
+        self.model, self.batch, self.seed, self.called = model, int(batch), int(seed), called
         self.images, self.labels = checked_images(images, labels)
         self.store = SampleStore() if store is None else store
         self.device = next((each.device for each in model.parameters()), self.images.device)
@@ -98,7 +100,8 @@ class Evaluator:
             images, labels = (each[slice(*block)].to(self.device)[correct] for each in (self.images, self.labels))
             numbers = [block[0] + index for index, each in enumerate(before) if each]
             if members:
-                images = adversarial(self.model, images, labels, members[-1], block_seed(self.seed, block))
+                seed = block_seed(self.seed, block)
+                images = adversarial(self.model, images, labels, members[-1], seed, self.called)
             made_by = members[-1].name if members else "natural"
             correct[correct.clone()] = self._logits(images, made_by, numbers).argmax(1) == labels
         return correct.tolist()

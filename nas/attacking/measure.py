@@ -36,7 +36,7 @@ def attack(
     from nas.attacking.evaluation import evaluate
     from nas.attacking.registry import get_attack
     from nas.attacking.samples import SAMPLES, SampleStore
-    from nas.device import torch_device, torch_threads
+    from nas.device import tf32, torch_device, torch_threads
     from nas.images.data import fingerprint
     from nas.models.trained import TrainedModel, attack_batch, images_for
     from nas.runs import environment
@@ -63,12 +63,13 @@ def attack(
         "images": images_facts["fingerprint"],
         "seed": config.seed,
         "batch": config.batch,
+        **({} if config.tf32 is None else {"tf32": config.tf32}),
     }
-    with SampleStore(out / SAMPLES, identity) as store, torch_threads(config.threads):
+    with SampleStore(out / SAMPLES, identity) as store, torch_threads(config.threads), tf32(config.tf32):
         try:
             evaluation = evaluate(
                 classifier, images, labels, config.attack, **how,
-                batch=config.batch, seed=config.seed, store=store, watch=watch,
+                batch=config.batch, seed=config.seed, store=store, watch=watch, cuda_graphs=config.cuda_graphs,
             )  # fmt: skip
         except AttackFailed as error:
             finished = "results that were finished before are kept in"

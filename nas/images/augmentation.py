@@ -33,10 +33,15 @@ class Augmentation:
             rows, columns = rows + down, columns + right
             images = F.pad(images, (0, 0, PADDING, PADDING, PADDING, PADDING))
         if self.crop or self.flip:
-            rows, columns = (each.to(images.device) for each in (rows, columns))
+            rows, columns = (_sent(each, images.device) for each in (rows, columns))
             each = torch.arange(n, device=images.device)[:, None, None]
             images = images[each, rows[:, :, None], columns[:, None, :]]
         return to_pixels(images)
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """``x`` on the device; a GPU goes on with its work meanwhile, which copies from memory that is not pinned end."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x
 
 
 def to_pixels(images: Tensor) -> Tensor:

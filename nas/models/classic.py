@@ -63,7 +63,12 @@ class DenseLayer(nn.Module):
 
 
 class Pooled(nn.Module):
-    """Features ``(N, channels, h, w)``, their mean over the pixels, a linear classifier."""
+    """Features ``(N, channels, h, w)``, their mean over the pixels, a linear classifier.
+
+    ``contiguous_layout``: compute in contiguous layout, not in channels_last.
+    """
+
+    contiguous_layout = False
 
     def __init__(self, features: nn.Module, channels: int, classes: int):
         super().__init__()
@@ -72,7 +77,7 @@ class Pooled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "meta":
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.contiguous_format if self.contiguous_layout else torch.channels_last)
         logits: Tensor = self.classifier(self.features(x).mean(dim=(2, 3)))
         return logits
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from nas import norms
 from nas.cli import bounds
-from search_spaces.cells.folding import FoldingNetwork
+from search_spaces.cells.folding import Foldable, FoldingNetwork
 
 #: logits ``(N, classes)`` -> the scalar that the adversary increases
 Objective = Callable[[Tensor], Tensor]
@@ -114,8 +114,8 @@ def undisturbed(model: nn.Module, mode: Literal["eval", "train"]) -> Iterator[No
     """A context in which ``model`` is in ``mode`` and no parameter requires a gradient; on exit both are restored.
 
     In eval mode, a network that can fold its batch norms into its convolutions is folded once for all forward passes.
-    If no parameter requires a gradient on entry, an enclosing call has already folded the network, and it is not
-    folded again.
+    Under autocast, its weights are cast once for all of them. If no parameter requires a gradient on entry, an
+    enclosing call has already done so, and it is not done again.
     """
     learned = [each for each in model.parameters() if each.requires_grad]
     modes = [(module, module.training) for module in model.modules()]
@@ -126,10 +126,13 @@ def undisturbed(model: nn.Module, mode: Literal["eval", "train"]) -> Iterator[No
         with ExitStack() as stack:
             if mode == "train":
                 stack.enter_context(buffers_kept(model))
-            elif learned and not hasattr(model, "_orig_mod"):  # torch.compile would compile again for every folding
-                for module in model.modules():
-                    if isinstance(module, FoldingNetwork):
-                        stack.enter_context(module.folded())
+            if learned and not hasattr(model, "_orig_mod"):  # torch.compile would compile again for every folding
+                networks = [module for module in model.modules() if isinstance(module, FoldingNetwork)]
+                for network in networks if mode == "eval" else ():
+                    stack.enter_context(network.folded())
+                device = learned[0].device.type
+                for network in networks if torch.is_autocast_enabled(device) else ():
+                    stack.enter_context(weights_cast(network, torch.get_autocast_dtype(device)))
             yield
     finally:
         for module, training in modes:
@@ -153,6 +156,34 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for buffers, before in own:
             buffers.update(before)
+
+
+@contextmanager
+def weights_cast(network: FoldingNetwork, dtype: torch.dtype) -> Iterator[None]:
+    """A context in which convolutions and linear layers have weights of the type that autocast casts them to.
+
+    Autocast by itself casts weights that do not require a gradient anew in every pass.
+    """
+
+    def cast(weight: Tensor | None) -> Any:
+        return weight.to(dtype) if weight is not None and weight.dtype == torch.float32 else weight
+
+    own: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    folded: set[nn.Module] = set()
+    for module in network.modules():
+        if isinstance(module, Foldable) and module.folded_tensors is not None:
+            module.folded_tensors = tuple(map(cast, module.folded_tensors))  # folded() restores them
+            folded.update(module.children())
+        plain = type(module) in (nn.Conv2d, nn.Linear) or getattr(module, "computes_conv2d", False)
+        if plain and module not in folded:  # of a folded module the children come after it, and are not called
+            own.append((module._parameters, dict(module._parameters)))
+    try:
+        for parameters, before in own:
+            parameters.update({name: cast(each) for name, each in before.items()})
+        yield
+    finally:
+        for parameters, before in own:
+            parameters.update(before)
 
 
 def _length(x: Tensor) -> Tensor:

@@ -11,22 +11,35 @@ class WeightAverage:
 
     The decay is smaller during the first steps, ``min(decay, (1 + steps) / (10 + steps))``, so that the initial,
     untrained weights soon have no influence. Integer buffers are copied, not averaged.
+
+    :param in_tensor: keep ``1 - decay`` in a tensor, where a replayed step reads it (:mod:`nas.training.replay`).
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: nn.Module, decay: float, *, in_tensor: bool = False):
         self.decay = decay
         self.steps = 0
+        self._weight: float | Tensor = 0.0  # of the weights in the next update
+        if in_tensor:
+            self._weight = torch.zeros((), device=next(model.parameters()).device)
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def count(self) -> None:
+        """Count one more step; :meth:`update` follows."""
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        if isinstance(self._weight, Tensor):
+            self._weight.fill_(weight)
+        else:
+            self._weight = weight
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Update the average with the weights that ``model`` has after an optimiser step."""
-        self.steps += 1
-        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, value in model.state_dict().items():
             average = self.weights[name]
             if average.is_floating_point():
-                average.lerp_(value, weight)
+                weight = self._weight
+                average.lerp_(value, weight.to(average.dtype) if isinstance(weight, Tensor) else weight)
             else:
                 average.copy_(value)
 

@@ -90,7 +90,13 @@ class TrainConfig:
     device: str = option("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one", free=True)
     threads: int | None = option(None, "threads of torch's operations on the CPU (default: torch's)", free=True)
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16: mixed precision, on cuda only")
+    tf32: bool | None = option(
+        None, "on cuda, TF32 in float32 convolutions and matrix products, true or false (default: in convolutions only)"
+    )
     compile: bool = option(False, "compile the network with torch.compile")
+    cuda_graphs: bool = option(
+        None, "on cuda, replay training steps as CUDA graphs, true or false (default: true)", free=True
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -150,6 +156,7 @@ class TrainConfig:
         self._fill_in_attack(preset["step_size"] if own else None, preset["attack_steps"] if own else None)
         if self.schedule not in (None, preset["schedule"]) or self.epochs not in (None, preset["epochs"]):
             preset.pop("milestones", None)  # they are meant for the preset's own schedule and number of epochs
+        self._set("cuda_graphs", self.cuda_graphs is not False)
         for name in ("crop", "flip"):
             default = name == "crop" or self.dataset.startswith(MIRRORED)
             self._set(name, default if getattr(self, name) is None else getattr(self, name))

@@ -89,6 +89,7 @@ class Course:
                 self._note("finished" if len(self.history) == self.config.epochs else "paused")
         finally:
             events.close()
+            self.learner.release()
         best = self._best()
         assert best is not None
         return TrainResult(

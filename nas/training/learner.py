@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nas.cli.printing import complain
 from nas.errors import TrainingStopped, UserError
 from nas.images.augmentation import Augmentation
 from nas.models.architecture import Architecture, Classifier
@@ -20,8 +22,11 @@ from nas.training.adversary import PGD
 from nas.training.averaging import WeightAverage
 from nas.training.config import TrainConfig
 from nas.training.images import TrainingImages
+from nas.training.layout import LAYOUTS, gpu_seconds, has_layouts, lay_out_faster, one_step
 from nas.training.losses import Adversarial, Fast, Mart, Method, Standard, Trades
+from nas.training.replay import CudaRecorder, Recorder, Replayed
 from nas.training.schedules import make_schedule
+from nas.training.sgd import TensorRateSGD
 
 #: number of steps between two reads of the losses, by device; a read waits for all pending work of an accelerator
 LOOK_EVERY = {"cpu": 1, "cuda": 50}
@@ -44,9 +49,14 @@ class Learner:
 
     All random numbers of an epoch come from generators seeded with (seed, epoch, purpose). A checkpoint therefore
     stores the number of finished epochs and no generator state.
+
+    On a GPU the steps are replayed as CUDA graphs, one for each size of a batch (:mod:`nas.training.replay`). With drop
+    path they are recorded in every epoch, since its probability changes.
+
+    :param recorder: records the steps; by default :func:`make_recorder` makes it.
     """
 
-    def __init__(self, config: TrainConfig, architecture: Architecture, device: str):
+    def __init__(self, config: TrainConfig, architecture: Architecture, device: str, recorder: Recorder | None = None):
         self.config = config
         self.device = torch.device(device)
         with seeded(config.seed, "weights", self.device):
@@ -55,15 +65,35 @@ class Learner:
         check_drop_path(self.model.network, config.drop_path)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=config.learning_rate, momentum=config.momentum,
-            weight_decay=config.weight_decay, foreach=True,
-        )  # fmt: skip
-        self.average = WeightAverage(self.model, config.ema) if config.ema else None
+        recorder = make_recorder(config, self.device) if recorder is None else recorder
+        if self.device.type == "cuda" and has_layouts(self.model):
+            self._choose_layout(recorder)
+        self._replayed = None if recorder is None else Replayed(self._update, recorder, "training steps")
+        in_tensor = recorder is not None or self.device.type == "cuda"  # the same arithmetic with and without graphs
+        kind: Callable[..., torch.optim.SGD] = TensorRateSGD if in_tensor else partial(torch.optim.SGD, foreach=True)
+        self.optimizer = kind(
+            self.model.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        self.average = WeightAverage(self.model, config.ema, in_tensor=in_tensor) if config.ema else None
         self.schedule = make_schedule(config.schedule, config.learning_rate, config.epochs, config.milestones)
         self.augmentation = Augmentation(crop=config.crop, flip=config.flip)
         self.method = make_method(config)
         self.epochs_done = 0
+
+    def _choose_layout(self, recorder: Recorder | None) -> None:
+        """Lay the model out as is faster on this GPU, and say how."""
+        config, architecture = self.config, self.architecture
+        batch = min(config.batch_size, config.images or config.batch_size)
+        shape = (batch, len(architecture.mean), *architecture.image_size)
+        dtype = torch.bfloat16 if config.precision == "bfloat16" else None
+        with seeded(config.seed, "layout", self.device):
+            images = torch.rand(shape, device=self.device).contiguous(memory_format=torch.channels_last)
+            passes = partial(one_step, self.model, images, dtype)
+            layout, ratio = lay_out_faster(
+                self.model, passes, partial(gpu_seconds, device=self.device, recorder=recorder)
+            )
+        other = next(each for each in LAYOUTS if each != layout)
+        complain(f"memory layout {layout}: {ratio:.2f} times as fast as {other} for this network, batch and device")
 
     def epoch(self, data: TrainingImages, watch: Callable[[float], None] | None = None) -> EpochLoss:
         """Trains for one epoch.
@@ -75,6 +105,7 @@ class Learner:
         self.model.train()
         if config.drop_path:
             self.model.network.drop_path_probability = config.drop_path * epoch / config.epochs  # type: ignore[assignment]
+            self.release()
         order, augmentation = (generator(config.seed, f"{name} {epoch}") for name in ("order", "augmentation"))
         noise = generator(config.seed, f"noise {epoch}", self.device)
         steps = data.steps(config.batch_size)
@@ -107,10 +138,27 @@ class Learner:
 
         :return: the loss before the step, and the logits ``(N, classes)`` of the images trained on.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        if isinstance(self.optimizer, TensorRateSGD):
+            self.optimizer.set_rate(rate)
+        else:
+            self.optimizer.param_groups[0]["lr"] = rate
+        if self.average is not None:
+            self.average.count()
+        if self._replayed is None:
+            return self._update(images, labels, noise=noise)
+        start = self.method.start(images, noise)
+        loss, logits = self._replayed(images, labels, *(() if start is None else (start,)))
+        return loss, logits
+
+    def _update(
+        self, images: Tensor, labels: Tensor, start: Tensor | None = None, noise: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The part of a step that is replayed: what changes between steps reaches it through tensors only.
+
+        The weights that autocast keeps for a step are dropped inside, so a recording casts them in every step.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            found = self.method(self.forward, images, labels, noise)
+            found = self.method(self.forward, images, labels, noise, start)
         self.optimizer.zero_grad(set_to_none=True)
         found.loss.backward()  # type: ignore[no-untyped-call]
         if self.config.gradient_clip:
@@ -119,6 +167,11 @@ class Learner:
         if self.average is not None:
             self.average.update(self.model)
         return found.loss.detach(), found.logits
+
+    def release(self) -> None:
+        """Free the memory of recorded steps; the next steps are recorded anew."""
+        if self._replayed is not None:
+            self._replayed.forget()
 
     def _check_weights(self, epoch: int) -> None:
         """:raises TrainingStopped: a weight or a running statistic is not finite, as after too long a last step."""
@@ -174,6 +227,18 @@ class Learner:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"the checkpoint to go on from is damaged: {' '.join(str(error).split())}") from None
         self.epochs_done = epochs
+
+
+def make_recorder(config: TrainConfig, device: torch.device) -> Recorder | None:
+    """What records the steps of a training; None: they are not recorded. One line says so if an option excludes it."""
+    if device.type != "cuda" or not config.cuda_graphs:
+        return None
+    excluding = {"--compile": config.compile, "--gradient-alignment": config.gradient_alignment}
+    for option, given in excluding.items():
+        if given:
+            complain(f"training steps run without CUDA graphs, which {option} excludes")
+            return None
+    return CudaRecorder(device)
 
 
 def check_drop_path(network: nn.Module, probability: float) -> None:

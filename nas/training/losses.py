@@ -1,8 +1,9 @@
 """The losses of adversarial training: one class per method.
 
 A method is called with a model in train mode, images ``(N, C, H, W)`` in [0, 1], labels ``(N,)`` and a generator for
-the adversary's noise, and returns the loss to differentiate. If the network has an auxiliary head, its weighted
-cross-entropy is added, on the same images (clean or adversarial) as the method's own cross-entropy term.
+the adversary's noise, or the point that the adversary starts from, and returns the loss to differentiate. If the
+network has an auxiliary head, its weighted cross-entropy is added, on the same images (clean or adversarial) as the
+method's own cross-entropy term.
 """
 
 from __future__ import annotations
@@ -43,9 +44,14 @@ class Method(ABC):
 
     @abstractmethod
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Step:
-        """The loss of one batch."""
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+    ) -> Step:  # fmt: skip
+        """The loss of one batch. ``start``: what :meth:`start` has drawn; None: it is drawn from ``generator``."""
+
+    def start(self, images: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """The point that the adversary starts from, a random one in the ball; None: there is no adversary."""
+        return self.adversary.random_start(images, generator)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy with smoothed labels: a share of ``label_smoothing`` is spread over all classes."""
@@ -62,19 +68,24 @@ class Method(ABC):
     ) -> Tensor:
         """Adversarial images that maximise the cross-entropy without label smoothing.
 
-        :param start: the point to start from; None: a random point in the ball.
+        :param start: the point to start from; None: as :meth:`start` draws it.
         """
-        objective = partial(F.cross_entropy, target=labels)
-        return self.adversary(model, images, objective, start=start, generator=generator)
+        start = self.start(images, generator) if start is None else start
+        return self.adversary(model, images, partial(F.cross_entropy, target=labels), start=start)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standard(Method):
     """Standard training: the cross-entropy of the clean images."""
 
+    def start(self, images: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """None: there is no adversary."""
+        return None
+
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Step:
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+    ) -> Step:  # fmt: skip
         outputs = model(images)
         logits = logits_of(outputs)
         return Step(self.cross_entropy(logits, labels) + self.on_auxiliary(outputs, labels), logits.detach())
@@ -85,9 +96,10 @@ class Adversarial(Method):
     """The cross-entropy of adversarial images (Madry et al., ICLR 2018, https://arxiv.org/abs/1706.06083)."""
 
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Step:
-        outputs = model(self.crafted(model, images, labels, generator, None))
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+    ) -> Step:  # fmt: skip
+        outputs = model(self.crafted(model, images, labels, generator, start))
         logits = logits_of(outputs)
         return Step(self.cross_entropy(logits, labels) + self.on_auxiliary(outputs, labels), logits.detach())
 
@@ -106,9 +118,10 @@ class Fast(Adversarial):
     gradient_alignment: float = 0.0
 
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Step:
-        step = super().__call__(model, images, labels, generator)
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+    ) -> Step:  # fmt: skip
+        step = super().__call__(model, images, labels, generator, start)
         if self.gradient_alignment == 0:
             return step
         misaligned = 1 - self._alignment(model, images, labels, generator)
@@ -139,16 +152,21 @@ class Trades(Method):
 
     beta: float = 6.0
 
+    def start(self, images: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """The images plus a little Gaussian noise."""
+        return gaussian_start(images, generator)
+
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Step:
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+    ) -> Step:  # fmt: skip
         with undisturbed(model, self.adversary.mode):
             with torch.no_grad():
                 clean = logits_of(model(images)).softmax(1)
             adversarial = self.adversary(
                 model, images,
                 lambda logits: F.kl_div(logits.log_softmax(1), clean, reduction="sum"),
-                start=gaussian_start(images, generator),
+                start=self.start(images, generator) if start is None else start,
             )  # fmt: skip
         outputs = model(images)
         logits, adversarial_logits = logits_of(outputs), logits_of(model(adversarial))
@@ -167,10 +185,15 @@ class Mart(Method):
 
     beta: float = 5.0
 
+    def start(self, images: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """The images plus a little Gaussian noise."""
+        return gaussian_start(images, generator)
+
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> Step:
-        adversarial = self.crafted(model, images, labels, generator, gaussian_start(images, generator))
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None,
+        start: Tensor | None = None,
+    ) -> Step:  # fmt: skip
+        adversarial = self.crafted(model, images, labels, generator, start)
         logits = logits_of(model(images))
         outputs = model(adversarial)
         adversarial_logits = logits_of(outputs)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from nas.cli.fields import differences
-from nas.device import torch_device, torch_threads
+from nas.device import tf32, torch_device, torch_threads
 from nas.errors import UserError
 from nas.files import as_path, check_free, kind
 from nas.images.data import ImageSplit, fingerprint, load_data
@@ -85,7 +85,7 @@ class Trainer:
         manifest = self._manifest(split, data, held)
         name = f"train-{config.model or f'{config.space}-cell'}-{config.method}-seed{config.seed}"
         path = self.out or new_run_path(Path("runs"), name)
-        with torch_threads(config.threads), TrainDirectory(path) as directory:
+        with torch_threads(config.threads), tf32(config.tf32), TrainDirectory(path) as directory:
             self._check_path(path)  # checked again under the lock, since another process may have written before it
             learner = Learner(config, Architecture.from_json(manifest["architecture"], self.space), self.device)
             history = self._restore(learner, directory) if self.resume else []

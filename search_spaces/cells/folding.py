@@ -96,6 +96,9 @@ class FoldingNetwork(nn.Module):
     #: the proxy ``grasp`` then takes three fifths of the time
     linear_between = False
 
+    #: whether it computes in contiguous layout, not in channels_last; a training on a GPU sets what is faster there
+    contiguous_layout = False
+
     @contextmanager
     def folded(self) -> Iterator[Folded]:
         """Inside the context the network uses folded tensors; its parameters, buffers and modes must not change."""

@@ -18,7 +18,7 @@ from search_spaces.cells.operations import (
     OPERATIONS,
     ConvNorm,
     FactorizedReduce,
-    channels_last,
+    in_layout,
     shared_relus,
 )
 
@@ -124,7 +124,7 @@ class CellNetwork(FoldingNetwork):
         self._auxiliary_layer = 2 * layers // 3
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        last = self.stem(channels_last(images))
+        last = self.stem(in_layout(images, self.contiguous_layout))
         before_last_activated: Tensor | None = None
         auxiliary_logits = None
         for layer, (cell, activation) in enumerate(zip(self.cells, self.activations, strict=True)):

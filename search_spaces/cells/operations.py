@@ -48,6 +48,11 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
+def in_layout(x: Tensor, contiguous: bool) -> Tensor:
+    """``x`` in contiguous layout, or else in channels_last."""
+    return x.contiguous() if contiguous else channels_last(x)
+
+
 class PointwiseConv(nn.Conv2d):
     """A bias-free 1x1 convolution.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.folding import FoldingNetwork
-from search_spaces.cells.operations import AveragePool, ConvNorm, channels_last, shared_relus
+from search_spaces.cells.operations import AveragePool, ConvNorm, in_layout, shared_relus
 from search_spaces.nasbench201.genotype import EDGES, NODES, STAGES, EdgeGenotype
 
 
@@ -98,7 +98,7 @@ class EdgeNetwork(FoldingNetwork):
         self.classifier = nn.Linear(channels, spec.classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.stem(channels_last(images))
+        features = self.stem(in_layout(images, self.contiguous_layout))
         for block in self.blocks:
             features = block(features)
         logits: Tensor = self.classifier(self.activation(self.norm(features)).mean(dim=(2, 3)))

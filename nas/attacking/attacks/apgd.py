@@ -21,6 +21,7 @@ class APGD(Attack):
     """On the cross-entropy, ``steps`` iterations in each of ``restarts`` runs."""
 
     method = "apgd-ce"
+    only_calls = True
     name = "APGD-CE"
 
     steps: int = 100
@@ -44,6 +45,7 @@ class APGDT(Attack):
     """
 
     method = "apgd-t"
+    only_calls = True
     name = "APGD-T"
 
     steps: int = 100

@@ -27,6 +27,7 @@ class CarliniWagner(Attack):
     """
 
     method = "cw"
+    only_calls = True
 
     steps: int = 100
     c: float = 10.0

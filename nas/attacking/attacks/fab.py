@@ -19,6 +19,7 @@ class FAB(Attack):
     """Towards the boundary with any other class, ``steps`` iterations in each of ``restarts`` runs."""
 
     method = "fab"
+    only_calls = True
     name = "FAB"
 
     steps: int = 100
@@ -40,6 +41,7 @@ class FABT(Attack):
     """
 
     method = "fab-t"
+    only_calls = True
     name = "FAB-T"
 
     steps: int = 100

@@ -19,6 +19,7 @@ class FGSM(Attack):
     """One step of length epsilon, from the image itself; in L2 along the gradient, and called FGM."""
 
     method = "fgsm"
+    only_calls = True
 
     @property
     def name(self) -> str:
@@ -44,6 +45,7 @@ class PGD(Attack):
     """
 
     method = "pgd"
+    only_calls = True
 
     steps: int = 20
     step_size: float | None = None

@@ -24,6 +24,7 @@ class Square(Attack):
     """
 
     method = "square"
+    only_calls = True
     name = "Square"
 
     queries: int = 5000

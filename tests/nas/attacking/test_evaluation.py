@@ -34,9 +34,9 @@ def test_only_what_is_still_correct_is_attacked(network: nn.Module, monkeypatch:
     attacked: list[tuple[str, int]] = []
     original = crafting.adversarial
 
-    def spy(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, seed: int) -> Tensor:
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, attack: Attack, *rest: Any) -> Tensor:
         attacked.append((attack.name, len(images)))
-        return original(model, images, labels, attack, seed)
+        return original(model, images, labels, attack, *rest)
 
     monkeypatch.setattr("nas.attacking.evaluator.adversarial", spy)
     images, labels = sample_images(50)

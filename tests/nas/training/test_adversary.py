@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -165,3 +166,25 @@ def test_settings_that_cannot_be(options: dict[str, Any], message: str) -> None:
 def test_fractions_are_read() -> None:
     attack = PGD(epsilon="8/255", step_size="2/255", steps=7)  # type: ignore[arg-type]
     assert (attack.epsilon, attack.step_size) == (8 / 255, 2 / 255)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_under_autocast_weights_are_cast_once_to_the_same_effect(
+    mode: Literal["eval", "train"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (images, labels) = trained_a_little(cell_classifier()).float(), batch(1, dtype=torch.float32)
+    before = [(each, each.clone()) for each in model.parameters()]
+
+    def crafted() -> tuple[Tensor, int]:
+        with torch.profiler.profile() as profile, torch.autocast("cpu", torch.bfloat16):
+            found = ours(model, images, labels, mode=mode)
+        return found, sum(each.count for each in profile.key_averages() if each.key == "aten::_to_copy")
+
+    found, casts = crafted()
+    for now, (was, value) in zip(model.parameters(), before, strict=True):
+        assert now is was and torch.equal(now, value)
+    monkeypatch.setattr("nas.training.adversary.weights_cast", lambda *_: nullcontext())
+    expected, more_casts = crafted()
+    assert torch.equal(found, expected) and not torch.equal(found, images)
+    layers = sum(isinstance(module, nn.Conv2d | nn.Linear) for module in model.modules())
+    assert more_casts - casts >= 5 * layers  # seven passes forward instead of one

@@ -264,6 +264,21 @@ def test_three_images_in_batches_of_two(options: dict[str, Any]) -> None:
     assert math.isfinite(result.history[0]["loss"]) and (result.train_images, result.validation_images) == (3, 0)
 
 
+def test_graphs_may_change_when_a_training_is_resumed_and_tf32_may_not() -> None:
+    interrupted("run", 1)
+    seen: list[bool] = []
+
+    def watch(_: Any) -> None:
+        seen.append(torch.backends.cuda.matmul.allow_tf32)
+
+    Trainer(TrainConfig(**TINY, cuda_graphs=False), out="run", resume=True).run(watch)
+    Trainer(TrainConfig(**TINY, tf32=True, cuda_graphs=True), out="other").run(watch)
+    assert seen == [False] * 3 + [True] * 3 and TrainConfig(**TINY).cuda_graphs
+    assert_equal(Path("run"), Path("other"), "last.pt")  # neither has an effect on a CPU
+    with pytest.raises(UserError, match=r"with another configuration: --tf32 None \(was True\)$"):
+        Trainer(TrainConfig(**TINY), out="other", resume=True).run()
+
+
 def test_a_network_without_paths_is_refused_before_its_first_epoch() -> None:
     with pytest.raises(UserError, match=r"^--drop-path 0\.2: this network has no paths to drop$"):
         Learner(
