@@ -32,7 +32,7 @@ MEMBERS = {
 
 
 #: further arguments of ``evaluate``: whatever changes how a model runs on a GPU belongs here
-OPTIONS: dict[str, Any] = {}
+OPTIONS: dict[str, Any] = {"cuda_graphs": True}
 
 
 @dataclass(frozen=True, kw_only=True)

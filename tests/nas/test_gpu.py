@@ -8,6 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from nas import Search, load
 from nas.runs.architecture import read_steps
 from nas.runs.directory import RunDirectory
 from nas.searching.forward_pass import latency_ms, memory_mib
+from nas.searching.scoring import Scorer
 from nas.training import TrainConfig, Trainer
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -66,6 +68,28 @@ def test_scores_are_those_of_the_cpu(space_name: str, cell: str) -> None:
     found = proxies.score(network.cuda(), images.cuda(), labels.cuda(), NAMES)
     assert found == pytest.approx(expected, rel=1e-3)
     assert proxies.score(network, images, labels, NAMES) == pytest.approx(found, rel=1e-3)  # images follow the network
+
+
+def test_a_stack_has_the_scores_of_the_cpu() -> None:
+    space, proxy_names = get_space("darts"), ("robust", "grad_norm", "snip", "synflow", "naswot", "diverse_capacity")
+    images, labels = torch.rand(32, 3, 32, 32), torch.arange(32) % 10
+    cells = [space.sample(np.random.default_rng(seed)) for seed in range(8)]
+    candidates = [Candidate(id, space.canonical(cell), cell) for id, cell in enumerate(cells)]
+
+    def scores(device: str, stack: int) -> list[dict[str, float]]:
+        made = [proxies.get_proxy(name) for name in proxy_names]
+        scorer = Scorer(
+            space, NetworkSpec(channels=8, layers=6), made, images, labels, seed=0, device=device, stack=stack
+        )
+        found = {trial.id: trial for trial in LocalExecutor(1).run(scorer, stacked(candidates, stack))}
+        assert {trial.status for trial in found.values()} == {"ok"}
+        return [found[id].scores for id in range(8)]
+
+    expected = scores("cpu", 1)
+    for stack in (1, 4, 8):
+        for found, right in zip(scores("cuda", stack), expected, strict=True):
+            assert found == pytest.approx(right, rel=5e-3)
+    assert scores("cuda", 8) == scores("cuda", 8)
 
 
 def test_a_search_and_a_training_run_on_the_device(tmp_path: Path) -> None:
