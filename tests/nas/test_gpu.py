@@ -14,6 +14,9 @@ import torch
 
 import proxies
 from nas import Search, load
+from nas.executors.candidates import Candidate
+from nas.executors.local import LocalExecutor
+from nas.executors.stacks import stacked
 from nas.runs.architecture import read_steps
 from nas.runs.directory import RunDirectory
 from nas.searching.forward_pass import latency_ms, memory_mib
