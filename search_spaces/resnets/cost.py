@@ -41,7 +41,8 @@ def network_cost(genotype: ResNetGenotype, spec: NetworkSpec) -> Cost:
 def _block(g: ResNetGenotype, c_in: int, planes: int, stride: int, before: int, after: int) -> tuple[Cost, int]:
     """The cost of a block on ``before`` pixels, ``after`` of which are left; its output channels."""
     out = planes if g.block == "basic" else EXPANSION * planes
-    convolutions = list(_basic(c_in, planes, after) if g.block == "basic" else _bottleneck(g, c_in, planes, before, after))
+    branch = _basic(c_in, planes, after) if g.block == "basic" else _bottleneck(g, c_in, planes, before, after)
+    convolutions = list(branch)
     if stride > 1 or c_in != out:
         convolutions.append((c_in * out, after, 0))
     params = 2 * c_in + sum(weights + 2 * normed for weights, _, normed in convolutions)

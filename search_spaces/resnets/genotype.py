@@ -20,7 +20,9 @@ MOST = 99  # blocks or width of a stage; published networks have at most 28 and 
 #: multiple of the stage's. A basic block has two plain convolutions instead. All others are bottlenecks of 17 weights
 #: for each pair of the stage's channels: so many have the published bottleneck and robust blocks; for aggregated ones
 #: it follows from the 265 M parameters of Table 1, and hierarchical ones alone are made like that too.
-BOTTLENECKS = {"bottleneck": (1, 1, 1.0), "aggregated": (4, 1, 1.5), "hierarchical": (1, 8, 1.75), "robust": (4, 8, 2.0)}
+BOTTLENECKS = {
+    "bottleneck": (1, 1, 1.0), "aggregated": (4, 1, 1.5), "hierarchical": (1, 8, 1.75), "robust": (4, 8, 2.0),
+}  # fmt: skip
 BLOCKS = ("basic", *BOTTLENECKS)
 SQUEEZES = ("none", "se", "rse")  # squeeze-and-excitation: none, the standard one, the residual one
 ACTIVATIONS = ("relu", "silu", "softplus", "gelu")

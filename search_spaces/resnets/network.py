@@ -29,7 +29,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 class GroupedConvNorm(ConvNorm):
-    """A 3x3 convolution of several groups, ``(N, C, H, W)`` -> ``(N, C, ceil(H / stride), ...)``, and its batch norm."""
+    """A 3x3 convolution of several groups and its batch norm; at stride 1 it keeps the resolution."""
 
     def __init__(self, channels: int, stride: int, groups: int):
         super().__init__(channels, channels, 3, stride, 1)
@@ -48,9 +48,8 @@ class HierarchicalConv(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(GroupedConvNorm(channels, stride, groups) for _ in range(scales - 1))
         self.activations = nn.ModuleList(activation() for _ in range(scales - 1))
-        self.pool: nn.Module = nn.Identity() if stride == 1 else AveragePool(stride)
-        if stride > 1:
-            self.pool.count_include_pad = True  # as published  # type: ignore[assignment]
+        self.pool = AveragePool(stride)  # read with a stride only
+        self.pool.count_include_pad = True  # as published
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +58,7 @@ class HierarchicalConv(nn.Module):
         for part, conv, activation in zip(parts, self.convs, self.activations, strict=True):
             read = part + outputs[-1] if outputs and self.stride == 1 else part
             outputs.append(activation(conv(read)))
-        return torch.cat([*outputs, self.pool(last)], dim=1)
+        return torch.cat([*outputs, last if self.stride == 1 else self.pool(last)], dim=1)
 
 
 class Excitation(nn.Module):

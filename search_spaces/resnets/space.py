@@ -107,7 +107,7 @@ class WideResNetSpace(SearchSpace[ResNetGenotype]):
         return genotype
 
     def count(self, genotype: ResNetGenotype, path: str) -> int:
-        """Of a stage ``stage1.depth`` or ``stage1.width``; ``depth``, all blocks; or the blocks with a gene: ``silu``."""
+        """``stage1.depth``, ``stage1.width``, ...; ``depth``: all blocks; the blocks with a gene, such as ``silu``."""
         paths = {"depth": sum(genotype.depths)}
         for stage in range(STAGES):
             paths[f"stage{stage + 1}.depth"] = genotype.depths[stage]
