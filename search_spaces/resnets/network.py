@@ -48,17 +48,18 @@ class HierarchicalConv(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(GroupedConvNorm(channels, stride, groups) for _ in range(scales - 1))
         self.activations = nn.ModuleList(activation() for _ in range(scales - 1))
-        self.pool = AveragePool(stride)  # read with a stride only
-        self.pool.count_include_pad = True  # as published
-        self.stride = stride
+        pool = AveragePool(stride)
+        pool.count_include_pad = True  # as published
+        self.pool: nn.Module = nn.Identity() if stride == 1 else pool
+        self.channels, self.stride = channels, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        *parts, last = x.chunk(len(self.convs) + 1, dim=1)
+        *parts, last = (x.narrow(1, start, self.channels) for start in range(0, x.shape[1], self.channels))
         outputs: list[Tensor] = []
         for part, conv, activation in zip(parts, self.convs, self.activations, strict=True):
             read = part + outputs[-1] if outputs and self.stride == 1 else part
             outputs.append(activation(conv(read)))
-        return torch.cat([*outputs, last if self.stride == 1 else self.pool(last)], dim=1)
+        return torch.cat([*outputs, self.pool(last)], dim=1)
 
 
 class Excitation(nn.Module):
