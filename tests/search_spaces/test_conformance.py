@@ -30,9 +30,9 @@ class Case:
 
 #: each kind of block, squeeze-and-excitation and activation of ``robust_resnet``, in small networks
 KINDS = (
-    "basic.se.silu.d1-w1.d2-w2.d1-w1", "bottleneck.none.relu.d2-w1.d2-w2.d1-w3",
-    "aggregated.rse.gelu.d1-w2.d1-w1.d2-w1", "hierarchical.se.softplus.d2-w1.d2-w2.d1-w1",
-    "robust.rse.relu.d2-w5.d1-w7.d2-w3",
+    "basic.se.silu.d1-w1.d2-w2.d1-w1", "bottleneck.none.relu.d1-w1.d1-w2.d1-w3",
+    "aggregated.rse.gelu.d1-w2.d1-w1.d1-w1", "hierarchical.se.softplus.d1-w1.d1-w2.d1-w1",
+    "robust.rse.relu.d1-w5.d2-w7.d1-w3",
 )  # fmt: skip
 
 CASES = [
