@@ -38,6 +38,7 @@ from proxies.base import Probe, ProxyError
 from proxies.engine.checks import check_at_least, check_seed, check_word, finite
 from proxies.engine.drawn_weights import called_with, drawn_parameters, standard
 from proxies.engine.first_images import FirstImagesProxy
+from proxies.engine.hooks import NO_RELU
 from proxies.engine.modes import norm_mode
 from proxies.engine.perturbation import BETA, EPSILON, PerturbationProxy, Side
 from proxies.population import PopulationProxy, Scores
@@ -186,7 +187,7 @@ class Patterns:
         :raises ProxyError: no ReLU module was called.
         """
         if self._seen is None:
-            raise ProxyError("the network calls no nn.ReLU module")
+            raise ProxyError(NO_RELU)
         return int(self._seen.sum().item()) if self._images <= TABLE_IMAGES else len(self._seen)
 
 

@@ -20,10 +20,24 @@ def _nasbench201() -> SearchSpace[Any]:
     return NasBench201Space()
 
 
+def _wide_resnet() -> SearchSpace[Any]:
+    from search_spaces.resnets.space import WideResNetSpace
+
+    return WideResNetSpace()
+
+
+def _robust_resnet() -> SearchSpace[Any]:
+    from search_spaces.resnets.space import RobustResNetSpace
+
+    return RobustResNetSpace()
+
+
 #: name -> a function that imports and creates the space; to add a space, add a row
 SPACES: dict[str, Callable[[], SearchSpace[Any]]] = {
     "darts": _darts,
     "nasbench201": _nasbench201,
+    "wide_resnet": _wide_resnet,
+    "robust_resnet": _robust_resnet,
 }
 
 

@@ -23,6 +23,7 @@ METRICS = {
     "tiny_robustbench": "cifar10/pgd",
     "nas_robbench_201": "cifar10/autoattack",
     "nas_bench_201_r": "cifar10/pgd",
+    "nares": "cifar10/aa_compact",
 }
 
 
@@ -30,8 +31,13 @@ METRICS = {
 class CorrelationConfig:
     """Which proxies are compared with which accuracies. Fields marked ``free`` do not change any score."""
 
-    table: str = option("tiny_robustbench", "measured accuracies: tiny_robustbench, nas_robbench_201, nas_bench_201_r")
-    metric: str = option(None, "which accuracy (default: cifar10/pgd, of nas_robbench_201 cifar10/autoattack)")
+    table: str = option(
+        "tiny_robustbench", "measured accuracies: tiny_robustbench, nas_robbench_201, nas_bench_201_r, nares"
+    )
+    metric: str = option(
+        None,
+        "which accuracy (default: cifar10/pgd, of nas_robbench_201 cifar10/autoattack, of nares cifar10/aa_compact)",
+    )
     data_dir: str = path_option("data", "where the files of tables, cifar10, cifar100 and svhn are kept", free=True)
     dataset: str = option(
         "cifar10", "images the proxies see: digits, cifar10, cifar100, svhn or folder:PATH; not read if all only count"

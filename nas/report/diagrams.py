@@ -1,8 +1,9 @@
 """Cells as diagrams: named vertices and labelled links, independent of the notation of the genotype.
 
-Two kinds of notation are understood: those of :mod:`search_spaces.cells.notation` (named cells) and that of
+Three kinds of notation are understood: those of :mod:`search_spaces.cells.notation` (named cells), that of
 NAS-Bench-201, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (one cell with one input; Dong and Yang, ICLR 2020,
-https://arxiv.org/abs/2001.00326). For any other text there is no diagram, and the page shows only the text.
+https://arxiv.org/abs/2001.00326), and that of residual networks (:mod:`search_spaces.resnets.genotype`), whose diagram
+shows the stages. For any other text there is no diagram, and the page shows only the text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from search_spaces.cells.genotype import INPUTS, Cell, GenotypeError
 from search_spaces.cells.notation import format_compact, parse_stack
+from search_spaces.resnets import genotype as resnets
 
 #: Kinds of operations in the order of the legend; each has a title and a pattern for the names of its operations.
 KINDS = {
@@ -37,17 +39,19 @@ class Link:
     """A link from one vertex to a later one.
 
     ``operation`` is empty if the tensor is passed on unchanged; ``times`` says how often it is then concatenated.
+    ``text`` stands on a link that is no operation of a cell.
     """
 
     source: int
     target: int
     operation: str = ""
     times: int = 1
+    text: str = ""
 
     @property
     def label(self) -> str:
         """The text on the link; it may be empty."""
-        return self.operation or (f"\N{MULTIPLICATION SIGN}{self.times}" if self.times > 1 else "")
+        return self.text or self.operation or (f"\N{MULTIPLICATION SIGN}{self.times}" if self.times > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,14 @@ class Diagram:
 
 
 def diagrams(genotype: str) -> tuple[Diagram, ...]:
-    """The diagrams of a genotype's cells, one for each different cell; empty for a text in no known notation."""
+    """The diagrams of a genotype's cells, one for each different cell, or of a residual network's stages.
+
+    Empty for a text in no known notation.
+    """
     try:
         cells = parse_stack(genotype).named_cells()
     except GenotypeError:
-        return _nasbench201(genotype)
+        return _nasbench201(genotype) or _stages(genotype)
     names: dict[Cell, list[str]] = {}
     for name, cell in cells.items():
         names.setdefault(cell, []).append(name)
@@ -105,6 +112,22 @@ def _nasbench201(text: str) -> tuple[Diagram, ...]:
     if any(link.source >= link.target for link in links):
         return ()
     return (Diagram("Cell", ("input", *map(str, range(1, len(nodes))), "output"), tuple(links)),)
+
+
+def _stages(text: str) -> tuple[Diagram, ...]:
+    try:
+        network = resnets.parse(text.strip())
+    except ValueError:
+        return ()
+    stages = zip(network.depths, network.widths, strict=True)
+    links = [
+        Link(index, index + 1, text=f"{depth} block{'s' * (depth > 1)}, width {width}")
+        for index, (depth, width) in enumerate(stages)
+    ]
+    squeeze = {"se": ", squeeze-and-excitation", "rse": ", residual squeeze-and-excitation"}.get(network.squeeze, "")
+    title = f"Network of {network.block} blocks{squeeze}, {network.activation}"
+    vertices = ("image", *(str(stage + 1) for stage in range(len(links))), "output")
+    return (Diagram(title, vertices, (*links, Link(len(links), len(links) + 1))),)
 
 
 def short_lines(genotype: str, length: int = 64) -> tuple[str, ...]:

@@ -60,7 +60,9 @@ class SearchConfig:
         "what to weigh: a proxy, params, macs, latency_ms, memory_mib, or a metric of --table; repeat it for a front of"
         " several",
     )
-    table: str | None = option(None, "rank by measured accuracies: nas_robbench_201, nas_bench_201_r, tiny_robustbench")
+    table: str | None = option(
+        None, "rank by measured accuracies: nas_robbench_201, nas_bench_201_r, tiny_robustbench, nares"
+    )
     metric: str | None = option(None, "which accuracy of the table, such as cifar10/autoattack")
     budget: int = option(100, "number of candidates")
     seed: int = option(0, "seed of proposals, weights and the probe batch")
@@ -70,7 +72,11 @@ class SearchConfig:
     data_dir: str = path_option("data", "where cifar10, cifar100, svhn and the files of tables are kept", free=True)
     download: bool = option(False, "fetch the data set if it is not in --data-dir", free=True)
     image_size: int | None = option(None, "resize the images of a folder to this many pixels square", untrained=True)
-    channels: int | None = option(None, "channels of the first cell (default: the space's own, such as 16 of darts)")
+    channels: int | None = option(
+        None,
+        "channels of the first cell, or of a residual network's first convolution (default: the space's own, such as 16"
+        " of darts, or those of --table)",
+    )
     layers: int | None = option(None, "number of cells in the network (default: the space's own, such as 8 of darts)")
     ntk_images: int = option(50, "images of the robust proxies' NTK term", untrained=True)
     curvature_images: int = option(8, "images of the robust proxies' curvature term", untrained=True)
@@ -280,11 +286,15 @@ def find_space(space: str | SearchSpace[Any] | None, table: str | None) -> Searc
 
 
 def network_size(space: SearchSpace[Any], options: dict[str, Any]) -> dict[str, int | None]:
-    """``channels`` and ``layers`` from ``options``, or the space's defaults where they are not given.
+    """``channels`` and ``layers`` from ``options``, or the defaults of the space, or of the table of ``options``.
 
     :raises UserError: one of them is given, but networks of the space have no such number.
     """
     size = {"channels": space.default_channels, "layers": space.default_layers}
+    if isinstance(table := options.get("table"), str):
+        from nas.tabular import find_benchmark
+
+        size["channels"] = find_benchmark(table).channels or size["channels"]
     for name, default in size.items():
         given = options.get(name)
         if given is not None and default is None:

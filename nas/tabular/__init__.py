@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A table that can be loaded: the name of its search space, and the function that reads it from a directory."""
+    """A table that can be loaded: the name of its search space, and the function that reads it from a directory.
+
+    ``channels`` are those of its networks, where they are not the default of the space.
+    """
 
     space: str
     load: Callable[[Path], Table]
+    channels: int | None = None
 
 
 def _tiny_robustbench(directory: Path) -> Table:
@@ -44,11 +48,18 @@ def _nas_bench_201_r(directory: Path) -> Table:
     return load_standard(directory)
 
 
+def _nares(directory: Path) -> Table:
+    from nas.tabular.nares import load
+
+    return load(directory)
+
+
 #: the tables by name; a loader imports its module when it is called; a new table needs one row here
 TABLES = {
     "nas_robbench_201": Benchmark("nasbench201", _nas_robbench_201),
     "nas_bench_201_r": Benchmark("nasbench201", _nas_bench_201_r),
     "tiny_robustbench": Benchmark("darts", _tiny_robustbench),
+    "nares": Benchmark("wide_resnet", _nares, channels=16),
 }
 
 

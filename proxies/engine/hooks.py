@@ -11,6 +11,11 @@ from torch import Tensor, nn
 
 from proxies.errors import ProxyError
 
+NO_RELU = (
+    "the network calls no nn.ReLU module, by whose states images are compared: smooth activations such as SiLU have no"
+    " such states, and functional relus cannot be observed"
+)
+
 
 class Observer(ABC):
     """Has a forward hook on each module of the types ``kinds`` until the context ends.
@@ -100,7 +105,7 @@ class AgreementObserver(Observer):
                 return each.error
         calls = {each.calls for each in of_these}
         if calls == {0}:
-            return ProxyError("the network calls no nn.ReLU module; functional relus cannot be observed")
+            return ProxyError(NO_RELU)
         if len(calls) > 1:
             times = " or ".join(map(str, sorted(calls)))
             return ProxyError(f"the network calls its ReLUs {times} times, by the images")

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import proxies
 from nas.testing.literal import literal_edge_network
 from nas.testing.networks import SMALL
 from proxies.base import Probe, ProxyError, Request
@@ -34,6 +35,15 @@ def identity(units: int) -> nn.Sequential:
 def test_by_hand() -> None:
     """Codes (1, 0) and (1, 1): K = ((2, 1), (1, 2))."""
     assert Naswot().score(Probe(identity(2), *linear_batch())) == pytest.approx(math.log(3), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["naswot", "snap", "diverse_capacity"])
+def test_a_smooth_activation_has_no_states(name: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.LazyLinear(2))
+    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    network(images)
+    with pytest.raises(ProxyError, match=r"no nn.ReLU module, .* smooth activations such as SiLU have no"):
+        proxies.score(network, images, torch.arange(6) % 2, names=[name])
 
 
 def test_a_shared_relu_by_hand() -> None:
@@ -88,7 +98,7 @@ def test_functions_cannot_be_observed(images: Tensor, labels: Tensor) -> None:
             logits: Tensor = self.last(F.relu(self.first(images.flatten(1))))
             return logits
 
-    with pytest.raises(ProxyError, match=r"calls no nn\.ReLU module; functional relus cannot be observed"):
+    with pytest.raises(ProxyError, match=r"calls no nn\.ReLU module, .* functional relus cannot be observed"):
         Naswot().score(Probe(Functional(), images, labels))
 
 

@@ -28,9 +28,18 @@ class Case:
     stages: int = 1  # networks have a multiple of so many layers
 
 
+#: each kind of block, squeeze-and-excitation and activation of ``robust_resnet``, in small networks
+KINDS = (
+    "basic.se.silu.d1-w1.d2-w2.d1-w1", "bottleneck.none.relu.d1-w1.d1-w2.d1-w3",
+    "aggregated.rse.gelu.d1-w2.d1-w1.d1-w1", "hierarchical.se.softplus.d1-w1.d1-w2.d1-w1",
+    "robust.rse.relu.d1-w5.d2-w7.d1-w3",
+)  # fmt: skip
+
 CASES = [
     Case(space="darts", genotypes=("DARTS_V2", "CROZE", "NASNet", "LRNAS"), path="normal.skip_connect", auxiliary=True),
     Case(space="nasbench201", genotypes=("000000", "421211", "341023"), path="cell.nor_conv_3x3", stages=3),
+    Case(space="wide_resnet", genotypes=("WRN-10-2", "d1-w1.d3-w20.d6-w2"), path="depth"),
+    Case(space="robust_resnet", genotypes=KINDS, path="stage3.width"),
 ]
 
 

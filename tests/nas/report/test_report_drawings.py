@@ -73,6 +73,19 @@ def test_nasbench201_cell_is_drawn() -> None:
     assert diagrams("anything else") == ()
 
 
+def test_the_stages_of_a_residual_network_are_drawn() -> None:
+    (network,) = diagrams("robust.rse.silu.d14-w5.d1-w7.d7-w16")
+    assert network.title == "Network of robust blocks, residual squeeze-and-excitation, silu"
+    labels = ["14 blocks, width 5", "1 block, width 7", "7 blocks, width 16", ""]
+    assert [link.label for link in network.links] == labels
+    assert network.operations == ()  # depths and widths are no operations, whose shares the page compares
+    drawing = draw(network)
+    check_drawing(drawing)
+    assert [box.label for box in drawing.vertices] == ["image", "1", "2", "3", "output"]
+    assert [each.title for each in diagrams("d4-w10.d4-w10.d4-w10")] == ["Network of basic blocks, relu"]
+    assert short_lines("d4-w10.d4-w10.d4-w10") == ("d4-w10.d4-w10.d4-w10",)
+
+
 def test_equal_cells_are_drawn_once() -> None:
     cell = random_cell(np.random.default_rng(0))
     assert [each.title for each in diagrams(str(CellGenotype(cell, cell)))] == ["Normal and reduction cell"]

@@ -54,6 +54,8 @@ def test_sizes_at_a_ninth(space: str, full: tuple[int, int], size: tuple[int, in
     spec = NetworkSpec(channels=full[0], layers=full[1], classes=7)
     found = reduced_spec(spec, get_space(space), 1 / 9)
     assert found == dataclasses.replace(spec, channels=size[0], layers=size[1])
+    residual = NetworkSpec(channels=16, layers=None)
+    assert reduced_spec(residual, get_space("wide_resnet"), 1 / 9) == dataclasses.replace(residual, channels=9)
 
 
 def test_a_number_that_networks_do_not_have_stays_none() -> None:

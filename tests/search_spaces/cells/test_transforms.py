@@ -15,7 +15,10 @@ from search_spaces.base import NetworkSpec
 from search_spaces.cells.folding import Foldable
 from search_spaces.cells.operations import ConvNorm
 
-CELLS = {"darts": "ROBUST_ZCP", "nasbench201": "314203"}
+CELLS = {
+    "darts": "ROBUST_ZCP", "nasbench201": "314203", "wide_resnet": "d2-w1.d1-w1.d1-w1",
+    "robust_resnet": "robust.rse.silu.d1-w1.d2-w1.d1-w1",
+}  # fmt: skip
 #: torch's own forward mode and tracer use what torch has deprecated
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning"),
@@ -28,7 +31,8 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
     """In float64, eval mode."""
     torch.manual_seed(0)
     space = get_space(request.param)
-    return space.build(space.parse(CELLS[request.param]), NetworkSpec(channels=2, layers=3)).double().eval()
+    spec = NetworkSpec(channels=2, layers=3 if space.default_layers else None)
+    return space.build(space.parse(CELLS[request.param]), spec).double().eval()
 
 
 @pytest.fixture
