@@ -11,9 +11,11 @@ from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.operations import ConvNorm
 from search_spaces.cells.supernet import MixedOperation, State, Supernet
-from search_spaces.darts.supernet import NAMES, SOURCES, DartsSupernet
+from search_spaces.darts.space import DARTS_OPERATIONS
+from search_spaces.darts.supernet import SOURCES, DartsSupernet
 from search_spaces.nasbench201.genotype import OPERATIONS
 
+NAMES = ("none", *DARTS_OPERATIONS)
 SPEC = NetworkSpec(channels=4, layers=3, image_size=(8, 8))
 #: without pools, which batch norms follow in the supernet only
 CELL = (
