@@ -105,3 +105,6 @@ def test_each_different_cell_is_drawn_once() -> None:
     again = diagrams(format_compact(LayeredCells((first, second, first))))
     assert [each.title for each in again] == ["Cell of layers 0, 2", "Cell of layer 1"]
     assert len(short_lines(format_compact(STACK))) == 3
+    deep = diagrams(format_compact(LayeredCells((first, second, first))), layers=8)
+    assert [each.title for each in deep] == ["Cell of layers 0 to 2, 6, 7", "Cell of layers 3 to 5"]
+    assert [each.title for each in diagrams(format_compact(STACK), layers=1)] == ["Cell of layer 0"]
