@@ -14,6 +14,24 @@ def _darts() -> SearchSpace[Any]:
     return DartsSpace()
 
 
+def _darts10() -> SearchSpace[Any]:
+    from search_spaces.darts.variants import Darts10Space
+
+    return Darts10Space()
+
+
+def _darts_imagenet() -> SearchSpace[Any]:
+    from search_spaces.darts.variants import DartsImageNetSpace
+
+    return DartsImageNetSpace()
+
+
+def _darts10_imagenet() -> SearchSpace[Any]:
+    from search_spaces.darts.variants import Darts10ImageNetSpace
+
+    return Darts10ImageNetSpace()
+
+
 def _nasbench201() -> SearchSpace[Any]:
     from search_spaces.nasbench201.space import NasBench201Space
 
@@ -32,10 +50,20 @@ def _robust_resnet() -> SearchSpace[Any]:
     return RobustResNetSpace()
 
 
+def _robnet() -> SearchSpace[Any]:
+    from search_spaces.robnet.space import RobNetSpace
+
+    return RobNetSpace()
+
+
 #: name -> a function that imports and creates the space; to add a space, add a row
 SPACES: dict[str, Callable[[], SearchSpace[Any]]] = {
     "darts": _darts,
+    "darts10": _darts10,
+    "darts_imagenet": _darts_imagenet,
+    "darts10_imagenet": _darts10_imagenet,
     "nasbench201": _nasbench201,
+    "robnet": _robnet,
     "wide_resnet": _wide_resnet,
     "robust_resnet": _robust_resnet,
 }

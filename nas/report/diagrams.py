@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import groupby
 
-from search_spaces.cells.genotype import INPUTS, Cell, GenotypeError
+from search_spaces.base import MOST
+from search_spaces.cells.genotype import INPUTS, Cell, GenotypeError, LayeredCells
 from search_spaces.cells.notation import format_compact, parse_stack
 from search_spaces.resnets import genotype as resnets
 
@@ -68,15 +70,22 @@ class Diagram:
         return tuple(link.operation for link in self.links if link.operation)
 
 
-def diagrams(genotype: str) -> tuple[Diagram, ...]:
+def diagrams(genotype: str, layers: int | None = None) -> tuple[Diagram, ...]:
     """The diagrams of a genotype's cells, one for each different cell, or of a residual network's stages.
 
     Empty for a text in no known notation.
+
+    :param layers: of the network. Where cells are listed in the order of the layers, the titles say at which layers a
+        cell stands, and cells that stand at none are left out. None, or more than a network can have: as many as there
+        are cells.
     """
     try:
-        cells = parse_stack(genotype).named_cells()
+        stack = parse_stack(genotype)
     except GenotypeError:
         return _nasbench201(genotype) or _stages(genotype)
+    if isinstance(stack, LayeredCells) and layers is not None and layers <= MOST["layers"]:
+        stack = LayeredCells(tuple(stack.cell(layer, layers) for layer in range(layers)))
+    cells = stack.named_cells()
     names: dict[Cell, list[str]] = {}
     for name, cell in cells.items():
         names.setdefault(cell, []).append(name)
@@ -84,10 +93,13 @@ def diagrams(genotype: str) -> tuple[Diagram, ...]:
 
 
 def _title(names: list[str]) -> str:
-    """What stands over the cell of these names: ``Normal and reduction cell``, ``Cell of layers 0, 2``."""
+    """What stands over the cell of these names: ``Normal and reduction cell``, ``Cell of layers 0, 2 to 4``."""
     if names[0] in _KINDS_OF_CELLS:
         return f"{' and '.join(_KINDS_OF_CELLS[name] for name in names)} cell".capitalize()
-    return f"Cell of layer{'s' * (len(names) > 1)} {', '.join(name.rpartition('.')[2] for name in names)}"
+    layers = [int(name.rpartition(".")[2]) for name in names]
+    runs = [[layer for _, layer in run] for _, run in groupby(enumerate(layers), lambda place: place[1] - place[0])]
+    texts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"Cell of layer{'s' * (len(names) > 1)} {', '.join(texts)}"
 
 
 def _diagram(title: str, cell: Cell) -> Diagram:

@@ -50,8 +50,8 @@ def render(record: RunRecord) -> str:
     front = front_of(ranked, directions(record.objectives)) if ranked and len(record.objectives) > 1 else None
     first = front.knee if front else ranked[0] if ranked else None
     best = record.best or first
-    drawings = _drawings(None if best is None else (best.genotype, best.key))
-    last = _drawings((record.steps[-1]["cell"],) if record.steps else None)
+    drawings = _drawings(record, () if best is None else (best.genotype, best.key))
+    last = _drawings(record, (record.steps[-1]["cell"],) if record.steps else ())
     run_names = [proxy.name for proxy in record.proxies if proxy.name not in MEASURED]
     charted = [proxy for proxy in record.proxies if not _is_size(proxy)]
     known = {name for row in PUBLISHED for name in (row.name, row.kin) if name}
@@ -176,10 +176,11 @@ def _score_fact(proxy: ScoredBy, score: float) -> tuple[str, str, str]:
     return f"score, {proxy.name}", wording.score(score), better
 
 
-def _drawings(texts: Sequence[str] | None) -> list[Any]:
+def _drawings(record: RunRecord, texts: Sequence[str]) -> list[Any]:
     """The cells of the first of the texts that is in a known notation."""
-    cells = [cells for text in texts or () if (cells := diagrams(text))]
-    return [draw(cell) for cell in (cells[0] if cells else ()) if len(cell.links) <= MAX_LINKS]
+    layers = record.section("configuration").get("layers")
+    cells = next((cells for text in texts if (cells := diagrams(text, layers))), ())
+    return [draw(cell) for cell in cells if len(cell.links) <= MAX_LINKS]
 
 
 def _listed(record: RunRecord, front: Front[str]) -> list[Trial[str]]:
@@ -214,9 +215,7 @@ def _panel(record: RunRecord, ranked: list[Ranked], proxy: ScoredBy, best: Trial
 
 def _sizes(ranked: list[Ranked], proxies: tuple[ScoredBy, ...]) -> list[dict[str, Any]]:
     rows = []
-    for proxy in proxies:
-        if _is_size(proxy):
-            continue
+    for proxy in (each for each in proxies if not _is_size(each)):
         for size, of in SIZES:
             correlation = size_correlation(ranked, proxy, of)
             finding = wording.size_finding(correlation, size)

@@ -9,6 +9,7 @@ _PROXY = fields({"name": TEXT}, {**_DIRECTED, "components": each(fields({"name":
 _PROGRAM = {"versions": by_name(TEXT), "git_commit": maybe(TEXT)}
 _SEARCHED = {
     "space": TEXT, "searcher": TEXT, "dataset": TEXT, "data_dir": TEXT, "device": TEXT, "image_size": maybe(COUNT),
+    "layers": maybe(COUNT),
 }  # fmt: skip
 #: what a manifest holds, whichever command has written it
 SHARED: dict[str, Check] = {

@@ -72,16 +72,21 @@ class LiteralCell(nn.Module):
 
 
 class LiteralNetwork(nn.Module):
-    """A network of normal and reduction cells, without an auxiliary head."""
+    """A network of cells, without an auxiliary head."""
 
     def __init__(self, fast: CellNetwork):
         super().__init__()
-        self.stem = literal_module(fast.stem)
+        first = fast.first_stem  # its last module is the ReLU that the second stem and the first cell share
+        self.first_stem = None if first is None else literal_module(first[:-1])
+        stem = literal_module(fast.stem)
+        self.stem = stem if first is None else nn.Sequential(nn.ReLU(), stem)
         self.cells = nn.ModuleList(LiteralCell(cell) for cell in fast.cells)
         self.classifier = fast.classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        before_last = last = self.stem(images)
+        before_last = None if self.first_stem is None else self.first_stem(images)
+        last = self.stem(images if before_last is None else before_last)
+        before_last = last if before_last is None else before_last
         for cell in self.cells:
             before_last, last = last, cell(before_last, last)
         logits: Tensor = self.classifier(F.adaptive_avg_pool2d(last, 1).flatten(1))

@@ -20,7 +20,7 @@ from torch import nn
 
 from search_spaces.base import Cost, NetworkSpec
 from search_spaces.cells.genotype import Cell, CellStack, reduction_layers
-from search_spaces.cells.network import STEM_MULTIPLIER
+from search_spaces.cells.network import STEM_MULTIPLIER, first_stem, second_stem
 from search_spaces.cells.operations import OPERATIONS, ConvNorm, FactorizedReduce
 
 Size = tuple[int, int]
@@ -54,19 +54,27 @@ def _output_length(conv: nn.Conv2d, axis: int, length: int) -> int:
     return (length + 2 * conv.padding[axis] - reach) // conv.stride[axis] + 1
 
 
-def network_cost(genotype: CellStack, spec: NetworkSpec) -> Cost:
+def network_cost(genotype: CellStack, spec: NetworkSpec, imagenet: bool = False) -> Cost:
     """The cost of the :class:`~search_spaces.cells.network.CellNetwork`, without its auxiliary head."""
-    pieces = list(_pieces(genotype, spec))
+    pieces = list(_pieces(genotype, spec, imagenet))
     return Cost(sum(piece.params for piece in pieces), sum(piece.macs for piece in pieces))
 
 
-def _pieces(genotype: CellStack, spec: NetworkSpec) -> Iterator[Cost]:
+def _pieces(genotype: CellStack, spec: NetworkSpec, imagenet: bool) -> Iterator[Cost]:
     """The cost of every piece, in the order in which :class:`~search_spaces.cells.network.CellNetwork` runs them."""
     channels, layers = spec.stack
-    width = STEM_MULTIPLIER * channels
-    yield piece_cost(ConvNorm, (spec.image_channels, width, 3, 1, 1), (spec.image_channels, *spec.image_size))
-    before_last = last = (width, *spec.image_size)  # (C, H, W) of the outputs of the two cells before
-    reduced_before = False
+    image, size = (spec.image_channels, *spec.image_size), spec.image_size
+    if imagenet:
+        yield piece_cost(first_stem, (spec.image_channels, channels), image)
+        size = _halved(_halved(size))
+        before_last = (channels, *size)  # (C, H, W) of what the first cell reads
+        yield piece_cost(second_stem, (channels,), before_last)
+        last = (channels, *_halved(size))
+    else:
+        width = STEM_MULTIPLIER * channels
+        yield piece_cost(ConvNorm, (spec.image_channels, width, 3, 1, 1), image)
+        before_last = last = (width, *size)
+    reduced_before = imagenet
     for layer in range(layers):
         reduction = layer in reduction_layers(layers)
         channels *= 2 if reduction else 1

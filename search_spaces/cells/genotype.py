@@ -3,7 +3,8 @@
 A cell has two inputs, numbered 0 and 1, and nodes, numbered 2, 3, ... A node is the sum of its edges; each edge applies
 one operation to one input or earlier node. The cell's output concatenates the nodes named in ``concat``. A genotype
 says which cell each layer has: :class:`CellGenotype` repeats a normal and a reduction cell, :class:`LayeredCells` has
-one for each layer. The former has three notations, handled here and in :mod:`search_spaces.cells.notation`:
+a list of cells in the order of the layers. The former has three notations, handled here and in
+:mod:`search_spaces.cells.notation`:
 
 * the published text notation, ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], ...)``;
 * JSON, the same names as keys;
@@ -115,7 +116,7 @@ class CellStack(ABC):
 
     @abstractmethod
     def cell(self, layer: int, layers: int) -> Cell:
-        """The cell of ``layer``, from 0, in a network of ``layers``; a GenotypeError where there is no such network."""
+        """The cell of ``layer``, from 0, in a network of ``layers``."""
 
     def count(self, path: str) -> int:
         """Operations counted by a path: ``normal.skip_connect`` or, over all cells, ``skip_connect``."""
@@ -128,17 +129,23 @@ class CellStack(ABC):
 
 @dataclass(frozen=True)
 class LayeredCells(CellStack):
-    """A cell of its own for each layer, named ``cells.0``, ``cells.1``, ..."""
+    """Cells in the order of the layers, named ``cells.0``, ``cells.1``, ...
+
+    In a network of as many layers each layer has a cell of its own. In a deeper one, layers next to each other share a
+    cell; in a shallower one, cells are left out at equal distances: layer ``l`` of ``L`` has cell ``l * cells // L``.
+    """
 
     cells: tuple[Cell, ...]
+
+    def __post_init__(self) -> None:
+        if not self.cells:
+            raise GenotypeError("a genotype needs at least one cell, got none")
 
     def named_cells(self) -> dict[str, Cell]:
         return {f"cells.{layer}": cell for layer, cell in enumerate(self.cells)}
 
     def cell(self, layer: int, layers: int) -> Cell:
-        if layers != len(self.cells):
-            raise GenotypeError(f"layers must be {len(self.cells)}, one for each cell of the genotype, got {layers}")
-        return self.cells[layer]
+        return self.cells[layer * len(self.cells) // layers]
 
 
 def reduction_layers(layers: int) -> frozenset[int]:

@@ -1,8 +1,9 @@
 """The network of the DARTS family: a stem, a stack of cells, global average pooling and a linear classifier.
 
 DARTS (Liu et al., ICLR 2019), the CIFAR network: reduction cells at layers ``L // 3`` and ``2 L // 3`` double the
-channels and halve the resolution. Departures: images of any size, the concatenation of any nodes, any number of edges
-per node; the global pooling is the mean over all pixels.
+channels and halve the resolution. The ImageNet network begins with two stems instead, which reduce the resolution to an
+eighth: a 224x224 image enters the first cell as 28x28. Departures: images of any size, the concatenation of any nodes,
+any number of edges per node; the global pooling is the mean over all pixels.
 """
 
 from __future__ import annotations
@@ -18,11 +19,26 @@ from search_spaces.cells.operations import (
     OPERATIONS,
     ConvNorm,
     FactorizedReduce,
+    SharedReLU,
     in_layout,
     shared_relus,
 )
 
 STEM_MULTIPLIER = 3  # the stem has 3 C channels, as published
+
+
+def first_stem(image_channels: int, channels: int) -> nn.Sequential:
+    """The first of the ImageNet network's two stems: to ``channels`` at a quarter of the resolution, and a ReLU.
+
+    The second stem and the first cell read that ReLU.
+    """
+    half = ConvNorm(image_channels, channels // 2, 3, 2, 1)
+    return nn.Sequential(half, nn.ReLU(), ConvNorm(channels // 2, channels, 3, 2, 1), SharedReLU(2))
+
+
+def second_stem(channels: int) -> ConvNorm:
+    """The second of the ImageNet network's two stems: it halves the resolution again."""
+    return ConvNorm(channels, channels, 3, 2, 1)
 
 
 class CellModule(nn.Module):
@@ -75,15 +91,18 @@ def drop_path(x: Tensor, probability: float) -> Tensor:
 
 
 class AuxiliaryHead(nn.Sequential):
-    """DARTS' auxiliary classifier on the features of layer ``2 L // 3``; needs features of at least 8x8 pixels."""
+    """DARTS' auxiliary classifier on the features of layer ``2 L // 3``; needs features of at least 8x8 pixels.
 
-    def __init__(self, channels: int, classes: int):
+    That of the ImageNet network needs 7x7 pixels, and has no norm after its second convolution.
+    """
+
+    def __init__(self, channels: int, classes: int, imagenet: bool = False):
         super().__init__(
             nn.ReLU(),
-            nn.AvgPool2d(5, stride=3, padding=0, count_include_pad=False),
+            nn.AvgPool2d(5, stride=2 if imagenet else 3, padding=0, count_include_pad=False),
             ConvNorm(channels, 128, 1),
             nn.ReLU(),
-            ConvNorm(128, 768, 2),
+            nn.Conv2d(128, 768, 2, bias=False) if imagenet else ConvNorm(128, 768, 2),
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -96,22 +115,25 @@ class CellNetwork(FoldingNetwork):
 
     With an auxiliary head, a network in training mode returns ``(logits, auxiliary logits)``.
     ``drop_path_probability`` has an effect in training mode only; the training schedule sets it.
+
+    :param imagenet: whether it is the ImageNet network, with two stems.
     """
 
     linear_between = True
 
-    def __init__(self, genotype: CellStack, spec: NetworkSpec):
+    def __init__(self, genotype: CellStack, spec: NetworkSpec, imagenet: bool = False):
         super().__init__()
         self.drop_path_probability = 0.0
         channels, layers = spec.stack
-        stem_channels = STEM_MULTIPLIER * channels
-        self.stem = ConvNorm(spec.image_channels, stem_channels, 3, padding=1)
+        stem_channels = channels if imagenet else STEM_MULTIPLIER * channels
+        self.first_stem = first_stem(spec.image_channels, channels) if imagenet else None
+        self.stem = second_stem(channels) if imagenet else ConvNorm(spec.image_channels, stem_channels, 3, padding=1)
         inputs = [state for layer in range(layers) for state in (max(layer - 1, 0), layer)]  # of the cells
-        self.activations = shared_relus(inputs, layers)
+        self.activations = shared_relus(inputs[1:] if imagenet else inputs, layers)  # the first stem has its own
         self.cells = nn.ModuleList()
         self.auxiliary: AuxiliaryHead | None = None
         c_prev_prev, c_prev = stem_channels, stem_channels
-        reduced_before = False
+        reduced_before = imagenet
         for layer in range(layers):
             reduction = layer in reduction_layers(layers)
             channels *= 2 if reduction else 1
@@ -119,13 +141,14 @@ class CellNetwork(FoldingNetwork):
             self.cells.append(CellModule(cell, c_prev_prev, c_prev, channels, reduction, reduced_before))
             c_prev_prev, c_prev, reduced_before = c_prev, len(cell.concat) * channels, reduction
             if spec.auxiliary and layer == 2 * layers // 3:
-                self.auxiliary = AuxiliaryHead(c_prev, spec.classes)
+                self.auxiliary = AuxiliaryHead(c_prev, spec.classes, imagenet)
         self.classifier = nn.Linear(c_prev, spec.classes)
         self._auxiliary_layer = 2 * layers // 3
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        last = self.stem(in_layout(images, self.contiguous_layout))
-        before_last_activated: Tensor | None = None
+        images = in_layout(images, self.contiguous_layout)
+        before_last_activated = None if self.first_stem is None else self.first_stem(images)
+        last = self.stem(images if before_last_activated is None else before_last_activated)
         auxiliary_logits = None
         for layer, (cell, activation) in enumerate(zip(self.cells, self.activations, strict=True)):
             activated = activation(last)

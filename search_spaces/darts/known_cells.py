@@ -1,7 +1,6 @@
 """Published cells by name, read from ``known_cells.json`` on first use.
 
-The file holds facts taken from the papers and their programs: each cell's genotype in the published text notation; and
-under ``robnet_free`` RobNet-free's 20 different cells, no :class:`~search_spaces.cells.genotype.CellGenotype`.
+The file holds facts taken from the papers and their programs: each cell's genotype in the published text notation.
 """
 
 from __future__ import annotations

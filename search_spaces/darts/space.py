@@ -2,7 +2,8 @@
 
 A cell has four nodes. Each node reads two different inputs or earlier nodes, each through one operation, and the cell's
 output concatenates the four nodes. Published cells of other shapes (CRoZe's 14 edges, NASNet's five nodes, larger
-kernels) can be parsed, built, mutated and crossed as well, but are never sampled.
+kernels) can be parsed, built, mutated and crossed as well, but are never sampled. :mod:`search_spaces.darts.variants`
+has spaces of the same genotypes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from search_spaces.cells.supernet import Supernet
 
 NODES = 4
+EDGES = sum(INPUTS + i for i in range(NODES))  # all that a cell can have
 CELLS = ("normal", "reduce")
 
 #: The operations that are sampled, in the order of the published program, whose list has ``none`` before them.
@@ -51,11 +53,17 @@ SUPERNET_DRAWS = 1_930_522
 
 
 class DartsSpace(SearchSpace[CellGenotype]):
-    """Cells of four nodes with two edges each, and the networks stacked from them."""
+    """Cells of four nodes with two edges each, and the networks stacked from them.
+
+    Subclasses (:mod:`search_spaces.darts.variants`) sample other ``operations``, keep another number of
+    ``derived_edges``, or build the ``imagenet`` network, which begins with two stems.
+    """
 
     name = "darts"
     default_layers = 8
     derived_edges = 2 * NODES
+    operations: tuple[str, ...] = DARTS_OPERATIONS
+    imagenet = False
 
     def sample(self, rng: np.random.Generator) -> CellGenotype:
         """Uniform over pairs of predecessors and over operations; edges in the order of their predecessors."""
@@ -73,9 +81,8 @@ class DartsSpace(SearchSpace[CellGenotype]):
 
         generator = torch.Generator().manual_seed(seed)
         torch.empty(SUPERNET_DRAWS).uniform_(generator=generator)
-        edges = sum(INPUTS + i for i in range(NODES))
-        alphas = [1e-3 * torch.randn(edges, 1 + len(DARTS_OPERATIONS), generator=generator) for _ in CELLS]
-        return CellGenotype(*(_strongest_cell(alpha.softmax(-1)) for alpha in alphas))
+        alphas = [1e-3 * torch.randn(EDGES, 1 + len(DARTS_OPERATIONS), generator=generator) for _ in CELLS]
+        return CellGenotype(*(strongest_cell(alpha.softmax(-1)) for alpha in alphas))
 
     def published(self) -> dict[str, CellGenotype]:
         return known_cells()
@@ -90,7 +97,8 @@ class DartsSpace(SearchSpace[CellGenotype]):
         cell: Cell = getattr(genotype, name)
         places = [(i, j) for i, node in enumerate(cell.nodes) for j in range(len(node))]
         i, j = places[rng.integers(len(places))]
-        kinds = [edges for edges in (_other_operations(cell, i, j), _other_predecessors(cell, i, j)) if edges]
+        others = _other_operations(cell, i, j, self.operations), _other_predecessors(cell, i, j)
+        kinds = [edges for edges in others if edges]
         edges = kinds[rng.integers(len(kinds))]
         return _with_edge(genotype, name, i, j, edges[rng.integers(len(edges))])
 
@@ -107,7 +115,8 @@ class DartsSpace(SearchSpace[CellGenotype]):
             for i, node in enumerate(cell.nodes):
                 for j in range(len(node)):
                     if node[j] not in node[:j]:
-                        for edge in _other_operations(cell, i, j) + _other_predecessors(cell, i, j):
+                        operations = _other_operations(cell, i, j, self.operations)
+                        for edge in operations + _other_predecessors(cell, i, j):
                             yield _with_edge(genotype, name, i, j, edge)
 
     def canonical(self, genotype: CellGenotype) -> str:
@@ -139,7 +148,7 @@ class DartsSpace(SearchSpace[CellGenotype]):
         return found
 
     def encode(self, genotype: CellGenotype) -> np.ndarray:
-        """``(210,)``: for each cell, a bit for each operation on each of 14 edges, and how many edges carry each.
+        """``(30 * n,)``: for each cell, a bit for each of n operations on each of 14 edges, and how many carry each.
 
         Among the 110 cells of Tiny-RobustBench the counts rank better than the bits do (extra trees fitted to 77 cells
         have a rank correlation of 0.71 with the clean accuracy of the others, and 0.38); scores that depend on the
@@ -148,31 +157,39 @@ class DartsSpace(SearchSpace[CellGenotype]):
         :raises ValueError: a cell has another shape than those that are sampled.
         """
         cells = notation.canonical_form(_validated(genotype)).named_cells().values()
-        return np.concatenate([_encoded_cell(cell) for cell in cells])
+        return np.concatenate([_encoded_cell(cell, self.operations) for cell in cells])
 
     def cost(self, genotype: CellGenotype, spec: NetworkSpec) -> Cost:
         from search_spaces.cells.cost import network_cost
 
-        return network_cost(_validated(genotype), spec)
+        self.check_spec(spec)
+        return network_cost(_validated(genotype), spec, self.imagenet)
 
     def build(self, genotype: CellGenotype, spec: NetworkSpec) -> CellNetwork:
         from search_spaces.cells.network import CellNetwork
 
-        return CellNetwork(_validated(genotype), spec)
+        self.check_spec(spec)
+        return CellNetwork(_validated(genotype), spec, self.imagenet)
 
     def stack(self, genotypes: Sequence[CellGenotype], spec: NetworkSpec) -> StackedNetwork | None:
         from search_spaces.cells.stacked import StackedNetwork, can_stack
 
-        return StackedNetwork(genotypes, spec) if can_stack(genotypes, spec) else None
+        own = self.imagenet or type(self).build is not DartsSpace.build  # other networks than those of a stack
+        return StackedNetwork(genotypes, spec) if not own and can_stack(genotypes, spec) else None
 
     def supernet(self, spec: NetworkSpec, *, partial_channels: int = 1) -> Supernet:
         from search_spaces.darts.supernet import DartsSupernet
 
-        return DartsSupernet(spec, partial_channels)
+        self.check_spec(spec)
+        return DartsSupernet(spec, partial_channels, self.operations, self.imagenet)
 
     def derive(self, strengths: Mapping[str, Tensor]) -> CellGenotype:
-        """An edge takes its strongest operation other than ``none``, a node its two strongest edges."""
-        return CellGenotype(*(_strongest_cell(strengths[name]) for name in CELLS))
+        """An edge takes its strongest operation other than ``none``, a node its two strongest edges.
+
+        Where a derived cell has all 14 edges, a node takes them all, in the order of their predecessors.
+        """
+        cells = (strongest_cell(strengths[name], self.operations, self.derived_edges == EDGES) for name in CELLS)
+        return CellGenotype(*cells)
 
 
 def _validated(genotype: CellGenotype) -> CellGenotype:
@@ -189,17 +206,17 @@ def _validated(genotype: CellGenotype) -> CellGenotype:
     return genotype
 
 
-def _encoded_cell(cell: Cell) -> np.ndarray:
+def _encoded_cell(cell: Cell, operations: Sequence[str]) -> np.ndarray:
     edges = [(source, target) for target in range(INPUTS, INPUTS + NODES) for source in range(target)]
-    bits = np.zeros((len(edges), len(DARTS_OPERATIONS)))
+    bits = np.zeros((EDGES, len(operations)))
     for target, node in enumerate(cell.nodes, start=INPUTS):
         for operation, source in node:
-            if (source, target) not in edges or operation not in DARTS_OPERATIONS:
+            if (source, target) not in edges or operation not in operations:
                 raise ValueError(
                     f"edge ('{operation}', {source}) of node {target} has no encoding, expected one of {NODES} nodes"
-                    f" and of {', '.join(DARTS_OPERATIONS)}"
+                    f" and of {', '.join(operations)}"
                 )
-            bits[edges.index((source, target)), DARTS_OPERATIONS.index(operation)] = 1
+            bits[edges.index((source, target)), operations.index(operation)] = 1
     return np.concatenate([bits.ravel(), bits.sum(axis=0)])
 
 
@@ -211,11 +228,11 @@ def _drawn_cell(draws: Iterator[int]) -> Cell:
     return Cell(tuple(nodes), tuple(range(INPUTS, INPUTS + NODES)))
 
 
-def _strongest_cell(weights: Tensor) -> Cell:
-    """The cell that DARTS derives from ``weights`` ``(14, 8)``: 14 edges, 8 operations of which ``none`` is the first.
+def strongest_cell(weights: Tensor, operations: Sequence[str] = DARTS_OPERATIONS, every_edge: bool = False) -> Cell:
+    """The cell that DARTS derives from ``weights`` ``(14, 1 + operations)``, whose first column is that of ``none``.
 
     An edge takes its strongest operation other than ``none``; a node keeps its two strongest edges, the stronger one
-    first. Ties go to the earlier predecessor and the earlier operation.
+    first, or ``every_edge`` in order. Ties go to the earlier predecessor and the earlier operation.
     """
     rows = iter(weights[:, 1:].tolist())
     nodes: list[Node] = []
@@ -223,14 +240,15 @@ def _strongest_cell(weights: Tensor) -> Cell:
         edges = [next(rows) for _ in range(INPUTS + i)]
         best = [max(edge) for edge in edges]
         strongest = sorted(range(len(edges)), key=best.__getitem__, reverse=True)[:2]  # keeps ties in order
-        nodes.append(tuple((DARTS_OPERATIONS[edges[source].index(best[source])], source) for source in strongest))
+        kept = range(len(edges)) if every_edge else strongest
+        nodes.append(tuple((operations[edges[source].index(best[source])], source) for source in kept))
     return Cell(tuple(nodes), tuple(range(INPUTS, INPUTS + NODES)))
 
 
-def _other_operations(cell: Cell, i: int, j: int) -> list[Edge]:
+def _other_operations(cell: Cell, i: int, j: int, operations: Sequence[str]) -> list[Edge]:
     """Edge ``j`` of ``cell.nodes[i]`` with each of the other operations."""
     operation, source = cell.nodes[i][j]
-    return [(other, source) for other in DARTS_OPERATIONS if other != operation]
+    return [(other, source) for other in operations if other != operation]
 
 
 def _other_predecessors(cell: Cell, i: int, j: int) -> list[Edge]:

@@ -16,11 +16,15 @@ from nas.training.presets import PRESETS, QUICK_DIGITS
 from tests.nas.commands import slip
 
 
-def test_a_run_is_searched_trained_attacked_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("space", ["darts", "darts10_imagenet", "robnet"])
+def test_a_run_is_searched_trained_attacked_and_exported(
+    space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
+    images_and_size = "--images 200" if space == "darts" else "--images 40 --image-size 8"
     commands = [
-        (search, "--channels 2 --layers 2 --proxy params --budget 4 --quiet --no-report --out {}"),
-        (train, "--channels 4 --layers 2 --epochs 1 --images 200 --quiet --run {}"),
+        (search, f"--channels 2 --layers 2 --proxy params --budget 4 --space {space} --quiet --no-report --out {{}}"),
+        (train, f"--channels 4 --layers 2 --epochs 1 {images_and_size} --quiet --run {{}}"),
         (attack, "--samples 20 --attack natural --attack pgd-7 --quiet --run {}"),
         (export, "--format safetensors --out {0}/model.safetensors --run {0}"),
     ]

@@ -37,9 +37,13 @@ KINDS = (
 
 CASES = [
     Case(space="darts", genotypes=("DARTS_V2", "CROZE", "NASNet", "LRNAS"), path="normal.skip_connect", auxiliary=True),
+    Case(space="darts10", genotypes=("CROZE",), path="reduce.conv_7x1_1x7", auxiliary=True),
+    Case(space="darts_imagenet", genotypes=("DARTS_V2",), path="normal.skip_connect", auxiliary=True),
+    Case(space="darts10_imagenet", path="normal.sep_conv_7x7", auxiliary=True),
     Case(space="nasbench201", genotypes=("000000", "421211", "341023"), path="cell.nor_conv_3x3", stages=3),
     Case(space="wide_resnet", genotypes=("WRN-10-2", "d1-w1.d3-w20.d6-w2"), path="depth"),
     Case(space="robust_resnet", genotypes=KINDS, path="stage3.width"),
+    Case(space="robnet", genotypes=("ROBNET_FREE", "ROBNET_LARGE"), path="cells.0.skip_connect", auxiliary=True),
 ]
 
 
@@ -74,11 +78,11 @@ def test_the_name_is_the_registered_one(case: Case, space: SearchSpace[Any]) -> 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.auxiliary], ids=lambda case: case.space, indirect=True)
 def test_cost_does_not_count_the_auxiliary_head(space: SearchSpace[Any]) -> None:
-    genotype = space.sample(np.random.default_rng(1))
+    genotype, spec = space.sample(np.random.default_rng(1)), NetworkSpec(auxiliary=True, image_size=(224, 224))
     with torch.device("meta"):
-        network = space.build(genotype, NetworkSpec(auxiliary=True))
+        network = space.build(genotype, spec)
     counted = [value.numel() for name, value in network.named_parameters() if not name.startswith("auxiliary.")]
-    assert space.cost(genotype, NetworkSpec(auxiliary=True)).params == sum(counted)
+    assert space.cost(genotype, spec).params == sum(counted)
     assert len(counted) < len(list(network.parameters()))
 
 

@@ -138,6 +138,7 @@ def test_long_run_is_drawn_as_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("manifest.json", '{"format": 1, "configuration": {}, "seconds": NaN}', "seconds nan, expected a number"),
         ("manifest.json", '{"format": 1, "configuration": {}, "resumed": 3}', "resumed 3, expected a list"),
         ("manifest.json", '{"format": 1, "configuration": {"dataset": null}}', "configuration.dataset None, expected"),
+        ("manifest.json", '{"format": 1, "configuration": {"layers": "8"}}', "configuration.layers '8', expected"),
         ("manifest.json", '{"format": 1, "configuration": {}, "command": "correlation"}', "holds no search, but"),
         ("manifest.json", '{"format": 1, "configuration": {"a": %s}}' % ("[" * 200 + "]" * 200), "inside each other"),
         ("trials.jsonl", "{\n{}\n", "line 1"),

@@ -154,7 +154,7 @@ def test_a_proxy_with_options_in_its_name(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("--space dart", ["unknown search space 'dart'", "did you mean darts?"]),
+        ("--space dart", ["unknown search space 'dart'", "did you mean darts or darts10"]),
         ("--proxy robst", ["unknown proxy 'robst'", "did you mean robust"]),
         ("--proxy 'snip(image=8)'", ["the proxy snip has no option 'image'", "did you mean images?"]),
         (

@@ -130,7 +130,7 @@ def test_a_printed_configuration_can_be_given_back(capsys: pytest.CaptureFixture
         ("--run run --cell DARTS_V2 --model resnet18", ["got --run and --cell and --model"]),
         ("--cell DARTS_V3", ["'DARTS_V3'", "did you mean DARTS_V2 or DARTS_V1"]),
         ("--cell 'Genotype(normal=[])'", ["part 'normal_concat' is missing"]),
-        ("--cell DARTS_V2 --space dart", ["unknown search space 'dart'", "did you mean darts?"]),
+        ("--cell DARTS_V2 --space dart", ["unknown search space 'dart'", "did you mean darts or darts10"]),
         ("--model resnet", ["unknown model 'resnet'", "did you mean resnet18"]),
         ("--model resnet18 --channels 8", ["--channels has no use with --model resnet18"]),
         ("--model resnet18 --drop-path 0.1", ["--drop-path has no use with --model resnet18"]),

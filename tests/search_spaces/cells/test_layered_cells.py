@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from importlib import resources
 
 import pytest
 import torch
@@ -14,27 +12,17 @@ from nas.report.diagrams import diagrams, short_lines
 from nas.report.drawing import draw
 from search_spaces.base import Cost, NetworkSpec
 from search_spaces.cells.cost import network_cost
-from search_spaces.cells.genotype import Cell, Edge, GenotypeError, LayeredCells
+from search_spaces.cells.genotype import Cell, GenotypeError, LayeredCells
 from search_spaces.cells.network import CellModule, CellNetwork
 from search_spaces.cells.notation import canonical_cell, format_compact, parse, parse_stack
+from search_spaces.robnet.space import RobNetSpace
 
-OPERATIONS = {"00": ("none",), "01": ("sep_conv_3x3",), "10": ("skip_connect",), "11": ("sep_conv_3x3", "skip_connect")}
 SPEC = NetworkSpec(channels=4, layers=3, classes=5, image_size=(13, 10))
 
 
 def robnet_free(count: int) -> LayeredCells:
     """The first cells of RobNet-free (Guo et al., CVPR 2020): four nodes that read all before them, 14 edges."""
-    text = resources.files("search_spaces.darts").joinpath("known_cells.json").read_text()
-    cells = []
-    for codes in json.loads(text)["robnet_free"]["cells"][:count]:
-        edges, nodes = iter(codes.split()), []
-        for node in range(4):
-            into: list[Edge] = []
-            for source in range(2 + node):
-                into += [(operation, source) for operation in OPERATIONS[next(edges)]]
-            nodes.append(tuple(into))
-        cells.append(Cell(tuple(nodes), (2, 3, 4, 5)))
-    return LayeredCells(tuple(cells))
+    return LayeredCells(RobNetSpace().published()["ROBNET_FREE"].cells[:count])
 
 
 STACK = robnet_free(3)
@@ -63,12 +51,23 @@ def test_cost_is_that_of_the_built_network(cells: tuple[Cell, ...]) -> None:
     assert network_cost(genotype, spec) == Cost(params, counter.get_total_flops() // 2)
 
 
-@pytest.mark.parametrize("layers", [2, 4])
-def test_another_number_of_layers_is_refused(layers: int) -> None:
-    message = f"layers must be 3, one for each cell of the genotype, got {layers}"
-    for use in (CellNetwork, network_cost):
-        with pytest.raises(GenotypeError, match=message):
-            use(STACK, replace(SPEC, layers=layers))
+@pytest.mark.parametrize(
+    ("layers", "expected"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (4, [0, 0, 1, 2]), (8, [0, 0, 0, 1, 1, 1, 2, 2])]
+)
+def test_in_another_number_of_layers_neighbours_share_cells_or_cells_are_left_out(
+    layers: int, expected: list[int]
+) -> None:
+    assert [STACK.cell(layer, layers) for layer in range(layers)] == [STACK.cells[i] for i in expected]
+    spec = replace(SPEC, layers=layers)
+    spelled_out = LayeredCells(tuple(STACK.cells[i] for i in expected))
+    assert network_cost(STACK, spec) == network_cost(spelled_out, spec)
+    shapes = [[each.shape for each in CellNetwork(g, spec).parameters()] for g in (STACK, spelled_out)]
+    assert shapes[0] == shapes[1]
+
+
+def test_a_genotype_has_a_cell() -> None:
+    with pytest.raises(GenotypeError, match="needs at least one cell, got none"):
+        LayeredCells(())
 
 
 def test_paths_name_the_layers() -> None:
@@ -106,3 +105,6 @@ def test_each_different_cell_is_drawn_once() -> None:
     again = diagrams(format_compact(LayeredCells((first, second, first))))
     assert [each.title for each in again] == ["Cell of layers 0, 2", "Cell of layer 1"]
     assert len(short_lines(format_compact(STACK))) == 3
+    deep = diagrams(format_compact(LayeredCells((first, second, first))), layers=8)
+    assert [each.title for each in deep] == ["Cell of layers 0 to 2, 6, 7", "Cell of layers 3 to 5"]
+    assert [each.title for each in diagrams(format_compact(STACK), layers=1)] == ["Cell of layer 0"]

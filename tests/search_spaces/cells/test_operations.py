@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -16,6 +17,7 @@ from search_spaces.cells.kernels import depthwise, row_product_gradient, to_phas
 from search_spaces.cells.network import CellModule, CellNetwork, drop_path
 from search_spaces.cells.operations import OPERATIONS, FactorizedReduce, SeparableConv
 from search_spaces.darts.known_cells import known_cell
+from search_spaces.robnet.space import RobNetSpace
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -29,6 +31,15 @@ COMPARED = [
     if not (name == "skip_connect" and stride == 2 and (size[0] % 2 or size[1] % 2))
 ]
 CELLS = ["DARTS_V2", "ROBUST_ZCP", "LRNAS", "NASNet", "AmoebaNet", "CROZE"]
+ALL = [*CELLS, "ROBNET_FREE", "ImageNet"]
+
+
+def network_of(name: str) -> CellNetwork:
+    """Of a published cell, of RobNet's first cells, or with the two stems of ImageNet."""
+    spec = NetworkSpec(channels=2, layers=4, classes=3)
+    if name == "ImageNet":
+        return CellNetwork(known_cell("DARTS_V2"), replace(spec, channels=8), imagenet=True)
+    return CellNetwork(RobNetSpace().parse(name) if name == "ROBNET_FREE" else known_cell(name), spec)
 
 
 def randomised(module: M, generator: torch.Generator) -> M:
@@ -99,16 +110,16 @@ def test_factorized_reduction_needs_an_even_width() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ALL)
 def test_network_equals_the_literal_one(name: str, training: bool) -> None:
     """Values, all gradients, and the running statistics that training mode leaves behind."""
     generator = torch.Generator().manual_seed(5)
-    network = CellNetwork(known_cell(name), NetworkSpec(channels=2, layers=4, classes=3))
-    network = randomised(network, generator).train(training)
+    network = randomised(network_of(name), generator).train(training)
     literal = literal_network(network).train(training)
-    x = torch.randn(4, 3, 16, 12, dtype=torch.float64, generator=generator)
+    x = torch.randn(4, 3, *((32, 32) if name == "ImageNet" else (16, 12)), dtype=torch.float64, generator=generator)
     weights = torch.randn(4, 3, dtype=torch.float64, generator=generator)
     actual = values_and_gradients(network, x, weights)
+    assert not torch.equal(actual[0][0], actual[0][1])
     assert_same(actual, values_and_gradients(literal, x, weights))
     assert_same(list(network.buffers()), list(literal.buffers()))
 
@@ -125,10 +136,10 @@ def relu_sums(network: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(sums).sort().values
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ALL)
 def test_shared_relus_know_how_many_operations_read_them(name: str) -> None:
-    network = CellNetwork(known_cell(name), NetworkSpec(channels=2, layers=4, classes=3)).double().eval()
-    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    network = network_of(name).double().eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     literal = literal_network(network)
     torch.testing.assert_close(relu_sums(network, x), relu_sums(literal, x))
 

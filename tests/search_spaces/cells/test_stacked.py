@@ -13,6 +13,8 @@ from benchmarks.stacks import Operations
 from proxies.engine.passes import Request, run_requests
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
+from search_spaces.cells.genotype import CellGenotype
+from search_spaces.cells.network import CellNetwork
 from search_spaces.cells.stacked import StackedNetwork, can_stack
 from search_spaces.cells.stacked_operations import Select
 from search_spaces.darts.space import DartsSpace
@@ -91,6 +93,13 @@ def test_what_cannot_be_stacked_is_told() -> None:
     assert not can_stack([published["NASNet"]], SPEC)  # kernels of 7x1 and 1x7
     assert not can_stack([published["CROZE"]], SPEC)  # 14 edges
     assert SPACE.stack([published["CROZE"]], SPEC) is None
+    assert get_space("darts_imagenet").stack(sampled(2), SPEC) is None  # two stems
+
+    class Own(DartsSpace):
+        def build(self, genotype: CellGenotype, spec: NetworkSpec) -> CellNetwork:
+            return super().build(genotype, spec)
+
+    assert Own().stack(sampled(2), SPEC) is None
     other = get_space("nasbench201")
     assert other.stack([other.parse("334413")], SPEC) is None
 

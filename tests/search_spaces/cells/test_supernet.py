@@ -11,9 +11,11 @@ from search_spaces import get_space
 from search_spaces.base import NetworkSpec
 from search_spaces.cells.operations import ConvNorm
 from search_spaces.cells.supernet import MixedOperation, State, Supernet
-from search_spaces.darts.supernet import NAMES, SOURCES, DartsSupernet
+from search_spaces.darts.space import DARTS_OPERATIONS
+from search_spaces.darts.supernet import SOURCES, DartsSupernet
 from search_spaces.nasbench201.genotype import OPERATIONS
 
+NAMES = ("none", *DARTS_OPERATIONS)
 SPEC = NetworkSpec(channels=4, layers=3, image_size=(8, 8))
 #: without pools, which batch norms follow in the supernet only
 CELL = (
@@ -24,8 +26,13 @@ CELL = (
 )
 
 
-def images(channels: int = 3) -> Tensor:
-    return torch.randn(4, channels, 8, 8, generator=torch.Generator().manual_seed(1))
+#: nodes that read all before them, with the larger kernels
+DENSE_NODES = "c7.0+s7.1|s3.0+c7.1+sk.2|sk.0+d3.1+s7.2+s5.3|d5.0+s3.1+sk.2+c7.3+s7.4>2,3,4,5"
+DENSE_CELL = f"{DENSE_NODES}/{DENSE_NODES.replace('s3.0', 'sk.0')}"
+
+
+def images(channels: int = 3, pixels: int = 8) -> Tensor:
+    return torch.randn(4, channels, pixels, pixels, generator=torch.Generator().manual_seed(1))
 
 
 def supernet(space: str, partial_channels: int = 1, spec: NetworkSpec = SPEC) -> Supernet:
@@ -50,23 +57,32 @@ def test_the_search_network_of_darts_has_as_many_weights_as_published() -> None:
     }  # fmt: skip
 
 
-def test_with_one_operation_an_edge_it_is_the_network_of_that_cell_of_darts() -> None:
-    space, net = get_space("darts"), supernet("darts")
-    genotype = space.parse(CELL)
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [("darts", CELL), ("darts10", DENSE_CELL), ("darts_imagenet", CELL), ("darts10_imagenet", DENSE_CELL)],
+)
+def test_with_one_operation_an_edge_it_is_the_network_of_that_cell_of_darts(name: str, cell: str) -> None:
+    space, net = get_space(name), supernet(name)
+    assert isinstance(net, DartsSupernet)
+    genotype = space.parse(cell)
     network = space.build(genotype, SPEC).train()
-    copy_weights(net.stem, network.stem)
-    copy_weights(net.classifier, network.classifier)
-    mixing = {name: torch.zeros(14, 8) for name in ("normal", "reduce")}
+    for part in ("first_stem", "stem", "classifier"):
+        if getattr(net, part) is not None:
+            copy_weights(getattr(net, part), getattr(network, part))
+    mixing = {cell: torch.zeros(each.shape) for cell, each in net.architecture.items()}
     for layer, (theirs, ours) in enumerate(zip(net.cells, network.cells, strict=True)):
         kind = "reduce" if layer in (1, 2) else "normal"
         for name in ("preprocess0", "preprocess1"):
             copy_weights(getattr(theirs, name), getattr(ours, name))
         places = [(node, edge) for node, edges in enumerate(genotype.named_cells()[kind].nodes) for edge in edges]
         for (node, (operation, source)), module in zip(places, ours.operations, strict=True):
-            row, column = sum(map(len, SOURCES[:node])) + source, NAMES.index(operation)
+            row, column = sum(map(len, SOURCES[:node])) + source, net.operations.index(operation)
             mixing[kind][row, column] = 1.0
             copy_weights(theirs.edges[row].operations[column], module)
-    torch.testing.assert_close(net(images(), mixing), network(images()))
+    x = images(pixels=64 if "imagenet" in name else 8)
+    torch.testing.assert_close(net(x, mixing), network(x))
+    if name.startswith("darts10"):  # a derived cell has all edges
+        assert space.derive(mixing) == genotype
 
 
 def test_with_one_operation_an_edge_it_is_the_network_of_that_cell_of_nasbench201() -> None:

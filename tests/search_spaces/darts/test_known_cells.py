@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import json
-from importlib import resources
-
 import pytest
 
 from search_spaces.cells.genotype import GenotypeError
@@ -42,13 +39,6 @@ def test_the_caller_cannot_change_what_is_known() -> None:
     known_cells().clear()
     SOURCES.clear()
     assert len(known_cells()) == len(module.SOURCES) == 16
-
-
-def test_robnet_free_has_twenty_cells_of_fourteen_edges() -> None:
-    text = resources.files("search_spaces.darts").joinpath("known_cells.json").read_text(encoding="utf-8")
-    cells = [cell.split() for cell in json.loads(text)["robnet_free"]["cells"]]
-    assert [len(cell) for cell in cells] == 20 * [14]
-    assert {edge for cell in cells for edge in cell} == {"00", "01", "10", "11"}
 
 
 def test_the_module_has_no_other_late_names() -> None:
