@@ -109,6 +109,8 @@ class SearchSpace(ABC, Generic[G]):
     #: number, and ``NetworkSpec`` holds None for it.
     default_channels: int | None = NetworkSpec.channels
     default_layers: int | None = NetworkSpec.layers
+    #: channels of the published networks, where these do not have the channels of networks of cells
+    published_channels: int | None = None
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> G:

@@ -36,7 +36,7 @@ def resolved(config: TrainConfig, space: SearchSpace[Any] | None = None) -> Trai
         as_user_error(lambda: found.parse(config.cell or ""))
     size = network_size(found, {"channels": config.channels, "layers": config.layers})
     if config.channels is None and size["channels"] is not None:
-        size["channels"] = PRESETS[config.preset]["channels"]
+        size["channels"] = _width(found, config)
     if config.layers is None and size["layers"] is not None:
         size["layers"] = _depth(found, config)
     return dataclasses.replace(config, space=found.name, channels=size["channels"], layers=size["layers"])
@@ -92,6 +92,17 @@ def architecture(
         family=found.name, genotype=genotype, channels=config.channels, layers=config.layers,
         auxiliary=config.auxiliary > 0, space=space, space_fingerprint=own_fingerprint(found), **images,
     )  # fmt: skip
+
+
+def _width(space: SearchSpace[Any], config: TrainConfig) -> int | None:
+    """The preset's channels, which are those of cells; in another space those of its published networks.
+
+    The preset for a CPU takes the size that the space is searched at there.
+    """
+    if space.published_channels is None:
+        channels: int = PRESETS[config.preset]["channels"]
+        return channels
+    return space.default_channels if config.preset == "quick" else space.published_channels
 
 
 def _depth(space: SearchSpace[Any], config: TrainConfig) -> int:

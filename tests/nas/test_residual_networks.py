@@ -12,6 +12,8 @@ import torch
 import nas
 from nas import attack, export, search, train
 from nas.images.data import load_data
+from nas.training import TrainConfig
+from nas.training.target import resolved
 from search_spaces import get_space
 from searchers import SEARCHERS, get_searcher
 from tests.nas.commands import slip
@@ -68,3 +70,11 @@ def test_a_run_is_searched_trained_attacked_and_exported(
     images = load_data("digits").test.images[:4] / 255
     with torch.no_grad():
         assert nas.load(run)(images).shape == (4, 10)
+
+
+@pytest.mark.parametrize(("preset", "channels"), [("quick", 4), ("table", 16), ("tiny_robustbench", 16)])
+def test_a_preset_trains_the_published_channels_except_on_a_cpu(preset: str, channels: int) -> None:
+    config = resolved(TrainConfig(space="wide_resnet", cell="WRN-28-10", preset=preset))  # type: ignore[arg-type]
+    assert (config.channels, config.layers) == (channels, None)
+    own = TrainConfig(space="wide_resnet", cell="WRN-28-10", preset=preset, channels=3)  # type: ignore[arg-type]
+    assert resolved(own).channels == 3
