@@ -43,7 +43,7 @@ class WideResNetSpace(SearchSpace[ResNetGenotype]):
 
     name = "wide_resnet"
     default_channels = 4
-    published_channels = 16
+    published_channels = PUBLISHED_CHANNELS
     default_layers = None
     #: For each of :attr:`ResNetGenotype.genes`, the values that are sampled. Other depths and widths can be parsed.
     choices: tuple[tuple[Any, ...], ...] = (
