@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,9 @@ def test_a_private_cluster_is_private_and_its_end_is_told(
     path = tmp_path / "run"
     search = begun(path, 5)
     processes = psutil.Process(search.pid).children(recursive=True)
+    workers = [each for each in processes if each.name().startswith("ray::")]
+    for worker in workers:
+        worker.suspend()  # the search cannot end before it has noticed
     (gcs,) = [each for each in processes if each.name() == "gcs_server"]
     sockets = [each for process in (psutil.Process(search.pid), *processes) for each in process.net_connections("inet")]
     listening = [each.laddr.ip.rpartition(":")[2] for each in sockets if each.status == "LISTEN"]
@@ -166,7 +170,13 @@ def test_a_private_cluster_is_private_and_its_end_is_told(
     folder = Path(log).parents[2].stat()
     assert folder.st_mode & 0o777 == 0o700 and folder.st_uid == os.getuid()
     gcs.kill()
-    out, err = search.communicate(timeout=120)
+    try:
+        out, err = search.communicate(timeout=120)
+    finally:
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+    assert len(workers) >= 2
     assert search.returncode == 1 and out == "" and "Traceback" not in err, err
     said = err.splitlines()[-1]
     assert said.startswith("error: the Ray cluster has ended: its head does not answer at 127.0.0.1:")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from nas import Search
 from nas.executors.candidates import Candidate
 from nas.executors.stacks import score_stacks, stacked, stacks_of
 from nas.executors.workload import Workload
 from searchers.base import Trial
+from tests.nas.commands import timeless
 
 
 def candidates(count: int, fidelity: float = 1.0) -> list[Candidate[str]]:
@@ -65,3 +68,16 @@ def test_the_next_stack_is_prepared_while_one_is_scored() -> None:
     scored = [event for event in scorer.events if event[0] == "scored"]
     assert [which for _, which in scored] == [[0, 1, 2], [3, 4, 5], [6]]
     assert ("prepared", [6]) not in scorer.events and len(scorer.events) == 5
+
+
+def test_ray_scores_the_same_stacks(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "budget": 8, "channels": 4, "layers": 3, "seed": 2, "report": False, "compare": "never", "population": 4,
+        "tournament": 2, "candidates_per_step": 5, "stack": 3,
+    }  # fmt: skip
+    histories = []
+    for executor in ({"executor": "ray", "workers": 2}, {"threads": 1}):
+        path = tmp_path / str(len(histories))
+        Search("darts", "regularized_evolution", ["snip(images=4)"], out=path, **options, **executor).run()
+        histories.append(sorted(timeless(path), key=lambda trial: trial["id"]))
+    assert histories[0] == histories[1]

@@ -61,7 +61,7 @@ def test_resuming_takes_the_options_of_the_run(finished: Path, capsys: pytest.Ca
         ('proxy=["nothing"]', "unknown proxy 'nothing'"),
         ("proxy=5", "--proxy"),
         ('dataset=null', "manifest.json is damaged: configuration.dataset None, expected a text"),
-        ("layers=1e400", "its stored configuration: --layers"),
+        ("layers=1e400", "manifest.json is damaged: configuration.layers inf, expected a whole number from 1"),
         ('require={"a": 1}', "run cannot be gone on with: its stored configuration: "),
         ('seed="x"', "--seed"),
     ],

@@ -65,12 +65,6 @@ def test_threads_score_whole_stacks(whole: list[dict[str, Any]]) -> None:
     assert sorted(timeless(Path("run")), key=lambda trial: trial["id"]) == whole
 
 
-@pytest.mark.xdist_group("ray")
-def test_ray_scores_the_same_stacks(whole: list[dict[str, Any]]) -> None:
-    search("run", threads=None, executor="ray", workers=2).run()
-    assert sorted(timeless(Path("run")), key=lambda trial: trial["id"]) == whole
-
-
 def test_scores_are_those_without_stacks_but_for_rounding(whole: list[dict[str, Any]]) -> None:
     search("run", stack=1).run()
     single = timeless(Path("run"))

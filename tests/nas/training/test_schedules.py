@@ -41,6 +41,7 @@ def test_the_average_follows_its_formula() -> None:
         with torch.no_grad():
             weight.fill_(step)
         model[1](torch.rand(2, 1, 2, 2))
+        average.count()
         average.update(model)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
