@@ -21,7 +21,7 @@ from nas.cli import bounds
 from nas.cli.printing import Terminal
 from nas.cli.running import run_command
 from nas.device import torch_device
-from nas.errors import OutOfMemory
+from nas.errors import OutOfMemory, UserError
 from nas.executors.failures import machine_failure
 from nas.runs import environment
 
@@ -41,6 +41,8 @@ def command(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="JSON file to write; the page beside it ends in .html")
     options = parser.parse_args(argv)
     bounds.positive("budget", options.budget)
+    if options.out is not None and options.out.suffix != ".json":
+        raise UserError(f"--out must be a file that ends in .json, got '{options.out}'")
     device = torch.device(torch_device(options.device))
     plan = replace(QUICK if options.quick else FULL, compile=options.compile)
     found = described(device, plan.cell, quick=options.quick, seconds=options.budget)

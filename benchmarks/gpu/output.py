@@ -76,4 +76,4 @@ def show(found: Found, terminal: Terminal) -> None:
         terminal.say(f"not measured: {row['name']}: {row['error']}")
     if found["skipped"]:
         terminal.say(f"skipped after {found['budget_seconds']:g} s (--budget): {'; '.join(found['skipped'])}")
-    terminal.say(f"torch {found['versions']['torch']}, {found['hardware']}, commit {found['git_commit']}")
+    terminal.say(f"torch {found['versions']['torch']}, {_device(found)}, commit {found['git_commit']}")

@@ -85,15 +85,17 @@ def measurements(plan: Plan, device: torch.device) -> Iterator[Measurement]:
         own += [replace(own[0], batch=batch) for batch in plan.batches[1:]]
         own += [replace(own[1], batch=batch) for batch in plan.batches[1:2]]
         yield from (_training(each, plan, device) for each in own if each not in main)
-    yield from (_training(replace(each, options=way), plan, device) for way in _other_ways(plan) for each in main)
+    ways = _other_ways(plan, device)
+    yield from (_training(replace(each, options=way), plan, device) for way in ways for each in main)
     yield from (_training(replace(main[0], preset="quick", batch=batch), plan, device) for batch in plan.batches[:2])
     for size in (plan.small, plan.large):
         yield _search(search(proxy="robust", size=size, candidates=plan.candidates[1]), plan, device)
 
 
-def _other_ways(plan: Plan) -> Iterator[tuple[tuple[str, Any], ...]]:
+def _other_ways(plan: Plan, device: torch.device) -> Iterator[tuple[tuple[str, Any], ...]]:
     """Options with which the main trainings run again, to be compared with the default."""
-    yield (("cuda_graphs", False),)
+    if device.type == "cuda":
+        yield (("cuda_graphs", False),)
     if plan.compile:
         yield (("compile", True),)
 

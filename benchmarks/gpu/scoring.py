@@ -19,7 +19,7 @@ from nas.executors.local import LocalExecutor
 from nas.executors.stacks import stacked
 from nas.images.data import load_data, probe_batch
 from nas.searching.scoring import Scorer
-from nas.searching.untrained import STACK
+from nas.searching.untrained import automatic_stack
 from proxies import get_proxy
 from search_spaces import get_space
 from search_spaces.base import NetworkSpec
@@ -51,8 +51,9 @@ class Case:
         images, labels = probe_batch(load_data("digits").train, max(self.ntk_images, self.curvature_images), 0)
         proxy: Any = get_proxy(self.proxy, ntk_images=self.ntk_images, curvature_images=self.curvature_images)
         spec = NetworkSpec(channels=self.size[0], layers=self.size[1])
+        stack = automatic_stack(spec, len(labels), str(device))
         return Scorer(
-            get_space("darts"), spec, (proxy,), images, labels, seed=0, device=str(device), stack=STACK[device.type]
+            get_space("darts"), spec, (proxy,), images, labels, seed=0, device=str(device), stack=stack
         )
 
     def executor(self) -> Executor:

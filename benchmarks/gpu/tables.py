@@ -76,7 +76,8 @@ SECTIONS: dict[str, Section] = {
     "scoring": Section(
         "Scoring untrained networks",
         "Cells of the paper's search (Feng et al., ICLR 2025): those of seeds 3000 to 3999 with two skip connections in"
-        " the normal cell. Its 214 candidates, at 36 channels and 20 layers, took 1,487 s = 0.0172 GPU-days. The first"
+        " the normal cell. Its 214 candidates, at 36 channels and 20 layers, took the authors 1,487 s = 0.0172"
+        " GPU-days. The first"
         " candidate is scored alone, with the loading of libraries; seconds a candidate are those of the steps after"
         " the first one. 214 candidates: all steps, scaled where fewer were timed.",
         (

@@ -16,6 +16,7 @@ from nas.searching.objectives import MEASURED
 from nas.searching.searcher_options import all_options, make_options
 from nas.spaces import check_space, known_space
 from proxies.spelling import canonical
+from search_spaces import SPACES
 from search_spaces.base import SearchSpace
 from searchers import SEARCHERS, get_searcher
 from searchers.base import Searcher
@@ -48,7 +49,10 @@ class SearchConfig:
     from options by name.
     """
 
-    space: str = option(None, "search space, or module:Class of your own (default: darts, or that of --table)")
+    space: str = option(
+        None,
+        f"search space: {', '.join(SPACES)}, or module:Class of your own (default: darts, or that of --table)",
+    )
     searcher: str = option("regularized_evolution", f"what proposes candidates: {' or '.join(SEARCHERS)}")
     proxy: tuple[str, ...] = option(
         None,
@@ -88,7 +92,7 @@ class SearchConfig:
     stack: int | None = option(
         None,
         "candidates of a step that are computed as one network, where the space can do that; scores differ by rounding"
-        " (default: 1 on a CPU, where more are slower, and 16 on a GPU)",
+        " (default: 1 on a CPU, where more are slower; on a GPU as many as its memory holds, up to 16)",
         untrained=True,
     )
     max_params: int | None = option(None, "reject cells of more parameters (at --channels and --layers)")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from nas.errors import MachineFailed, OutOfMemory, SearchStopped, UserError
@@ -135,7 +136,7 @@ class Loop(Generic[G]):
                 )
 
     def _score(self, candidates: list[Candidate[G]], finished: dict[int, Trial[G]]) -> None:
-        """Have the candidates scored; those for which memory runs out are scored again, one at a time.
+        """Have the candidates scored; where memory runs out, stacks are scored again singly, then candidates.
 
         :raises MachineFailed: the machine does not let a candidate be scored, not even alone.
         """
@@ -143,16 +144,25 @@ class Loop(Generic[G]):
             self._run(candidates, finished)
         except OutOfMemory:
             pass
-        for candidate in candidates:
-            if candidate.id not in finished:
+        for stack in stacks_of(candidates):
+            if len(stack) > 1 and any(candidate.id not in finished for candidate in stack):
                 gc.collect()
-                try:
-                    self._run([dataclasses.replace(candidate, stack=None)], finished)
-                except OutOfMemory as error:
-                    reason = f"memory does not suffice for candidate {candidate.id} alone: {error}"
-                    if not self.skip_oversized:
-                        raise OutOfMemory(reason) from None
-                    self._keep(self._unscored(candidate, "failed", reason), finished)
+                with suppress(OutOfMemory):
+                    self._run(stack, finished)
+            for candidate in stack:
+                if candidate.id not in finished:
+                    self._score_alone(dataclasses.replace(candidate, stack=None), finished)
+
+    def _score_alone(self, candidate: Candidate[G], finished: dict[int, Trial[G]]) -> None:
+        """:raises MachineFailed: the machine does not let the candidate be scored, not even alone."""
+        gc.collect()
+        try:
+            self._run([candidate], finished)
+        except OutOfMemory as error:
+            reason = f"memory does not suffice for candidate {candidate.id} alone: {error}"
+            if not self.skip_oversized:
+                raise OutOfMemory(reason) from None
+            self._keep(self._unscored(candidate, "failed", reason), finished)
 
     def _run(self, candidates: list[Candidate[G]], finished: dict[int, Trial[G]]) -> None:
         """Run the executor.

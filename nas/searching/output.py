@@ -133,7 +133,7 @@ def print_result(result: SearchResult, source: ScoreSource, config: SearchConfig
     shown = spread(result.front, source.directions, MOST_OF_FRONT, result.best.id) if several else result.top
     columns = {name: [format_score(trial.scores[name]) for trial in shown] for name in source.shown}
     columns["params"] = [f"{trial.params:,}" for trial in shown]  # replaces a score of this name
-    columns["MACs"] = [f"{trial.macs / 1e6:.1f} M" for trial in shown]
+    columns["MACs"] = [f"{trial.macs / 1e6:#.3g} M".replace(". M", " M") for trial in shown]
     kind = f"front of {len(result.front)} cells among" if several else "best of"
     table = Table(title=f"{kind} {result.summary['trials']} {config.space} cells", title_justify="left")
     table.add_column("", justify="right", min_width=1)

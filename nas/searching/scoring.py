@@ -61,7 +61,6 @@ class Scorer(Generic[G]):
         stack: int = 1,
     ):
         self.stack = stack
-        self._too_many = stack + 1  # candidates in a stack: the least number for which memory did not suffice
         self.space = space
         self.spec = spec
         self.proxies = tuple(proxies)
@@ -105,7 +104,7 @@ class Scorer(Generic[G]):
     def prepared(self, candidates: Sequence[Candidate[G]]) -> StackedNetwork | None:
         """The networks of several candidates as one, on the CPU; None if they must be scored one by one."""
         useless = self.forward.names or not any(proxy.stackable for proxy in self.proxies)
-        if useless or len(candidates) >= self._too_many:
+        if useless:
             return None
         try:
             genotypes = [self.space.parse(candidate.key) for candidate in candidates]
@@ -117,37 +116,39 @@ class Scorer(Generic[G]):
         if network is None:
             return None
         for k, candidate in enumerate(candidates):
-            with drawing(candidate_seed(self.seed, candidate.key)):
-                network.draw(k)
+            network.draw(k, candidate_seed(self.seed, candidate.key))
         return network.eval()
 
     def together(self, candidates: Sequence[Candidate[G]], prepared: StackedNetwork | None) -> list[Trial[G]]:
         """The finished trials of candidates of one fidelity, in order, from what :meth:`prepared` has made of them.
 
-        If memory does not suffice, they are scored in two stacks.
+        If memory does not suffice, they are scored in two stacks. That depends on these candidates only, and not on
+        what happened before, so that a resumed search does the same.
 
         :raises MachineFailed: as for a single candidate.
         """
-        if prepared is None and len(candidates) < self._too_many:
-            return [self(candidate) for candidate in candidates]
         started = time.perf_counter()
         with torch.inference_mode(False), torch.enable_grad():
             results = None if prepared is None else self._results(candidates, prepared)
         del prepared
-        if isinstance(results, MachineFailed) and not isinstance(results, OutOfMemory):
-            raise results
-        if results is None or isinstance(results, OutOfMemory):
+        if results is None:
+            return [self(candidate) for candidate in candidates]
+        if isinstance(results, OutOfMemory):
             self._forget()
-            self._too_many = min(self._too_many, len(candidates))
             halves = candidates[: len(candidates) // 2], candidates[len(candidates) // 2 :]
             return [trial for half in halves for trial in score_stack(self, half)]
+        if isinstance(results, MachineFailed):
+            raise results
         seconds = (time.perf_counter() - started) / len(candidates)
         return [self._trial(each, seconds, result) for each, result in zip(candidates, results, strict=True)]
 
     def _results(
         self, candidates: Sequence[Candidate[G]], network: StackedNetwork
-    ) -> list[dict[str, Any]] | MachineFailed:
-        """For each candidate of a stack, the fields of the trial, or how the machine failed."""
+    ) -> list[dict[str, Any]] | MachineFailed | None:
+        """For each candidate of a stack, the fields of the trial, or how the machine failed.
+
+        None: something else failed, which is found again, and reported, when they are scored one by one.
+        """
         proxies, spec, images = self._effort(candidates[0].fidelity)
         batch = [each[:images] for each in self._batch]
         genotypes = [self.space.parse(candidate.key) for candidate in candidates]
@@ -169,9 +170,7 @@ class Scorer(Generic[G]):
         except MachineFailed as failure:
             return failure
         except Exception as error:
-            if (failed := machine_failure(error)) is None:
-                raise
-            return failed
+            return machine_failure(error)
         return results
 
     def _trial(self, candidate: Candidate[G], seconds: float, result: dict[str, Any]) -> Trial[G]:

@@ -37,6 +37,7 @@ from proxies.population import PopulationProxy
 from proxies.robust import Robust, log_robustness
 from proxies.spelling import base_name
 from search_spaces.base import NetworkSpec, SearchSpace
+from search_spaces.cells.stacked import bytes_per_image
 from searchers.supernet import Material
 
 #: Images in the batch, unless an option makes a proxy need more; no proxy needs more by default. A larger batch begins
@@ -75,6 +76,19 @@ class UntrainedNetworks(ScoreSource):
         self.directions = {name: direction_of(name, self.asked) for name in objectives}
         self.objectives = weighed(self.directions, self.relative) if objectives else objectives_of(self.asked)
         self.spec = as_user_error(lambda: checked_spec(space, config))
+        self._check_stack()
+
+    def _check_stack(self) -> None:
+        """:raises UserError: candidates shall be computed as one network, but never can be."""
+        if (self.config.stack or 1) == 1:
+            return
+        rng, given = np.random.default_rng(0), f"--stack {self.config.stack} has no use"
+        if self.space.stack([self.space.sample(rng) for _ in range(2)], self.spec) is None:
+            raise UserError(f"{given} with the space {self.space.name}, whose networks are computed one by one")
+        if not any(proxy.stackable for proxy in self.proxies):
+            raise UserError(f"{given} with these proxies, which look at one network after the other")
+        if self.forward.names:
+            raise UserError(f"{given} with {', '.join(self.forward.names)}, which is measured on one network alone")
 
     @cached_property
     def data(self) -> ImageData:
@@ -111,7 +125,7 @@ class UntrainedNetworks(ScoreSource):
     def scorer(self) -> Scorer[Any]:
         return Scorer(
             self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device,
-            forward=self.forward, stack=self.config.stack or STACK[torch.device(self.device).type],
+            forward=self.forward, stack=self.config.stack or automatic_stack(self.spec, len(self.labels), self.device),
         )  # fmt: skip
 
     def material(self) -> Material:
@@ -159,8 +173,21 @@ class UntrainedNetworks(ScoreSource):
         return {"data set": manifest["data"]["fingerprint"], "device": manifest["hardware"]["device"]}
 
 
-#: how many candidates are computed as one network, by device
-STACK = {"cpu": 1, "cuda": 16}
+MOST_STACKED = 16  # with more, an operation is large enough
+SHARE_OF_MEMORY = 0.7  # of a GPU, for a stack
+UNKNOWN_MEMORY = 16 * 2**30  # of the GPUs of Ray's workers, where this machine has none
+
+
+def automatic_stack(spec: NetworkSpec, images: int, device: str) -> int:
+    """How many candidates to compute as one network: on a GPU as many as its memory holds, up to 16; on a CPU 1.
+
+    :param images: in the batch.
+    """
+    if torch.device(device).type == "cpu" or spec.channels is None or spec.layers is None:
+        return 1
+    known = torch.cuda.is_available()
+    memory = torch.cuda.get_device_properties(device).total_memory if known else UNKNOWN_MEMORY
+    return max(1, min(MOST_STACKED, int(SHARE_OF_MEMORY * memory / (images * bytes_per_image(spec)))))
 
 
 def checked_spec(space: SearchSpace[Any], config: SearchConfig) -> NetworkSpec:

@@ -15,6 +15,7 @@ from nas.errors import UserError, unknown
 from nas.files import as_path
 from nas.models.names import CLASSIC_NAMES
 from nas.training.presets import EPSILON, EPSILON_L2, MIRRORED, STEPS, default_step_size, preset_values
+from search_spaces import SPACES
 
 FRACTION = float | str  # a number, or a string such as "8/255"
 EPOCHS = int | str | list[int]  # one epoch, several, or a string such as "100,150"
@@ -35,7 +36,9 @@ class TrainConfig:
         None, "train this cell: a published one by name, Genotype(...) text, JSON, or a search's directory or best.json"
     )
     model: str | None = option(None, f"train a hand-crafted network: {', '.join(CLASSIC_NAMES)}")
-    space: str | None = option(None, "search space, or module:Class of your own (default: that of --run, or darts)")
+    space: str | None = option(
+        None, f"search space: {', '.join(SPACES)}, or module:Class of your own (default: that of --run, or darts)"
+    )
     preset: Literal["quick", "tiny_robustbench", "table"] = option("quick", "protocol that gives the other defaults")
     method: Literal["pgd", "trades", "mart", "fast", "none"] = option(None, f"training method {_SOME}")
     norm: Literal["Linf", "L2"] = option("Linf", "norm that bounds the perturbation")

@@ -227,6 +227,7 @@ class Learner:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise UserError(f"the checkpoint to go on from is damaged: {' '.join(str(error).split())}") from None
         self.epochs_done = epochs
+        self.release()  # recorded steps would go on with the momenta of before
 
 
 def make_recorder(config: TrainConfig, device: torch.device) -> Recorder | None:

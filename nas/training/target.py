@@ -33,7 +33,10 @@ def resolved(config: TrainConfig, space: SearchSpace[Any] | None = None) -> Trai
         return config
     found = _space(config, space)
     if config.cell is not None:
-        as_user_error(lambda: found.parse(config.cell or ""))
+        try:
+            found.parse(config.cell)
+        except ValueError as error:
+            raise UserError(f"{error}; it must be of the space {found.name}, --space names another") from None
     size = network_size(found, {"channels": config.channels, "layers": config.layers})
     if config.channels is None and size["channels"] is not None:
         size["channels"] = _width(found, config)

@@ -93,7 +93,8 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
                 f" equally many cells (the benchmark: {self.default_layers}), got {layers}"
             )
         if spec.auxiliary:
-            raise ValueError(f"networks of the space '{self.name}' have no auxiliary head, got auxiliary=True")
+            head = "have no auxiliary head, expected none (--auxiliary 0)"
+            raise ValueError(f"networks of the space '{self.name}' {head}")
 
     def cost(self, genotype: EdgeGenotype, spec: NetworkSpec) -> Cost:
         """Parameters as published. The published FLOPs are these MACs plus one for each class (the bias)."""

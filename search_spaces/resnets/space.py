@@ -131,10 +131,13 @@ class WideResNetSpace(SearchSpace[ResNetGenotype]):
 
     def check_spec(self, spec: NetworkSpec) -> None:
         if spec.layers is not None or spec.channels is None:
-            got = f"{spec.channels} and {spec.layers}"
-            raise ValueError(f"networks of the space '{self.name}' have channels and no number of layers, got {got}")
+            raise ValueError(
+                f"networks of the space '{self.name}' have channels and no number of layers, got"
+                f" channels={spec.channels} and layers={spec.layers}, expected NetworkSpec(channels=..., layers=None)"
+            )
         if spec.auxiliary:
-            raise ValueError(f"networks of the space '{self.name}' have no auxiliary head, got auxiliary=True")
+            head = "have no auxiliary head, expected none (--auxiliary 0)"
+            raise ValueError(f"networks of the space '{self.name}' {head}")
 
     def cost(self, genotype: ResNetGenotype, spec: NetworkSpec) -> Cost:
         self.check_spec(spec)

@@ -54,8 +54,7 @@ def probes(
 
     network = StackedNetwork(genotypes, spec)
     for k in range(count):
-        torch.manual_seed(k)
-        network.draw(k)
+        network.draw(k, seed=k)
     costs = [SPACE.cost(genotype, spec) for genotype in genotypes]
     counted = [{"params": cost.params, "macs": cost.macs} for cost in costs]
     builders = [partial(build, k) for k in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from nas.executors.candidates import Candidate
 from nas.executors.local import LocalExecutor
 from nas.executors.stacks import stacked
 from nas.search import main
+from nas.searching import untrained
 from nas.searching.scoring import Scorer
+from nas.searching.untrained import automatic_stack
 from proxies import get_proxy
-from proxies.base import Probe, Proxy
+from proxies.base import Probe, Proxy, ProxyError, Request
 from search_spaces.base import NetworkSpec
-from search_spaces.cells.stacked import StackedNetwork
+from search_spaces.cells.stacked import StackedNetwork, bytes_per_image
 from search_spaces.darts.space import DartsSpace
 from searchers.base import Trial
 from tests.nas.commands import timeless
@@ -124,6 +127,76 @@ def test_a_failed_candidate_does_not_affect_its_stack() -> None:
     assert {trial.status for trial in together} == {"ok", "failed"}
 
 
+class Asking(Proxy):
+    """Cannot say what it needs of the second candidate; is served by a stack where there is one."""
+
+    name = "asking"
+    direction = "maximize"
+    cost = "forward"
+    stackable = True
+
+    def requests(self, probe: Probe) -> list[Request]:
+        if probe.params == SPACE.cost(candidates()[1].genotype, NetworkSpec(channels=4, layers=3)).params:
+            raise ProxyError("nothing to ask for")
+        return []
+
+    def score(self, probe: Probe) -> float:
+        return float(len(list(self.requests(probe))))
+
+
+def test_a_proxy_that_cannot_plan_fails_its_candidate_only() -> None:
+    single, together = run(scorer(1, Asking()), candidates()), run(scorer(4, Asking()), candidates())
+    assert together == single and [trial.status for trial in single] == ["ok", "failed", "ok", "ok"]
+
+
+class Noisy(Proxy):
+    """Uses torch's global generator, and leaves it as it was."""
+
+    name = "noisy"
+    direction = "maximize"
+    cost = "count"
+
+    def score(self, probe: Probe) -> float:
+        for _ in range(300):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(1)
+                found = float(torch.randn(100).sum())
+        return found
+
+
+def test_weights_drawn_meanwhile_do_not_depend_on_the_global_generator() -> None:
+    histories = [run(scorer(4, *more), candidates(count=12)) for more in ((), (Noisy(),), (Noisy(),))]
+    scores = [[trial.scores["grad_norm"] for trial in trials] for trials in histories]
+    assert scores[0] == scores[1] == scores[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ("--space robnet --stack 4", "--stack 4 has no use with the space robnet"),
+        ("--space darts_imagenet --stack 2", "--stack 2 has no use with the space darts_imagenet"),
+        ("--proxy zico --stack 4", "--stack 4 has no use with these proxies"),
+        ("--objective robust --objective latency_ms --stack 4", "--stack 4 has no use with latency_ms"),
+        ("--stack 0", "--stack must be"),
+    ],
+)
+def test_a_stack_that_would_have_no_effect_is_refused(
+    options: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*shlex.split(options), "--budget", "2", "--out", "run"]) == 2
+    assert part in capsys.readouterr().err and not Path("run").exists()
+
+
+def test_the_size_of_stacks_follows_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = NetworkSpec(channels=16, layers=8), NetworkSpec(channels=36, layers=20)
+    assert automatic_stack(large, 50, "cpu") == 1
+    assert automatic_stack(NetworkSpec(channels=16, layers=None), 50, "cuda") == 1
+    assert bytes_per_image(small) == pytest.approx(13e6, rel=0.02)
+    for memory, expected in ((16, (16, 3)), (80, (16, 15)), (140, (16, 16)), (1, (1, 1))):
+        monkeypatch.setattr(untrained, "UNKNOWN_MEMORY", memory * 2**30)
+        assert (automatic_stack(small, 50, "cuda"), automatic_stack(large, 50, "cuda")) == expected
+
+
 def test_cells_that_cannot_be_stacked_are_scored_one_by_one() -> None:
     todo = candidates("CROZE", count=3)
     assert run(scorer(4), todo) == run(scorer(1), todo)
@@ -140,9 +213,7 @@ def test_where_memory_does_not_suffice_stacks_are_halved(most: int, monkeypatch:
         return forward(self, images)
 
     monkeypatch.setattr(StackedNetwork, "forward", limited)
-    one, todo = scorer(8), candidates(count=16)
-    first, second = run(one, todo[:8]), run(one, todo[8:])
-    assert [trial.status for trial in first + second] == ["ok"] * 16
-    too_large = [width for width in sizes if width > most]
-    assert too_large == sorted(set(too_large), reverse=True)  # no size is tried twice
-    assert run(scorer(8), todo[8:]) == second  # as when a search is resumed
+    one, todo = scorer(4), candidates(count=8)
+    first, second = run(one, todo[:4]), run(one, todo[4:])
+    assert [trial.status for trial in first + second] == ["ok"] * 8 and max(sizes) == 4
+    assert run(scorer(4), todo[4:]) == second  # as when a search is resumed

@@ -34,8 +34,7 @@ def both(genotypes: Sequence, spec: NetworkSpec = SPEC) -> tuple[list[nn.Module]
     for k, genotype in enumerate(genotypes):
         torch.manual_seed(k)
         networks.append(SPACE.build(genotype, spec).eval())
-        torch.manual_seed(k)
-        stack.draw(k)
+        stack.draw(k, seed=k)
     return networks, stack.eval()
 
 
