@@ -9,19 +9,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from proxies.engine.batches import as_batch
+from proxies.engine.layers import count_macs, layer_weights
 from proxies.engine.models import check_model, copied, matched, plain
-from proxies.engine.modes import NormMode, norm_mode
+from proxies.engine.modes import NormMode
 from proxies.engine.passes import Function, Request, run_requests
 from proxies.errors import ProxyError
 
 if TYPE_CHECKING:
     from proxies.stack import ProbeStack
 
-__all__ = ["Cost", "Direction", "Function", "NormMode", "Probe", "Proxy", "ProxyError", "Request", "layer_weights"]
+__all__ = ["Cost", "Direction", "Function", "NormMode", "Probe", "Proxy", "ProxyError", "Request"]
 
 Direction = Literal["maximize", "minimize"]
 Cost = Literal["count", "forward", "backward"]
@@ -285,22 +285,3 @@ class Probe:
         if isinstance(found, ProxyError):
             raise ProxyError(str(found))
         return found
-
-
-def layer_weights(network: nn.Module) -> dict[str, Tensor]:
-    """The weights of the convolutions and linear layers of ``network``, by parameter name."""
-    return {
-        f"{name}.weight" if name else "weight": module.weight
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    }
-
-
-def count_macs(network: nn.Module, image: Tensor) -> int:
-    """Number of multiply-accumulates of the convolutions and linear layers for one image ``(1, C, H, W)``."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with norm_mode(network, "eval"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(image)
-    flops: int = counter.get_total_flops()
-    return flops // 2

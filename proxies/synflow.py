@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from proxies.base import Probe, Proxy, ProxyError, layer_weights
+from proxies.base import Probe, Proxy, ProxyError
 from proxies.engine.checks import log_or_error
 from proxies.engine.drawn_weights import buffers_of, called_with, parameters_of
+from proxies.engine.layers import layer_weights
 from proxies.engine.modes import norm_mode
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from nas.executors.candidates import Candidate, CandidateScorer
@@ -49,27 +49,26 @@ def stacked(candidates: Sequence[Candidate[G]], size: int) -> list[Candidate[G]]
 
 def stacks_of(candidates: Sequence[Candidate[G]]) -> list[list[Candidate[G]]]:
     """The candidates by stack, in order; one without a stack is a list of its own."""
-    key = (lambda each: each.id if each.stack is None else each.stack)  # noqa: E731
-    return [list(same) for _, same in itertools.groupby(candidates, key=key)]
+    grouped = itertools.groupby(candidates, key=lambda each: each.id if each.stack is None else each.stack)
+    return [list(same) for _, same in grouped]
 
 
-def score_stack(scorer: CandidateScorer[G], stack: Sequence[Candidate[G]], prepared: Any = None) -> list[Trial[G]]:
+def score_stack(scorer: CandidateScorer[G], stack: Sequence[Candidate[G]]) -> list[Trial[G]]:
     """The trials of one stack; a scorer that cannot score candidates together is called for each of them."""
-    if len(stack) > 1 and isinstance(scorer, StackScorer):
-        return scorer.together(stack, scorer.prepared(stack) if prepared is None else prepared)
-    return [scorer(candidate) for candidate in stack]
+    return list(score_stacks(scorer, [stack]))
 
 
 def score_stacks(scorer: CandidateScorer[G], stacks: Sequence[Sequence[Candidate[G]]]) -> Iterator[Trial[G]]:
     """The trials of all stacks, one stack after the other. While one is scored, a thread prepares the next."""
+    several: StackScorer[G] | None = scorer if isinstance(scorer, StackScorer) else None
     with ThreadPoolExecutor(1) as pool:
-
-        def prepare(number: int) -> Any:
-            more = number < len(stacks) and len(stacks[number]) > 1 and isinstance(scorer, StackScorer)
-            return pool.submit(scorer.prepared, stacks[number]) if more else None  # type: ignore[attr-defined]
-
-        upcoming = prepare(0)
+        upcoming: Future[Any] | None = None
         for number, stack in enumerate(stacks):
-            prepared = None if upcoming is None else upcoming.result()
-            upcoming = prepare(number + 1)
-            yield from score_stack(scorer, stack, prepared)
+            if several is None or len(stack) == 1:
+                yield from map(scorer, stack)
+                continue
+            preparing = pool.submit(several.prepared, stack) if upcoming is None else upcoming
+            prepared, upcoming = preparing.result(), None
+            if number + 1 < len(stacks) and len(stacks[number + 1]) > 1:
+                upcoming = pool.submit(several.prepared, stacks[number + 1])
+            yield from several.together(stack, prepared)

@@ -157,7 +157,7 @@ class Scorer(Generic[G]):
             partial(self._build, genotype, candidate_seed(self.seed, candidate.key), spec)
             for genotype, candidate in zip(genotypes, candidates, strict=True)
         ]
-        results = []
+        results: list[dict[str, Any]] = []
         try:
             stack = ProbeStack(network.pack(self.device), builders, batch[0], batch[1], counted)
             stack.plan(proxy for proxy in proxies if proxy.stackable)
@@ -166,9 +166,10 @@ class Scorer(Generic[G]):
                 own.plan(proxy for proxy in proxies if not proxy.stackable)
                 cost = self.space.cost(genotype, self.spec)
                 probes = [stack.probes[k] if proxy.stackable else own for proxy in proxies]
-                results.append({"params": cost.params, "macs": cost.macs, **_scored(proxies, probes)})
-        except MachineFailed as failure:
-            return failure
+                scored = _scored(proxies, probes)
+                if isinstance(scored, MachineFailed):
+                    return scored
+                results.append({"params": cost.params, "macs": cost.macs, **scored})
         except Exception as error:
             return machine_failure(error)
         return results
@@ -207,13 +208,13 @@ class Scorer(Generic[G]):
             if candidate.fidelity == 1 and (violation := self.forward.violation(measured)):
                 return {**result, **violation}
             probe.plan(proxies)
-            scores = {proxy.name: _finite_score(proxy, probe) for proxy in proxies}
-            return {**result, "status": "ok", "scores": {**scores, **measured}}
+            scored = _scored(proxies, [probe] * len(proxies))
+            if not isinstance(scored, MachineFailed) and scored["status"] == "ok":
+                return {**result, **scored, "scores": {**scored["scores"], **measured}}
         except Exception as error:  # a failed candidate must not end the search; the trial keeps the reason
-            failure = machine_failure(error)
-            result = {**result, "status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
+            scored = _failed(error)
         self._forget()
-        return failure or result
+        return scored if isinstance(scored, MachineFailed) else {**result, **scored}
 
     def _effort(self, fidelity: float) -> tuple[tuple[Proxy, ...], NetworkSpec, int]:
         """The proxies, the size of the network and the number of images at a fidelity."""
@@ -239,18 +240,22 @@ def drawing(seed: int) -> Iterator[None]:
         yield
 
 
-def _scored(proxies: Sequence[Proxy], probes: Sequence[Probe]) -> dict[str, Any]:
+def _scored(proxies: Sequence[Proxy], probes: Sequence[Probe]) -> dict[str, Any] | MachineFailed:
     """The status, and the scores or the error, of proxies that each have their probe of one network.
 
-    :raises MachineFailed: the network is not at fault.
+    How the machine failed is returned and not raised, since the traceback would keep the memory of the passes.
     """
     try:
         scores = {proxy.name: _finite_score(proxy, probe) for proxy, probe in zip(proxies, probes, strict=True)}
     except Exception as error:
-        if (failure := machine_failure(error)) is not None:
-            raise failure from None
-        return {"status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
+        return _failed(error)
     return {"status": "ok", "scores": scores}
+
+
+def _failed(error: Exception) -> dict[str, Any] | MachineFailed:
+    """The status and the reason, or how the machine failed."""
+    failure = machine_failure(error)
+    return failure or {"status": "failed", "error": f"{type(error).__name__}: {_one_line(error)}"}
 
 
 def _finite_score(proxy: Proxy, probe: Probe) -> float:

@@ -24,7 +24,8 @@ from nas.cli.fields import differences
 from nas.cli.printing import complain
 from nas.errors import Unwritable, UserError
 from nas.files import as_path, check_free
-from nas.searching.config import SearchConfig, find_space
+from nas.searching.chosen_space import find_space
+from nas.searching.config import SearchConfig
 from nas.searching.given_parts import check_parts
 from nas.searching.proposals import Violation, check_history, check_reachable, check_start, make_searcher
 from nas.searching.score_source import ScoreSource

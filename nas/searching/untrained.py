@@ -76,19 +76,19 @@ class UntrainedNetworks(ScoreSource):
         self.directions = {name: direction_of(name, self.asked) for name in objectives}
         self.objectives = weighed(self.directions, self.relative) if objectives else objectives_of(self.asked)
         self.spec = as_user_error(lambda: checked_spec(space, config))
-        self._check_stack()
+        if (config.stack or 1) > 1 and (reason := self._stackless()):
+            raise UserError(f"--stack {config.stack} has no use with {reason}")
 
-    def _check_stack(self) -> None:
-        """:raises UserError: candidates shall be computed as one network, but never can be."""
-        if (self.config.stack or 1) == 1:
-            return
-        rng, given = np.random.default_rng(0), f"--stack {self.config.stack} has no use"
-        if self.space.stack([self.space.sample(rng) for _ in range(2)], self.spec) is None:
-            raise UserError(f"{given} with the space {self.space.name}, whose networks are computed one by one")
+    def _stackless(self) -> str | None:
+        """Why no candidates can be computed as one network; None if they can."""
+        cells = [self.space.sample(np.random.default_rng(seed)) for seed in range(2)]
+        if self.space.stack(cells, self.spec) is None:
+            return f"the space {self.space.name}, whose networks are computed one by one"
         if not any(proxy.stackable for proxy in self.proxies):
-            raise UserError(f"{given} with these proxies, which look at one network after the other")
+            return "these proxies, which look at one network after the other"
         if self.forward.names:
-            raise UserError(f"{given} with {', '.join(self.forward.names)}, which is measured on one network alone")
+            return f"{', '.join(self.forward.names)}, which is measured on one network alone"
+        return None
 
     @cached_property
     def data(self) -> ImageData:
@@ -125,8 +125,15 @@ class UntrainedNetworks(ScoreSource):
     def scorer(self) -> Scorer[Any]:
         return Scorer(
             self.space, self.spec, self.proxies, self.images, self.labels, seed=self.config.seed, device=self.device,
-            forward=self.forward, stack=self.config.stack or automatic_stack(self.spec, len(self.labels), self.device),
+            forward=self.forward, stack=self._stack(),
         )  # fmt: skip
+
+    def _stack(self) -> int:
+        if self.config.stack is not None:
+            return self.config.stack
+        if torch.device(self.device).type == "cpu" or self._stackless():
+            return 1
+        return automatic_stack(self.spec, len(self.labels), self.device)
 
     def material(self) -> Material:
         robust = as_user_error(partial(_configured_proxy, "robust", self.config))

@@ -11,7 +11,7 @@ from nas.files import as_path
 from nas.models.architecture import Architecture
 from nas.runs.cells import best_cell
 from nas.runs.directory import check_best, read_manifest
-from nas.searching.config import network_size
+from nas.searching.chosen_space import network_size
 from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 from nas.training.config import TrainConfig
 from nas.training.directory import read_training

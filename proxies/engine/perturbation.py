@@ -24,10 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxies.base import Probe, Proxy, ProxyError, layer_weights
+from proxies.base import Probe, Proxy, ProxyError
 from proxies.engine.checks import check_at_least, check_positive, check_word
 from proxies.engine.drawn_weights import called_with, parameters_of
 from proxies.engine.features import features_of_layers
+from proxies.engine.layers import layer_weights
 from proxies.engine.modes import frozen, norm_mode
 from proxies.synflow import depthwise_products, double_buffers, norms_bypassed, positive_parameters, present
 

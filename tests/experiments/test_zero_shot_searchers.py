@@ -12,7 +12,7 @@ from experiments.counted_passes import GRADIENT_FACTOR, Meter
 from experiments.zero_shot_searchers import SEARCHERS, Comparison, Found, Settings, main, picture, search
 from nas.executors.candidates import Candidate
 from nas.searching.untrained import UntrainedNetworks
-from proxies.base import count_macs
+from proxies.engine.layers import count_macs
 from search_spaces.cells.supernet import Supernet
 from searchers.untrained_supernet import Mixture, choosable, drawn_supernet, relaxed_score
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import shlex
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -204,11 +206,14 @@ def test_cells_that_cannot_be_stacked_are_scored_one_by_one() -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_where_memory_does_not_suffice_stacks_are_halved(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    forward, sizes = StackedNetwork.forward, []
+    forward, sizes, held = StackedNetwork.forward, [], []
 
     def limited(self: StackedNetwork, images: torch.Tensor) -> torch.Tensor:
+        gc.collect()
+        assert not any(each() is not None for each in held)  # what did not suffice is free again
         sizes.append(self.width)
         if self.width > most:
+            held.append(weakref.ref(images))
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, images)
 
