@@ -174,6 +174,12 @@ class SearchSpace(ABC, Generic[G]):
         """
         return
 
+    def _refuse_auxiliary(self, spec: NetworkSpec) -> None:
+        """For spaces whose networks have no auxiliary head; :raises ValueError: one is asked for."""
+        if spec.auxiliary:
+            head = "have no auxiliary head, expected none (--auxiliary 0)"
+            raise ValueError(f"networks of the space '{self.name}' {head}")
+
     @abstractmethod
     def cost(self, genotype: G, spec: NetworkSpec) -> Cost:
         """Parameters and MACs of the network without its auxiliary head, counted without building it."""

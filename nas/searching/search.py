@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +26,10 @@ from nas.files import as_path, check_free
 from nas.searching.chosen_space import find_space
 from nas.searching.config import SearchConfig
 from nas.searching.given_parts import check_parts
+from nas.searching.manifest import new_manifest, now
 from nas.searching.proposals import Violation, check_history, check_reachable, check_start, make_searcher
 from nas.searching.score_source import ScoreSource
 from nas.searching.summary import Found, conclude, oversight, summarise
-from nas.spaces import FINGERPRINT, known_space, own_fingerprint
 
 if TYPE_CHECKING:
     from nas.executors.base import Executor
@@ -144,7 +143,7 @@ class Search:
         from nas.searching.state import KeptState
 
         config, path = self.config, run.path
-        manifest = self._manifest(path)
+        manifest = new_manifest(self.config, self.space, self.source, self.executor, path if self.resume else None)
         stored = run.read_trials() if self.resume else []
         if not config.skip_oversized and (warning := oversight(stored)):
             complain(f"warning: {warning}")
@@ -198,7 +197,7 @@ class Search:
             run.write_manifest({
                 **manifest,
                 "status": status,
-                "ended": _now() if scored else manifest["ended"] or _now(),
+                "ended": now() if scored else manifest["ended"] or now(),
                 "seconds": round(before + time.perf_counter() - started, 3),
                 "summary": summarise(loop),
                 "executor": self.executor.facts() if scored else manifest["executor"],
@@ -262,47 +261,3 @@ class Search:
             differing = [each for each in differing if each.startswith("--searcher ")]
         if differing:
             raise UserError(f"cannot resume {path} with another configuration: {', '.join(differing)}")
-
-    def _manifest(self, path: Path) -> dict[str, Any]:
-        """The manifest of a new run, or that of the resumed run with an entry for this resumption."""
-        from nas.runs import environment
-        from nas.runs.directory import read_manifest
-
-        fingerprint = own_fingerprint(self.space)
-        manifest: dict[str, Any] = {
-            "command": "search",
-            "status": "running",
-            "configuration": self.config.to_json(),
-            **({} if fingerprint is None else {FINGERPRINT: fingerprint}),
-            **self.source.facts(),
-            **self.source.named_objectives(),
-            "versions": environment.versions(("ray",) if self.config.executor == "ray" else ()),
-            "hardware": environment.hardware(self.source.device),
-            "executor": self.executor.facts(),
-            "git_commit": environment.git_commit(),
-            "started": _now(),
-            "ended": None,
-            "seconds": 0.0,
-            "summary": {},
-        }
-        if not self.resume:
-            return manifest
-        stored = read_manifest(path)
-        known_space(self.space.name, self.space, stored.get(FINGERPRINT))
-        try:
-            now, then = self.source.identity(manifest), self.source.identity(stored)
-            times = {"started": stored["started"], "seconds": float(stored["seconds"])}
-        except (KeyError, TypeError) as error:
-            raise UserError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from None
-        for name in now:
-            if now[name] != then[name]:
-                raise UserError(f"cannot resume {path} with another {name}: got {now[name]}, expected {then[name]}")
-        # Keep the versions that scored the stored trials; those of this program are added under "resumed".
-        program = {name: manifest[name] for name in ("versions", "git_commit")}
-        kept = {name: stored[name] for name in (*program, "executor") if name in stored}
-        resumed = [*stored.get("resumed", []), {"at": _now(), **program}]
-        return {**manifest, **times, **kept, "ended": stored.get("ended"), "resumed": resumed}
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

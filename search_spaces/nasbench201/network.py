@@ -16,8 +16,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
-from search_spaces.cells.folding import FoldingNetwork
-from search_spaces.cells.operations import AveragePool, ConvNorm, in_layout, shared_relus
+from search_spaces.cells.blocks import BlockNetwork
+from search_spaces.cells.operations import AveragePool, ConvNorm, shared_relus
 from search_spaces.nasbench201.genotype import EDGES, NODES, STAGES, EdgeGenotype
 
 
@@ -78,7 +78,7 @@ class ResidualReduction(nn.Module):
         return out
 
 
-class EdgeNetwork(FoldingNetwork):
+class EdgeNetwork(BlockNetwork):
     """``(N, image_channels, H, W)`` -> logits ``(N, classes)``."""
 
     linear_between = True
@@ -96,18 +96,3 @@ class EdgeNetwork(FoldingNetwork):
         self.norm = nn.BatchNorm2d(channels)
         self.activation = nn.ReLU()
         self.classifier = nn.Linear(channels, spec.classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.stem(in_layout(images, self.contiguous_layout))
-        for block in self.blocks:
-            features = block(features)
-        logits: Tensor = self.classifier(self.activation(self.norm(features)).mean(dim=(2, 3)))
-        return logits
-
-    def feature_modules(self) -> list[nn.Module]:
-        """The modules whose outputs are the features of each depth: the stem, cells and reductions, in order."""
-        return [self.stem, *self.blocks]
-
-    def pooled_module(self) -> nn.Module:
-        """The module whose output is the input of the global pooling."""
-        return self.activation

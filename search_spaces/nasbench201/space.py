@@ -92,9 +92,7 @@ class NasBench201Space(SearchSpace[EdgeGenotype]):
                 f"layers must be a multiple of {STAGES} in the space '{self.name}', which has {STAGES} stages of"
                 f" equally many cells (the benchmark: {self.default_layers}), got {layers}"
             )
-        if spec.auxiliary:
-            head = "have no auxiliary head, expected none (--auxiliary 0)"
-            raise ValueError(f"networks of the space '{self.name}' {head}")
+        self._refuse_auxiliary(spec)
 
     def cost(self, genotype: EdgeGenotype, spec: NetworkSpec) -> Cost:
         """Parameters as published. The published FLOPs are these MACs plus one for each class (the bias)."""

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.base import NetworkSpec
-from search_spaces.cells.folding import FoldingNetwork
-from search_spaces.cells.operations import AveragePool, ConvNorm, PointwiseConv, channels_last
+from search_spaces.cells.blocks import BlockNetwork
+from search_spaces.cells.operations import AveragePool, ConvNorm, PointwiseConv
 from search_spaces.resnets.cost import middle, squeezed
 from search_spaces.resnets.genotype import EXPANSION, STAGES, ResNetGenotype
 
@@ -112,7 +112,7 @@ class ResidualBlock(nn.Module):
         return out + (x if self.shortcut is None else self.shortcut(activated[:, :, :: self.stride, :: self.stride]))
 
 
-class ResNet(FoldingNetwork):
+class ResNet(BlockNetwork):
     """``(N, image_channels, H, W)`` -> logits ``(N, classes)``."""
 
     def __init__(self, genotype: ResNetGenotype, spec: NetworkSpec):
@@ -131,18 +131,3 @@ class ResNet(FoldingNetwork):
         self.norm = nn.BatchNorm2d(channels)
         self.activation = MODULES[genotype.activation]()
         self.classifier = nn.Linear(channels, spec.classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.stem(channels_last(images))
-        for block in self.blocks:
-            features = block(features)
-        logits: Tensor = self.classifier(self.activation(self.norm(features)).mean(dim=(2, 3)))
-        return logits
-
-    def feature_modules(self) -> list[nn.Module]:
-        """The modules whose outputs are the features of each depth: the stem and the blocks, in order."""
-        return [self.stem, *self.blocks]
-
-    def pooled_module(self) -> nn.Module:
-        """The module whose output is the input of the global pooling."""
-        return self.activation

@@ -135,9 +135,7 @@ class WideResNetSpace(SearchSpace[ResNetGenotype]):
                 f"networks of the space '{self.name}' have channels and no number of layers, got"
                 f" channels={spec.channels} and layers={spec.layers}, expected NetworkSpec(channels=..., layers=None)"
             )
-        if spec.auxiliary:
-            head = "have no auxiliary head, expected none (--auxiliary 0)"
-            raise ValueError(f"networks of the space '{self.name}' {head}")
+        self._refuse_auxiliary(spec)
 
     def cost(self, genotype: ResNetGenotype, spec: NetworkSpec) -> Cost:
         self.check_spec(spec)

@@ -11,7 +11,7 @@ import torch
 from nas.errors import MachineFailed, Unwritable
 from nas.models.checkpoint import Checkpoint
 from nas.training import TrainConfig, Trainer
-from tests.nas.training.test_trainer import EVERYTHING, TINY, assert_equal, trained
+from tests.nas.training.small import EVERYTHING, TINY, assert_equal, trained
 
 pytestmark = pytest.mark.usefixtures("somewhere_else")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.nas.training.test_trainer import trained
+from tests.nas.training.small import trained
 
 pytestmark = pytest.mark.usefixtures("somewhere_else")
 

@@ -22,6 +22,9 @@ def classifier(family: str, **options: Any) -> nn.Module:
 
 DARTS: dict[str, Any] = {"family": "darts", "genotype": "DARTS_V2", "channels": 2, "layers": 2}
 BENCH: dict[str, Any] = {"family": "nasbench201", "genotype": "334413", "channels": 2, "layers": 3}
+RESIDUAL: dict[str, Any] = {
+    "family": "robust_resnet", "genotype": "bottleneck.rse.silu.d1-w2.d1-w1.d1-w1", "channels": 2, "layers": None,
+}  # fmt: skip
 
 
 def layouts_seen(model: nn.Module, images: Tensor) -> list[bool]:
@@ -38,7 +41,9 @@ def layouts_seen(model: nn.Module, images: Tensor) -> list[bool]:
     return seen
 
 
-@pytest.mark.parametrize("options", [DARTS, BENCH, {"family": "resnet18"}], ids=lambda each: str(each["family"]))
+@pytest.mark.parametrize(
+    "options", [DARTS, BENCH, RESIDUAL, {"family": "resnet18"}], ids=lambda each: str(each["family"])
+)
 def test_the_network_is_left_in_the_faster_layout(options: dict[str, Any]) -> None:
     model = classifier(**options).double().train()
     images = torch.rand(4, 8, 8, 3, dtype=torch.float64).permute(0, 3, 1, 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +19,9 @@ from nas.train import main
 from nas.training import TrainConfig, Trainer, learner
 from nas.training.learner import Learner
 from tests.nas.commands import process
+from tests.nas.training.small import TINY, assert_equal, timeless, trained
 
 pytestmark = pytest.mark.usefixtures("somewhere_else")
-
-TINY: dict[str, Any] = {
-    "cell": "DARTS_V2", "channels": 2, "layers": 2, "image_size": 8, "images": 60, "validation": 20, "batch_size": 16,
-    "epochs": 3, "validation_steps": 2, "threads": 1,
-}  # fmt: skip
-# Every part that an epoch changes: momentum, the average, drop path, crops, flips, the adversary's noise.
-EVERYTHING = {**TINY, "epochs": 4, "ema": 0.9, "drop_path": 0.3, "flip": True, "gradient_clip": 1.0, "method": "trades"}
-
-
-def trained(out: str, **options: Any) -> Path:
-    return Trainer(TrainConfig(**{**TINY, **options}), out=out).run().path
-
-
-def assert_equal(a: Path, b: Path, name: str) -> None:
-    """Two checkpoints that hold the same, bit for bit, but for the times."""
-    ours, others = read_checkpoint(a / "train" / name), read_checkpoint(b / "train" / name)
-    assert ours.weights.keys() == others.weights.keys()
-    for key, value in ours.weights.items():
-        assert torch.equal(value, others.weights[key]), key
-    assert ours.training.keys() == others.training.keys()
-    for x, y in zip(ours.training.get("momenta", ()), others.training.get("momenta", ()), strict=True):
-        assert torch.equal(x, y)
-    assert timeless(a) == timeless(b)
-
-
-def timeless(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "train/metrics.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "seconds": 0, "images_per_second": 0} for line in lines]
 
 
 def test_what_a_training_leaves() -> None:
@@ -104,96 +76,6 @@ def test_the_seed_decides_everything_and_global_state_nothing() -> None:
     assert_equal(one, trained("2", epochs=2), "last.pt")
     other = trained("3", epochs=2, seed=1)
     assert timeless(other) != timeless(one)
-
-
-class Stop(Exception):
-    pass
-
-
-def interrupted(out: str, after: int, error: type[BaseException] = Stop, **options: Any) -> None:
-    """A training that ends in the middle of the epoch that follows ``after``."""
-    shares: list[float] = []
-
-    def stop(share: float) -> None:
-        shares.append(share)
-        if len(shares) == 4 * after + 2:
-            raise error
-
-    with pytest.raises(error):
-        Trainer(TrainConfig(**{**TINY, **options}), out=out).run(watch_step=stop)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("whole") / "run"
-    return Trainer(TrainConfig(**EVERYTHING), out=path).run().path
-
-
-@pytest.mark.parametrize("epochs", [0, 1, 3])
-def test_a_resumed_training_equals_one_left_alone(epochs: int, whole: Path) -> None:
-    interrupted("run", epochs, **EVERYTHING)
-    with open("run/train/metrics.jsonl", "a") as file:  # an epoch torn before its checkpoint was written
-        file.write('{"epoch": 99, "lo')
-    resumed = Trainer(TrainConfig(**EVERYTHING), out="run", resume=True)
-    assert [each["epoch"] for each in resumed.run().history] == [1, 2, 3, 4]
-    for name in ("best.pt", "last.pt"):
-        assert_equal(whole, Path("run"), name)
-    manifest = json.loads(Path("run/train/config.json").read_text())
-    assert manifest["status"] == "finished" and len(manifest["resumed"]) == 1
-
-
-def test_a_resumed_training_has_the_depth_it_was_begun_with() -> None:
-    options = {name: value for name, value in TINY.items() if name != "layers"}
-    result = Trainer(TrainConfig(**{**options, "epochs": 1}), out="run").run()
-    again = Trainer(TrainConfig(**{**options, "epochs": 1}), out="run", resume=True)
-    assert again.config.layers == 4 and again.run().history == result.history
-
-
-def test_a_training_killed_and_resumed_equals_one_left_alone(whole: Path) -> None:
-    words = [
-        f"--{name.replace('_', '-')}={'true' if value is True else value}"
-        for name, value in {**EVERYTHING, "out": "run"}.items()
-    ]
-    training = process(*words, start=("-m", "nas.train"))
-    deadline = time.monotonic() + 120
-    while not Path("run/train/last.pt").exists():
-        if training.poll() is not None or time.monotonic() > deadline:
-            training.kill()
-            raise AssertionError(training.communicate()[1])
-        time.sleep(0.01)
-    training.kill()
-    training.communicate()
-    status = json.loads(Path("run/train/config.json").read_text())["status"]
-    assert status == "running" and 1 <= len(timeless_lines()) < 4
-    assert main(["--resume", "run", "--quiet"]) == 0
-    for name in ("best.pt", "last.pt"):
-        assert_equal(whole, Path("run"), name)
-
-
-def timeless_lines() -> list[str]:
-    return [line for line in Path("run/train/metrics.jsonl").read_text().splitlines() if line.endswith("}")]
-
-
-def test_a_finished_training_resumed_stays_as_it_is(whole: Path) -> None:
-    trained("run", epochs=1)
-    before = Path("run/train/last.pt").read_bytes()
-    result = Trainer(TrainConfig(**{**TINY, "epochs": 1}), out="run", resume=True).run()
-    assert len(result.history) == 1 and Path("run/train/last.pt").read_bytes() == before
-
-
-def test_an_interruption_says_how_to_go_on() -> None:
-    with pytest.raises(
-        KeyboardInterrupt, match=r"after 1 of 3 epochs; to go on: python -m nas.train --resume 'my run'"
-    ):
-        interrupted_by_hand("my run")
-    assert json.loads(Path("my run/train/config.json").read_text())["status"] == "interrupted"
-
-
-def interrupted_by_hand(out: str) -> None:
-    def stop(epoch: dict[str, Any]) -> None:
-        raise KeyboardInterrupt
-
-    Trainer(TrainConfig(**TINY), out=out).run(watch=stop)
 
 
 @pytest.mark.parametrize("look_every", [1, 3, 50])
@@ -264,66 +146,12 @@ def test_three_images_in_batches_of_two(options: dict[str, Any]) -> None:
     assert math.isfinite(result.history[0]["loss"]) and (result.train_images, result.validation_images) == (3, 0)
 
 
-def test_graphs_may_change_when_a_training_is_resumed_and_tf32_may_not() -> None:
-    interrupted("run", 1)
-    seen: list[bool] = []
-
-    def watch(_: Any) -> None:
-        seen.append(torch.backends.cuda.matmul.allow_tf32)
-
-    Trainer(TrainConfig(**TINY, cuda_graphs=False), out="run", resume=True).run(watch)
-    Trainer(TrainConfig(**TINY, tf32=True, cuda_graphs=True), out="other").run(watch)
-    assert seen == [False] * 3 + [True] * 3 and TrainConfig(**TINY).cuda_graphs
-    assert_equal(Path("run"), Path("other"), "last.pt")  # neither has an effect on a CPU
-    with pytest.raises(UserError, match=r"with another configuration: --tf32 None \(was True\)$"):
-        Trainer(TrainConfig(**TINY), out="other", resume=True).run()
-
-
 def test_a_network_without_paths_is_refused_before_its_first_epoch() -> None:
     with pytest.raises(UserError, match=r"^--drop-path 0\.2: this network has no paths to drop$"):
         Learner(
             TrainConfig(**{**TINY, "drop_path": 0.2}),
             Architecture(family="resnet18", classes=("a", "b"), image_size=(8, 8)), "cpu",
         )  # fmt: skip
-
-
-def test_only_one_process_writes() -> None:
-    seen: list[str] = []
-
-    def other(epoch: dict[str, Any]) -> None:
-        with pytest.raises(UserError, match="being written by another process"):
-            Trainer(TrainConfig(**TINY), out="run", resume=True).run()
-        seen.append("refused")
-
-    Trainer(TrainConfig(**TINY), out="run").run(other)
-    assert len(seen) == 3
-
-
-@pytest.mark.parametrize("content", [b"", b"damaged", None], ids=["empty", "text", "shortened"])
-def test_a_damaged_checkpoint_is_refused(content: bytes | None) -> None:
-    interrupted("run", 1)
-    last = Path("run/train/last.pt")
-    last.write_bytes(last.read_bytes()[:-2000] if content is None else content)
-    with pytest.raises(UserError, match="last.pt"):
-        Trainer(TrainConfig(**TINY), out="run", resume=True).run()
-
-
-@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
-def test_a_checkpoint_that_vanished_is_missed(name: str) -> None:
-    interrupted("run", 1)
-    Path("run/train", name).unlink()
-    with pytest.raises(UserError, match=f"{name} is missing, although 1 epochs were finished"):
-        Trainer(TrainConfig(**TINY), out="run", resume=True).run()
-
-
-def test_other_images_are_refused() -> None:
-    interrupted("run", 1)
-    path = Path("run/train/config.json")
-    manifest = json.loads(path.read_text())
-    for name, value in (("fingerprint", "0"), ("classes", ["a", "b"]), ("image_size", [9, 9])):
-        path.write_text(json.dumps({**manifest, "data": {**manifest["data"], name: value}}))
-        with pytest.raises(UserError, match=f"cannot resume run with other images: {name} is"):
-            Trainer(TrainConfig(**TINY), out="run", resume=True).run()
 
 
 def test_the_average_is_what_is_measured_and_stored() -> None:
