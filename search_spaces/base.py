@@ -177,8 +177,8 @@ class SearchSpace(ABC, Generic[G]):
     def _refuse_auxiliary(self, spec: NetworkSpec) -> None:
         """For spaces whose networks have no auxiliary head; :raises ValueError: one is asked for."""
         if spec.auxiliary:
-            head = "have no auxiliary head, expected none (--auxiliary 0)"
-            raise ValueError(f"networks of the space '{self.name}' {head}")
+            got = "got auxiliary=True, expected none (--auxiliary 0)"
+            raise ValueError(f"networks of the space '{self.name}' have no auxiliary head, {got}")
 
     @abstractmethod
     def cost(self, genotype: G, spec: NetworkSpec) -> Cost:

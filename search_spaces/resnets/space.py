@@ -131,10 +131,8 @@ class WideResNetSpace(SearchSpace[ResNetGenotype]):
 
     def check_spec(self, spec: NetworkSpec) -> None:
         if spec.layers is not None or spec.channels is None:
-            raise ValueError(
-                f"networks of the space '{self.name}' have channels and no number of layers, got"
-                f" channels={spec.channels} and layers={spec.layers}, expected NetworkSpec(channels=..., layers=None)"
-            )
+            got = f"{spec.channels} and {spec.layers}, expected NetworkSpec(channels=..., layers=None)"
+            raise ValueError(f"networks of the space '{self.name}' have channels and no number of layers, got {got}")
         self._refuse_auxiliary(spec)
 
     def cost(self, genotype: ResNetGenotype, spec: NetworkSpec) -> Cost:
